@@ -1,0 +1,1 @@
+"""Where nodules and images come from: the LIDC database, cohorts on disk, simulation."""

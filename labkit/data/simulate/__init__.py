@@ -1,0 +1,1 @@
+"""Simulated CT around the real readers' outlines."""

@@ -1,0 +1,1 @@
+"""How the networks learn: loss, augmentation, schedule and the loop."""

@@ -1,0 +1,36 @@
+"""Shared fixtures: where the real data is, if it is anywhere."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real CT data, or a skip that says how to provide it."""
+    named = os.environ.get("LABKIT_REAL_DATA")
+    folder = Path(named) if named else REPO.parent / "shared" / "real"
+    if not folder.is_dir():
+        pytest.skip("no real CT data here; set LABKIT_REAL_DATA to a folder that has it")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def real_dicom(real_data: Path) -> Path:
+    """One real LIDC-IDRI scan as a folder of DICOM files."""
+    folder = real_data / "dicom"
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is missing: no real scan to test on")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def real_cubes(real_data: Path) -> Path:
+    """The .npz file of real nodule cubes."""
+    file = real_data / "lidc_cubes.npz"
+    if not file.is_file():
+        pytest.skip(f"{file} is missing: no real cubes to test on")
+    return file
