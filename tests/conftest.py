@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.discs import disc_cohort
+
 REPO = Path(__file__).resolve().parents[1]
 
 
@@ -34,3 +36,9 @@ def real_cubes(real_data: Path) -> Path:
     if not file.is_file():
         pytest.skip(f"{file} is missing: no real cubes to test on")
     return file
+
+
+@pytest.fixture(scope="session")
+def discs(tmp_path_factory):
+    """A small cohort of bright and dark discs: easy to tell apart, quick to train on."""
+    return disc_cohort(tmp_path_factory.mktemp("cohorts") / "discs")

@@ -1,0 +1,108 @@
+"""The folder of a cross-validation run: what is in it, and whose it is."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from labkit.data.cohort import Cohort
+from labkit.errors import InputError
+from labkit.files import read_json, write_json
+from labkit.training.config import TrainingConfig
+from labkit.training.device import Device
+from labkit.training.hardware import describe_hardware
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run repeats.
+
+    Args:
+        folds: of the cross-validation (III-E: 10).
+        repeats: of the whole of it, with other folds (III-E: 10).
+        split: "patient" or "nodule" (see `folds.make_folds`).
+        first_folds: run only this many of the folds; None runs all.
+    """
+
+    folds: int = 10
+    repeats: int = 1
+    split: str = "patient"
+    first_folds: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.repeats < 1 or self.folds < 2:
+            raise InputError("there must be 1 or more repeats of 2 or more folds")
+        if self.first_folds is not None and not 1 <= self.first_folds <= self.folds:
+            raise InputError(f"first_folds must be 1 to {self.folds}, not {self.first_folds}")
+
+    def places(self) -> Iterator[tuple[int, int]]:
+        """(repeat, fold) of every part, in the order they are run."""
+        for repeat in range(self.repeats):
+            for fold in range(self.first_folds or self.folds):
+                yield repeat, fold
+
+
+def read_predictions(out: str | Path) -> pd.DataFrame:
+    """The predictions of a finished run.
+
+    Raises:
+        InputError: there is no finished run in the folder.
+    """
+    file = Path(out) / "predictions.csv"
+    if not file.is_file():
+        raise InputError(f"{file}: missing; the run is not finished, start it again to go on")
+    return pd.read_csv(file, dtype={"nodule_id": str, "patient_id": str, "view": str})
+
+
+def claim(out: Path, cohort: Cohort, config: TrainingConfig, plan: Plan, device: Device) -> None:
+    """Write what is run to `run.json`, or make sure that the one there is the same run."""
+    identity = {
+        "cohort": {
+            "name": cohort.name,
+            "simulated": cohort.simulated,
+            "nodules": len(cohort),
+            "labelled": len(cohort.labelled),
+            "sha256": {name: f["sha256"] for name, f in cohort.meta["files"].items()},
+        },
+        "config": config.as_dict(),
+        "plan": asdict(plan),
+    }
+    file = out / "run.json"
+    if file.exists():
+        there = read_json(file, "a run")
+        for part, values in identity.items():
+            if there.get(part) != values:
+                old, new = there.get(part), values
+                changed = [k for k in new if not isinstance(old, dict) or old.get(k) != new[k]]
+                raise InputError(
+                    f"{out} holds another run: its {part} differs in {', '.join(changed)}; "
+                    "choose another --out or delete it"
+                )
+        return
+    if out.exists() and any(out.iterdir()):
+        raise InputError(f"{out}: not empty and not a run; choose another --out")
+    now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    hardware = {**describe_hardware(), "device": device.description}
+    write_json(file, {**identity, "hardware": hardware, "started": now})
+
+
+def unit_file(out: Path, repeat: int, fold: int, view: int) -> Path:
+    """Where one trained network's results lie."""
+    return out / "units" / f"repeat{repeat}_fold{fold}_view{view}.json"
+
+
+def kept_folder(out: Path, view: int) -> Path:
+    """Where the first fold's network of a view is kept."""
+    return out / "units" / f"model_view{view}"
+
+
+def is_done(out: Path, repeat: int, fold: int, view: int, keep_first_model: bool) -> bool:
+    """Whether a network need not be trained again."""
+    if not unit_file(out, repeat, fold, view).is_file():
+        return False
+    kept = kept_folder(out, view).is_dir() or (out / "model" / "model.json").is_file()
+    return kept or not (keep_first_model and (repeat, fold) == (0, 0))

@@ -1,0 +1,142 @@
+"""From predictions to a table: metrics with intervals, and runs compared in pairs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from labkit.errors import InputError
+from labkit.evaluation import intervals
+
+_COLUMNS = {"nodule_id", "patient_id", "repeat", "fold", "view", "probability", "label"}
+
+
+def scores(
+    predictions: pd.DataFrame, view: str
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[Any]]:
+    """Labels (n,), probabilities (repeats, n) and patients (n,) of one view's predictions.
+
+    Args:
+        predictions: the table that `crossval.run` returns.
+        view: "0" to "8", "fused" or "size_only".
+
+    Raises:
+        InputError: no such view, a column missing, or a nodule missing from a repeat.
+    """
+    missing = _COLUMNS - set(predictions.columns)
+    if missing:
+        raise InputError(f"predictions lack the columns {', '.join(sorted(missing))}")
+    chosen = predictions[predictions["view"].astype(str) == view]
+    if chosen.empty:
+        there = ", ".join(map(str, predictions["view"].unique()))
+        raise InputError(f"no predictions for view {view!r}; there are {there}")
+    if chosen.duplicated(["nodule_id", "repeat"]).any():
+        raise InputError("a nodule is predicted twice in one repeat")
+    table = chosen.pivot_table(
+        index="nodule_id", columns="repeat", values="probability", observed=True
+    )
+    if table.isna().any().any():
+        raise InputError(
+            "some nodules lack a prediction in some repeats; the run is not finished, or only "
+            "part of its folds was asked for with more than one repeat"
+        )
+    nodules = chosen.drop_duplicates("nodule_id").set_index("nodule_id").loc[table.index]
+    return (
+        nodules["label"].to_numpy(dtype=np.int64),
+        table.to_numpy(dtype=float).T,
+        nodules["patient_id"].to_numpy(),
+    )
+
+
+def summarise(
+    predictions: pd.DataFrame, resamples: int = 2000, seed: int = 0
+) -> dict[str, dict[str, Any]]:
+    """Pooled out-of-fold metrics of every view, each with its 95 % interval over patients.
+
+    Returns:
+        view -> {"nodules", "patients", "auc", "sensitivity", "specificity", "accuracy", "brier"},
+        the metrics as {"value", "low", "high"}.
+    """
+    summary: dict[str, dict[str, Any]] = {}
+    for view in predictions["view"].astype(str).unique():
+        labels, probabilities, patients = scores(predictions, view)
+        measured = {
+            "auc": intervals.bootstrap_auc(
+                labels, probabilities, groups=patients, resamples=resamples, seed=seed
+            ),
+            **intervals.bootstrap_rates(
+                labels, probabilities, groups=patients, resamples=resamples, seed=seed
+            ),
+        }
+        summary[view] = {"nodules": len(labels), "patients": len(np.unique(patients))}
+        for name, interval in measured.items():
+            summary[view][name] = {
+                "value": round(interval.value, 5),
+                "low": round(interval.low, 5),
+                "high": round(interval.high, 5),
+            }
+    return summary
+
+
+def table(runs: dict[str, pd.DataFrame], views: tuple[str, ...] = ("fused",)) -> pd.DataFrame:
+    """Metrics with intervals of several runs as text, one row a run and view.
+
+    Args:
+        runs: name -> predictions.
+        views: which rows of each; a view that a run lacks is left out. "size_only" is shown once
+            for runs that share their folds.
+    """
+    lines: list[dict[str, str]] = []
+    for name, predictions in runs.items():
+        present = set(predictions["view"].astype(str))
+        for view in views:
+            if view not in present:
+                continue
+            only = predictions[predictions["view"].astype(str) == view]
+            measured = summarise(only)[view]
+            label = "size only" if view == "size_only" else name
+            label = label if view in ("fused", "size_only") else f"{name}, view {view}"
+            line = {"method": label}
+            for metric in ("auc", "sensitivity", "specificity", "accuracy", "brier"):
+                m = measured[metric]
+                line[metric] = f"{m['value']:.3f} ({m['low']:.3f} to {m['high']:.3f})"
+            if line not in lines:
+                lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def compare(
+    first: pd.DataFrame, second: pd.DataFrame, view: str = "fused", second_view: str | None = None
+) -> dict[str, Any]:
+    """Compare two runs on the same nodules: AUC difference, bootstrap interval, DeLong's test.
+
+    Both are clustered by patient. DeLong's test takes each nodule's mean over repeats.
+
+    Args:
+        first: predictions of a run.
+        second: predictions of another run of the same nodules.
+        view: of the first run.
+        second_view: of the second run; None takes the same.
+
+    Raises:
+        InputError: the runs judge different nodules.
+    """
+    y1, p1, patients = scores(first, view)
+    y2, p2, other = scores(second, second_view or view)
+    if len(y1) != len(y2) or np.any(y1 != y2) or np.any(patients != other):
+        raise InputError("the runs judge different nodules: nothing to compare in pairs")
+    boot = intervals.bootstrap_auc_difference(y1, p1, p2, groups=patients)
+    test = intervals.delong_test(y1, p1.mean(0), p2.mean(0), groups=patients)
+    return {
+        "auc_difference": {"value": boot.value, "low": boot.low, "high": boot.high},
+        "delong": {
+            "difference": test.difference.value,
+            "low": test.difference.low,
+            "high": test.difference.high,
+            "z": test.z,
+            "p_value": test.p_value,
+        },
+    }

@@ -1,0 +1,59 @@
+"""Upsampling and deconvolution in one step, without making the upsampled image.
+
+Nearest upsampling by two repeats every pixel in a 2x2 block, so a deconvolution that follows it
+reads each low-resolution pixel several times with different weights. Adding those weights first
+gives four 3x3 kernels, one for each place in the block, that read the low-resolution image
+directly: 9 in place of 25 products for a 5x5 kernel, and no full-size intermediate image. The
+numbers are those of upsampling, then deconvolving, up to rounding.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def _taps(kernel: int) -> Tensor:
+    """(2, 3, kernel) zeros and ones: which kernel entries fall on which low-resolution pixel.
+
+    Output pixel 2 i + phase reads upsampled pixels 2 i + phase + k, k from -kernel // 2 to
+    kernel // 2, which are copies of low-resolution pixels i - 1, i and i + 1.
+    """
+    half = kernel // 2
+    gather = torch.zeros(2, 3, kernel)
+    for phase in (0, 1):
+        for k in range(-half, half + 1):
+            gather[phase, (phase + k) // 2 + 1, k + half] = 1.0
+    return gather
+
+
+class UpsampledDeconv(nn.ConvTranspose2d):
+    """Nearest upsampling by 2, then a "same" transposed convolution of stride 1.
+
+    Its parameters are those of `nn.ConvTranspose2d(inputs, outputs, kernel, padding=kernel // 2)`.
+
+    Args:
+        inputs: channels in.
+        outputs: channels out.
+        kernel: side of the square kernel, 3 or 5.
+
+    >>> tuple(UpsampledDeconv(64, 32, 3)(torch.zeros(1, 64, 8, 8)).shape)
+    (1, 32, 16, 16)
+    """
+
+    taps: Tensor
+
+    def __init__(self, inputs: int, outputs: int, kernel: int) -> None:
+        if kernel not in (3, 5):
+            raise ValueError(f"kernel must be 3 or 5, not {kernel}")
+        super().__init__(inputs, outputs, kernel, padding=kernel // 2)
+        self.register_buffer("taps", _taps(kernel), persistent=False)
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """(B, inputs, H, W) to (B, outputs, 2 H, 2 W)."""
+        # A transposed convolution is a convolution with the kernel turned by 180 degrees.
+        kernel = self.weight.flip(2, 3).transpose(0, 1)
+        phases = torch.einsum("ati,bsj,ocij->oabcts", self.taps, self.taps, kernel).flatten(0, 2)
+        bias = None if self.bias is None else self.bias.repeat_interleave(4)
+        return F.pixel_shuffle(F.conv2d(x, phases, bias, padding=1), 2)

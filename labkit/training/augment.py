@@ -1,0 +1,103 @@
+"""Translation, rotation and flip of a whole batch on the device (III-D).
+
+Views are stored 76 pixels wide, so that a 64-pixel crop can move by 6 either way over real
+tissue. Shift, quarter turn and mirror together only permute pixels: one gather does them all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from labkit.models.mtcnn import IMAGE_SIZE
+
+STORED_SIZE = 76
+MARGIN = (STORED_SIZE - IMAGE_SIZE) // 2
+
+
+@dataclass(frozen=True)
+class Transforms:
+    """One transformation an image; all tensors are of shape (n,) and integer.
+
+    Args:
+        shift_row: translation in pixels along the rows, -6 to 6.
+        shift_col: translation in pixels along the columns.
+        turns: quarter turns, counter-clockwise, 0 to 3.
+        mirror: 0 none, 1 left-right, 2 up-down; done before turning.
+    """
+
+    shift_row: Tensor
+    shift_col: Tensor
+    turns: Tensor
+    mirror: Tensor
+
+    def __len__(self) -> int:
+        return len(self.turns)
+
+    def __getitem__(self, chosen: Tensor | slice) -> Transforms:
+        return Transforms(
+            self.shift_row[chosen], self.shift_col[chosen], self.turns[chosen], self.mirror[chosen]
+        )
+
+    def to(self, device: torch.device) -> Transforms:
+        """The same on another device."""
+        return Transforms(
+            self.shift_row.to(device),
+            self.shift_col.to(device),
+            self.turns.to(device),
+            self.mirror.to(device),
+        )
+
+
+def identity(n: int) -> Transforms:
+    """n times: the plain central crop."""
+    zero = torch.zeros(n, dtype=torch.long)
+    return Transforms(zero, zero, zero, zero)
+
+
+def draw(n: int, shift_px: int, generator: torch.Generator) -> Transforms:
+    """n random transformations: shifts in [-shift_px, shift_px], 90, 180 or 270 degrees, a flip."""
+
+    def integers(low: int, high: int) -> Tensor:
+        return torch.randint(low, high + 1, (n,), generator=generator)
+
+    return Transforms(
+        integers(-shift_px, shift_px), integers(-shift_px, shift_px), integers(1, 3), integers(1, 2)
+    )
+
+
+def apply(views_hu: Tensor, transforms: Transforms) -> Tensor:
+    """Crop, shift, turn and mirror every image, then window it.
+
+    Args:
+        views_hu: (n, 76, 76) integer HU.
+        transforms: n transformations, on the same device.
+
+    Returns:
+        (n, 1, 64, 64) float32 in [0, 1].
+    """
+    n = len(views_hu)
+    # Twice the distance from the image's centre: integers, and a quarter turn is exact.
+    axis = 2 * torch.arange(IMAGE_SIZE, device=views_hu.device) - (IMAGE_SIZE - 1)
+    row, col = axis.view(1, -1, 1), axis.view(1, 1, -1)
+    turns = transforms.turns.view(n, 1, 1)
+    cosine = (turns == 0).long() - (turns == 2).long()
+    sine = (turns == 1).long() - (turns == 3).long()
+    source_row = cosine * row + sine * col
+    source_col = cosine * col - sine * row
+    mirror = transforms.mirror.view(n, 1, 1)
+    source_col = source_col * (1 - 2 * (mirror == 1).long())
+    source_row = source_row * (1 - 2 * (mirror == 2).long())
+    half = (IMAGE_SIZE - 1) // 2 + MARGIN
+    source_row = (source_row + 1) // 2 + half + transforms.shift_row.view(n, 1, 1)
+    source_col = (source_col + 1) // 2 + half + transforms.shift_col.view(n, 1, 1)
+    flat = (source_row * STORED_SIZE + source_col).view(n, -1)
+    pixels = views_hu.reshape(n, -1).gather(1, flat)
+    return window(pixels.view(n, 1, IMAGE_SIZE, IMAGE_SIZE))
+
+
+def window(hu: Tensor) -> Tensor:
+    """Rescale (-1000, 400) HU to (0, 1), clipped, as float32 (III-A)."""
+    return ((hu.float() + 1000.0) / 1400.0).clamp_(0, 1)

@@ -1,0 +1,136 @@
+"""How a network is trained: every choice in one frozen record."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from labkit.errors import InputError
+
+_CHOICES: dict[str, tuple[Any, ...]] = {
+    "model": ("mt", "st"),
+    "depth": (1, 2, 3, 4, 5),
+    "dropout_on": ("none", "fc1", "fc1+fc2"),
+    "output": ("sigmoid", "softmax"),
+    "precision": ("auto", "fp32", "bf16"),
+    "monitor": ("loss", "auc"),
+}
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Choices for training the network of one view; the defaults are the printed protocol.
+
+    Args:
+        model: "mt" (MT-CNN) or "st" (ST-CNN).
+        alpha: weight of the reconstruction loss in Eq. 1; unused by "st".
+        depth: convolutions in ShareNet, 1 to 5 (IV-D).
+        dropout_on: "fc1+fc2" (III-D), "fc1" (IV-C) or "none".
+        output: "sigmoid" for two independent output neurons (III-B), or "softmax".
+        epochs: passes over the training set at most (III-D: 150).
+        batch_size: images a step (III-D: 64).
+        learning_rate: of Adam in the first half; a tenth in the third quarter, a twentieth in
+            the last (III-D: 1e-4, 1e-5, 5e-6).
+        patience: epochs without a better validation result before training stops (III-D: 10).
+        monitor: "loss" (classification loss) or "auc" on the inner validation split.
+        l2: weight of the squared ShareNet and ImgNet weights in the loss (IV-C; off).
+        augmented_copies: freshly transformed copies of every image in an epoch (III-D: 4).
+        plain_copy: whether an epoch also shows every image as it is.
+        shift_px: largest translation of a transformed copy, pixels of 1 mm (III-D: 6).
+        validation_fraction: share of the training patients held out for stopping and weights.
+        views: which of the nine views, by number (see `labkit.imaging.views.PLANES`).
+        precision: "fp32", "bf16" (autocast) or "auto": bf16 where the processor has it.
+        seed: of weights, order, augmentation, dropout and the inner split.
+
+    Raises:
+        InputError: a value out of its range.
+
+    >>> TrainingConfig.paper().epochs
+    150
+    """
+
+    model: str = "mt"
+    alpha: float = 0.3
+    depth: int = 3
+    dropout_on: str = "fc1+fc2"
+    output: str = "sigmoid"
+    epochs: int = 150
+    batch_size: int = 64
+    learning_rate: float = 1e-4
+    patience: int = 10
+    monitor: str = "loss"
+    l2: float = 0.0
+    augmented_copies: int = 4
+    plain_copy: bool = True
+    shift_px: int = 6
+    validation_fraction: float = 0.15
+    views: tuple[int, ...] = tuple(range(9))
+    precision: str = "auto"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise InputError(f"{name} must be one of {choices}, not {getattr(self, name)!r}")
+        checks = {
+            "alpha must be 0 or more": self.alpha >= 0,
+            "epochs must be 1 or more": self.epochs >= 1,
+            "batch_size must be 1 or more": self.batch_size >= 1,
+            "learning_rate must be positive": self.learning_rate > 0,
+            "patience must be 1 or more": self.patience >= 1,
+            "l2 must be 0 or more": self.l2 >= 0,
+            "shift_px must be 0 to 6, the room that the views have": 0 <= self.shift_px <= 6,
+            "validation_fraction must lie between 0.05 and 0.5": (
+                0.05 <= self.validation_fraction <= 0.5
+            ),
+            "an epoch must show something: plain_copy or augmented_copies": (
+                self.augmented_copies >= 0 and (self.plain_copy or self.augmented_copies > 0)
+            ),
+            "views must be different numbers from 0 to 8": (
+                len(self.views) > 0
+                and len(set(self.views)) == len(self.views)
+                and set(self.views) <= set(range(9))
+            ),
+        }
+        for rule, holds in checks.items():
+            if not holds:
+                raise InputError(f"{rule}; got {self}")
+
+    @classmethod
+    def paper(cls, **changes: Any) -> TrainingConfig:
+        """The printed protocol of section III-D, with `changes`."""
+        return replace(cls(), **changes)
+
+    @classmethod
+    def brief(cls, **changes: Any) -> TrainingConfig:
+        """A protocol for a class hour, which learns in a twentieth of the printed one's steps.
+
+        Ten times the printed learning rate, every image shown once an epoch, transformed, and
+        dropout on FC1 only: at this rate dropout on the 16 neurons of FC2 as well leaves many
+        networks at chance.
+        """
+        return replace(
+            cls(
+                epochs=16,
+                learning_rate=1e-3,
+                augmented_copies=1,
+                plain_copy=False,
+                dropout_on="fc1",
+            ),
+            **changes,
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """The record as plain values, for JSON."""
+        return {**asdict(self), "views": list(self.views)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> TrainingConfig:
+        """The record that `as_dict` wrote; a key that it does not know is an error."""
+        unknown = set(values) - {f.name for f in fields(cls)}
+        if unknown:
+            raise InputError(f"unknown training settings: {', '.join(sorted(unknown))}")
+        values = dict(values)
+        if "views" in values:
+            values["views"] = tuple(values["views"])
+        return cls(**values)

@@ -1,0 +1,236 @@
+"""Training the network of one view, from weights to early stop."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
+from torch import Tensor, nn
+
+from labkit.models.mtcnn import MTCNN, STCNN
+from labkit.training import augment
+from labkit.training.config import TrainingConfig
+from labkit.training.device import Device
+from labkit.training.loss import classification_loss, malignant_probability, reconstruction_loss
+from labkit.training.schedule import learning_rate
+
+PREDICTION_BATCH = 256
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training one view leaves.
+
+    Args:
+        network: with the weights of its best epoch, on the device it was trained on.
+        history: one row an epoch: epoch, learning_rate, train_cls, train_img (None for ST-CNN),
+            val_cls, val_auc.
+        best_epoch: the epoch whose weights were kept.
+        val_probability: (n_val,) malignant probability of the inner validation images.
+        val_auc: AUC on them: the weight of this view in the fusion (Eq. 4).
+    """
+
+    network: MTCNN | STCNN
+    history: list[dict[str, float | int | None]]
+    best_epoch: int
+    val_probability: NDArray[np.float64]
+    val_auc: float
+
+
+def build_network(config: TrainingConfig) -> MTCNN | STCNN:
+    """The network that a configuration asks for, with weights from torch's current seed."""
+    kind = MTCNN if config.model == "mt" else STCNN
+    return kind(depth=config.depth, dropout_on=config.dropout_on)
+
+
+def network_seed(seed: int, *place: int) -> int:
+    """A seed for one network, from the run's seed and the network's place (repeat, fold, view).
+
+    ST-CNN and MT-CNN at the same place share it, and with it their first weights, order and
+    augmentation, so that comparing them is a paired comparison.
+    """
+    return int(np.random.SeedSequence([seed, *place]).generate_state(1)[0])
+
+
+def train_view(
+    train_views: NDArray[np.int16],
+    train_labels: NDArray[np.int64],
+    val_views: NDArray[np.int16],
+    val_labels: NDArray[np.int64],
+    config: TrainingConfig,
+    device: Device,
+    seed: int,
+    on_epoch: Callable[[dict[str, float | int | None]], None] | None = None,
+) -> Trained:
+    """Train the network of one view and keep the weights of its best validation epoch.
+
+    Args:
+        train_views: (n, 76, 76) HU of the view; labels: (n,), 1 malignant.
+        val_views: the inner validation split, for stopping and for the fusion weight only.
+        config: the protocol.
+        device: where to compute.
+        seed: of this network.
+        on_epoch: called with every epoch's row of the history.
+
+    Raises:
+        FloatingPointError: the loss is no longer a number.
+    """
+    order = torch.Generator().manual_seed(seed)
+    x_train = device.tensor(torch.from_numpy(np.ascontiguousarray(train_views)))
+    y_train = device.tensor(torch.from_numpy(np.asarray(train_labels, dtype=np.int64)))
+    y_val = device.tensor(torch.from_numpy(np.asarray(val_labels, dtype=np.int64)))
+    with device.seeded(seed):
+        network = build_network(config)
+        # Again, so that dropout does not depend on how many weights were drawn before.
+        torch.manual_seed(seed)
+        device.place(network)
+        optimiser = torch.optim.Adam(network.parameters(), lr=config.learning_rate, fused=True)
+        history: list[dict[str, float | int | None]] = []
+        best_value, best_epoch = math.inf, -1
+        best_state: dict[str, Tensor] = {}
+        best_probability: NDArray[np.float64] = np.empty(0)
+        for epoch in range(config.epochs):
+            rate = learning_rate(epoch, config.epochs, config.learning_rate)
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+            train_cls, train_img = _one_epoch(
+                network, optimiser, x_train, y_train, config, device, order
+            )
+            logits = _eval_logits(network, val_views, device)
+            val_cls = float(classification_loss(logits, y_val, config.output))
+            if not math.isfinite(train_cls + (train_img or 0.0) + val_cls):
+                raise FloatingPointError(
+                    f"the loss is not a number in epoch {epoch}: lower the learning rate "
+                    f"(now {rate:g}) or use fp32"
+                )
+            probability = _to_numpy(malignant_probability(logits, config.output))
+            val_auc = float(roc_auc_score(val_labels, probability))
+            row: dict[str, float | int | None] = {
+                "epoch": epoch,
+                "learning_rate": rate,
+                "train_cls": train_cls,
+                "train_img": train_img,
+                "val_cls": val_cls,
+                "val_auc": val_auc,
+            }
+            history.append(row)
+            if on_epoch is not None:
+                on_epoch(row)
+            value = val_cls if config.monitor == "loss" else -val_auc
+            if value < best_value:
+                best_value, best_epoch = value, epoch
+                best_state = copy.deepcopy(network.state_dict())
+                best_probability = probability
+            if epoch - best_epoch >= config.patience:
+                break
+    network.load_state_dict(best_state)
+    network.eval()
+    return Trained(
+        network, history, best_epoch, best_probability, float(history[best_epoch]["val_auc"] or 0.0)
+    )
+
+
+def predict_view(
+    network: MTCNN | STCNN, views: NDArray[np.int16], config: TrainingConfig, device: Device
+) -> NDArray[np.float64]:
+    """(n,) malignant probabilities of (n, 76, 76) views in HU, from their plain central crops."""
+    if len(views) == 0:
+        return np.empty(0)
+    return _to_numpy(malignant_probability(_eval_logits(network, views, device), config.output))
+
+
+def reconstruct_view(
+    network: MTCNN, views: NDArray[np.int16], device: Device
+) -> NDArray[np.float32]:
+    """(n, 64, 64) reconstructions in [0, 1] of the central crops of (n, 76, 76) views in HU."""
+    network.eval()
+    images = []
+    with torch.inference_mode(), device.autocast():
+        for start in range(0, len(views), PREDICTION_BATCH):
+            x = _plain(views[start : start + PREDICTION_BATCH], device)
+            images.append(network(x)[1].float().cpu()[:, 0])
+    return torch.cat(images).numpy()
+
+
+def _one_epoch(
+    network: MTCNN | STCNN,
+    optimiser: torch.optim.Optimizer,
+    x: Tensor,
+    y: Tensor,
+    config: TrainingConfig,
+    device: Device,
+    order: torch.Generator,
+) -> tuple[float, float | None]:
+    """One pass over plain and transformed images; mean losses of its steps, weighted by size."""
+    n = len(x)
+    copies = int(config.plain_copy) + config.augmented_copies
+    plain = torch.arange(n * copies) < (n if config.plain_copy else 0)
+    changed = augment.draw(n * copies, config.shift_px, order)
+    still = augment.identity(n * copies)
+    transforms = augment.Transforms(
+        *(
+            torch.where(plain, getattr(still, name), getattr(changed, name))
+            for name in ("shift_row", "shift_col", "turns", "mirror")
+        )
+    )
+    shuffled = torch.randperm(n * copies, generator=order)
+    transforms = transforms[shuffled].to(device.torch_device)
+    sample = (shuffled % n).to(device.torch_device)
+    network.train()
+    decayed = _decayed(network) if config.l2 else []
+    totals = torch.zeros(2, device=device.torch_device)
+    for start in range(0, len(sample), config.batch_size):
+        batch = slice(start, start + config.batch_size)
+        images = augment.apply(x[sample[batch]], transforms[batch])
+        images = images.contiguous(memory_format=torch.channels_last)
+        with device.autocast():
+            logits, image_logits = network.logits(images)
+        cls = classification_loss(logits, y[sample[batch]], config.output)
+        img = (
+            cls.new_zeros(()) if image_logits is None else reconstruction_loss(image_logits, images)
+        )
+        loss = cls + config.alpha * img
+        if decayed:
+            loss = loss + config.l2 * torch.stack([w.square().sum() for w in decayed]).sum()
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+        totals += torch.stack([cls.detach(), img.detach()]) * len(images)
+    mean_cls, mean_img = (totals / len(sample)).tolist()
+    return mean_cls, mean_img if config.model == "mt" else None
+
+
+def _decayed(network: MTCNN | STCNN) -> list[Tensor]:
+    """Convolution weights of ShareNet and ImgNet, on which l2 acts (IV-C)."""
+    branches: list[nn.Module] = [network.share]
+    if isinstance(network, MTCNN):
+        branches.append(network.reconstruct)
+    return [p for branch in branches for n, p in branch.named_parameters() if n.endswith("weight")]
+
+
+def _plain(views: NDArray[np.int16], device: Device) -> Tensor:
+    x = device.tensor(torch.from_numpy(np.ascontiguousarray(views)))
+    m = augment.MARGIN
+    images = augment.window(x[:, None, m : x.shape[1] - m, m : x.shape[2] - m])
+    return images.contiguous(memory_format=torch.channels_last)
+
+
+def _eval_logits(network: MTCNN | STCNN, views: NDArray[np.int16], device: Device) -> Tensor:
+    """Class logits of the plain central crops; the decoder is left out."""
+    network.eval()
+    with torch.inference_mode(), device.autocast():
+        logits = [
+            network.classify(network.share(_plain(views[start : start + PREDICTION_BATCH], device)))
+            for start in range(0, len(views), PREDICTION_BATCH)
+        ]
+    return torch.cat(logits).float()
+
+
+def _to_numpy(tensor: Tensor) -> NDArray[np.float64]:
+    return tensor.double().cpu().numpy()

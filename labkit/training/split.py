@@ -1,0 +1,47 @@
+"""Holding patients out: the inner validation split of a training set."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.model_selection import StratifiedGroupKFold
+
+from labkit.errors import InputError
+
+
+def inner_split(
+    nodules: pd.DataFrame, indices: NDArray[np.int64], fraction: float, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Part labelled nodules into training and validation, by patient and stratified by label.
+
+    Args:
+        nodules: table with `patient_id` and `label`.
+        indices: rows of it to part.
+        fraction: share for validation, approximate since patients stay whole.
+        seed: of the shuffling of patients.
+
+    Returns:
+        Sorted training rows and validation rows.
+
+    Raises:
+        InputError: too few patients or nodules of one class to have both on both sides.
+    """
+    indices = np.asarray(indices)
+    chosen = nodules.iloc[indices]
+    labels = chosen["label"].to_numpy(dtype=int)
+    folds = max(2, round(1 / fraction))
+    smallest = min(np.bincount(labels, minlength=2))
+    if smallest < 2 or chosen["patient_id"].nunique() < folds:
+        raise InputError(
+            f"{len(indices)} nodules of {chosen['patient_id'].nunique()} patients "
+            f"({smallest} in the rarer class) are too few to hold a validation split out; "
+            "use more nodules or fewer folds"
+        )
+    splitter = StratifiedGroupKFold(min(folds, smallest), shuffle=True, random_state=seed)
+    for train, val in splitter.split(labels, labels, chosen["patient_id"].to_numpy()):
+        if len(np.unique(labels[train])) == len(np.unique(labels[val])) == 2:
+            return np.sort(indices[train]), np.sort(indices[val])
+    raise InputError(
+        "no split by patient has both classes in training and validation; use more nodules"
+    )

@@ -1,0 +1,50 @@
+"""Many small networks on one machine: a process and a core for each.
+
+Two networks on one core each train faster than the two one after the other on both cores: a step
+is short, and cores that share one wait for each other many times in it (and the longer, the busier
+the machine is otherwise).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import psutil
+import torch
+from joblib import Parallel
+
+from labkit.training.device import Device
+
+_MEMORY_EACH = 2**30
+
+
+def default_jobs(device: Device) -> int:
+    """Networks to train at once: one on a GPU; on a CPU one a core, as far as memory goes."""
+    if device.torch_device.type == "cuda":
+        return 1
+    cores = psutil.cpu_count(logical=False) or os.cpu_count() or 1
+    cores = min(cores, os.cpu_count() or 1)
+    return max(1, min(cores, psutil.virtual_memory().available // _MEMORY_EACH))
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Context in which torch uses one thread on the CPU.
+
+    Sums are then taken in one order, so that a network's numbers do not depend on how many are
+    trained beside it, nor on how many cores there are.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def side_by_side(tasks: Iterable[Any], jobs: int) -> Iterator[Any]:
+    """Results of joblib's delayed calls as they come in, in any order."""
+    yield from Parallel(n_jobs=jobs, return_as="generator_unordered")(tasks)

@@ -1,0 +1,44 @@
+"""Fusion by AUC weights (Eq. 4)."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from labkit.models.fusion import auc_weights, fuse
+
+aucs = arrays(float, 9, elements=st.floats(0.01, 1.0))
+probabilities = arrays(float, (5, 9), elements=st.floats(0, 1))
+
+
+@given(aucs)
+def test_weights_sum_to_one_and_keep_the_order_of_the_aucs(auc):
+    weights = auc_weights(auc)
+    assert weights.sum() == pytest.approx(1)
+    assert np.all(np.diff(weights[np.argsort(auc, kind="stable")]) >= 0)
+
+
+@given(probabilities, aucs)
+def test_a_fused_probability_lies_between_its_views(p, auc):
+    fused = fuse(p, auc_weights(auc))
+    assert np.all(fused >= p.min(1) - 1e-12)
+    assert np.all(fused <= p.max(1) + 1e-12)
+
+
+@given(probabilities)
+def test_equal_aucs_give_the_plain_mean(p):
+    np.testing.assert_allclose(fuse(p, auc_weights(np.full(9, 0.8))), p.mean(1))
+
+
+@pytest.mark.parametrize("bad", [[0.5, np.nan], [0.5, 1.2], [0.0, 0.0], [[0.5]]])
+def test_impossible_aucs_are_refused(bad):
+    with pytest.raises(ValueError, match="AUC"):
+        auc_weights(bad)
+
+
+def test_weights_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match="do not fit"):
+        fuse(np.ones((2, 9)), np.full(8, 1 / 8))
+    with pytest.raises(ValueError, match="sum to"):
+        fuse(np.ones((2, 2)), [0.5, 0.6])

@@ -1,0 +1,183 @@
+"""Training learns what can be learnt, repeats itself exactly, and its models survive a disk."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from labkit.errors import InputError
+from labkit.evaluation.metrics import roc_auc
+from labkit.training.config import TrainingConfig
+from labkit.training.device import Device
+from labkit.training.fit import fit, load
+from labkit.training.loop import network_seed, train_view
+from labkit.training.schedule import learning_rate
+from labkit.training.split import inner_split
+
+QUICK = TrainingConfig.brief(epochs=8, views=(0, 4), precision="fp32", batch_size=16)
+
+
+@pytest.fixture(scope="module")
+def model(discs):
+    return fit(discs, discs.labelled, QUICK, device="cpu", progress=False)
+
+
+def test_learns_to_tell_bright_discs_from_dark(discs, model):
+    rows = discs.labelled
+    fused = model.fuse(model.predict(discs, rows))
+    assert roc_auc(discs.nodules["label"].iloc[rows].astype(int), fused) > 0.95
+    assert model.weights.sum() == pytest.approx(1)
+    assert model.predict(discs, rows).shape == (len(rows), 2)
+
+
+def test_two_runs_of_one_seed_are_equal_to_the_bit(discs, model):
+    again = fit(discs, discs.labelled, QUICK, device="cpu", progress=False)
+    pd.testing.assert_frame_equal(again.history, model.history, check_exact=True)
+    for a, b in zip(model.networks, again.networks, strict=True):
+        for name, weight in a.state_dict().items():
+            assert torch.equal(weight, b.state_dict()[name]), name
+
+
+def test_training_leaves_the_global_random_numbers_alone(discs):
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    fit(discs, discs.labelled, dataclasses.replace(QUICK, epochs=1), device="cpu", progress=False)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_alpha_zero_is_the_single_task_network(discs):
+    """III-B: "if alpha = 0, the proposed method becomes a 2-D CNN (ST-CNN)"."""
+    models = [
+        fit(discs, discs.labelled, dataclasses.replace(QUICK, views=(0,), model=kind, alpha=alpha),
+            device="cpu", progress=False)
+        for kind, alpha in (("st", 0.3), ("mt", 0.0))
+    ]  # fmt: skip
+    single, multi = (m.networks[0].state_dict() for m in models)
+    for name, weight in single.items():
+        torch.testing.assert_close(weight, multi[name], rtol=1e-5, atol=1e-6)
+
+
+def test_reconstruction_improves_and_shows_the_disc(discs):
+    config = TrainingConfig.brief(epochs=25, views=(0,), precision="fp32", batch_size=8, alpha=1.0,
+                                  patience=25)  # fmt: skip
+    model = fit(discs, discs.labelled, config, device="cpu", progress=False)
+    curve = model.history["train_img"].to_numpy()
+    assert curve[-1] < 0.8 * curve[0]
+    row = int(discs.labelled[discs.nodules["label"].iloc[discs.labelled].to_numpy() == 1][0])
+    image = model.reconstruct(discs, [row])[0, 0]
+    assert image.shape == (64, 64)
+    assert image[30:34, 30:34].mean() > image[2:12, 2:12].mean() + 0.2
+
+
+def test_saved_and_loaded_it_predicts_the_same(discs, model, tmp_path):
+    model.save(tmp_path / "model")
+    back = load(tmp_path / "model", device="cpu")
+    assert back.config == model.config
+    np.testing.assert_array_equal(back.predict(discs), model.predict(discs))
+    table = back.prediction_table(discs)
+    assert list(table.columns) == ["nodule_id", "view_0", "view_4", "fused", "label"]
+    assert len(table) == len(discs)
+
+
+def test_damaged_and_foreign_models_are_refused(discs, model, tmp_path):
+    folder = tmp_path / "model"
+    model.save(folder)
+    weights = folder / "view_4.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match="view_4.safetensors: damaged"):
+        load(folder)
+    weights.unlink()
+    with pytest.raises(InputError, match="missing"):
+        load(folder)
+    (folder / "model.json").write_text("{}")
+    with pytest.raises(InputError, match="not a model"):
+        load(folder)
+    with pytest.raises(InputError, match="missing"):
+        load(tmp_path / "nowhere")
+
+
+def test_saving_never_overwrites_what_is_no_model(model, tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(InputError, match="not a model"):
+        model.save(tmp_path)
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+def test_training_stops_early_and_keeps_its_best_epoch():
+    # Labels that have nothing to do with the images: nothing to gain after a while.
+    rng = np.random.default_rng(0)
+    noise = rng.integers(-1000, 400, (48, 76, 76)).astype(np.int16)
+    labels = np.arange(48) % 2
+    config = TrainingConfig.brief(epochs=60, patience=3, precision="fp32", batch_size=16)
+    result = train_view(noise[:32], labels[:32], noise[32:], labels[32:], config,
+                        Device.choose("cpu", "fp32"), seed=1)  # fmt: skip
+    assert len(result.history) == result.best_epoch + 1 + 3 < 60
+    losses = [row["val_cls"] for row in result.history]
+    assert result.best_epoch == int(np.argmin(losses))
+
+
+def test_a_loss_that_is_no_number_is_an_error_with_a_cure():
+    views = np.zeros((8, 76, 76), np.int16)
+    config = TrainingConfig.brief(epochs=3, learning_rate=1e30, precision="fp32")
+    with pytest.raises(FloatingPointError, match="learning rate"):
+        train_view(views, np.arange(8) % 2, views, np.arange(8) % 2, config,
+                   Device.choose("cpu", "fp32"), seed=0)  # fmt: skip
+
+
+def test_uncertain_nodules_are_refused_in_training(discs):
+    with pytest.raises(InputError, match="no label"):
+        fit(discs, [0, 5, 6], QUICK, progress=False)
+
+
+def test_inner_split_keeps_patients_whole_and_both_classes(discs):
+    rows = discs.labelled
+    train, val = inner_split(discs.nodules, rows, 0.25, seed=3)
+    assert sorted([*train, *val]) == sorted(rows)
+    patients = discs.nodules["patient_id"]
+    assert not set(patients.iloc[train]) & set(patients.iloc[val])
+    for part in (train, val):
+        assert discs.nodules["label"].iloc[part].nunique() == 2
+    assert 0.1 < len(val) / len(rows) < 0.45
+    with pytest.raises(InputError, match="too few"):
+        inner_split(discs.nodules, rows[:2], 0.25, seed=3)
+
+
+def test_learning_rate_has_the_papers_three_steps():
+    rates = [learning_rate(e, 150, 1e-4) for e in range(150)]
+    np.testing.assert_allclose(np.unique(rates), [5e-6, 1e-5, 1e-4])
+    assert [rates.count(r) for r in (1e-4, 1e-5)] == [75, 37]
+
+
+def test_networks_at_different_places_have_different_seeds():
+    seeds = {network_seed(0, repeat, fold, view)
+             for repeat in range(3) for fold in range(10) for view in range(9)}  # fmt: skip
+    assert len(seeds) == 270
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [{"model": "3d"}, {"alpha": -1}, {"shift_px": 7}, {"views": (0, 0)}, {"views": (9,)},
+     {"epochs": 0}, {"plain_copy": False, "augmented_copies": 0}, {"validation_fraction": 0.9}],
+)  # fmt: skip
+def test_a_protocol_that_cannot_be_is_refused(bad):
+    with pytest.raises(InputError, match="must"):
+        TrainingConfig.paper(**bad)
+
+
+def test_config_survives_json_and_refuses_unknown_keys():
+    config = TrainingConfig.brief(views=(0, 3))
+    assert TrainingConfig.from_dict(config.as_dict()) == config
+    with pytest.raises(InputError, match="unknown training settings: colour"):
+        TrainingConfig.from_dict({"colour": "blue"})
+
+
+def test_a_device_that_is_not_there_is_refused():
+    with pytest.raises(InputError, match="no device"):
+        Device.choose("abacus")
+    if not torch.cuda.is_available():
+        with pytest.raises(InputError, match="no CUDA device"):
+            Device.choose("cuda")
