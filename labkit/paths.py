@@ -35,3 +35,16 @@ def results() -> Path:
             "or set LABKIT_RESULTS to its results/ folder"
         )
     return folder
+
+
+def runs() -> Path:
+    """Folder for runs and cohorts made on this machine: `LABKIT_RUNS`, else `runs/`.
+
+    That is the `runs/` of the clone that the package is used from, or of the working directory
+    when the package is installed by itself.
+    """
+    named = os.environ.get("LABKIT_RUNS")
+    if named:
+        return Path(named).expanduser()
+    clone = Path(__file__).resolve().parents[1]
+    return (clone if (clone / "pyproject.toml").is_file() else Path.cwd()) / "runs"

@@ -1,0 +1,42 @@
+# Every target works from a bare python3, make and git: the environment is made when it is missing.
+# Another interpreter: make demo PYTHON=python3.12. A wheel index of your own: PIP_EXTRA_INDEX_URL.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+export MPLBACKEND ?= Agg
+
+.PHONY: demo test lab notebooks exercises bench install clean
+
+demo: $(STAMP)          ## simulated cohort, ST-CNN and MT-CNN against size alone, a report
+	$(BIN)/labkit demo
+
+test: $(STAMP)          ## all that CI checks
+	$(BIN)/python -m tests.run_all
+
+lab: $(STAMP)           ## JupyterLab on the lessons
+	$(BIN)/jupyter lab notebooks
+
+notebooks: $(STAMP)     ## execute the lessons anew with the `lab` profile, outputs in place
+	LABKIT_PROFILE=lab $(BIN)/python -m labkit.lessons notebooks
+
+exercises: $(STAMP)     ## generate the exercises from their solutions
+	$(BIN)/python -m labkit.exercises
+
+bench: $(STAMP)         ## what is claimed about speed, measured into results/
+	$(BIN)/python benchmarks/labels.py --out results/benchmark_labels.json
+	$(BIN)/python benchmarks/views.py --out results/benchmark_views.json
+	$(BIN)/python benchmarks/simulate.py --out results/benchmark_simulate.json
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c "import sys; assert (3, 10) <= sys.version_info[:2] <= (3, 13), 'Python 3.10 to 3.13 is needed: make PYTHON=python3.12 ...'"
+	@echo "Installing into $(VENV): one to five minutes, most of it PyTorch"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[lab,test]"
+	touch $(STAMP)
+
+clean:                  ## remove the environment and what tools leave; runs/ stays
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,69 @@
+"""How much of everything: `smoke` for CI, `lab` for a class hour, `paper` for the printed protocol.
+
+Lessons never ask which profile it is; they ask the profile for its numbers.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from labkit.errors import InputError
+
+if TYPE_CHECKING:
+    from labkit.training.config import TrainingConfig
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The sizes of one profile.
+
+    Args:
+        name: "smoke", "lab" or "paper".
+        nodules: labelled nodules in the simulated cohort; None takes all of them.
+        uncertain: whether the cohort also holds nodules of uncertain malignancy.
+        epochs: most epochs a network is trained.
+        folds: of the cross-validation.
+        repeats: of the cross-validation.
+        resamples: of the bootstrap.
+        printed_protocol: train by `TrainingConfig.paper` rather than `TrainingConfig.brief`.
+    """
+
+    name: str
+    nodules: int | None
+    uncertain: bool
+    epochs: int
+    folds: int
+    repeats: int
+    resamples: int
+    printed_protocol: bool
+
+    def training(self, **changes: Any) -> TrainingConfig:
+        """The training protocol of this profile, with `changes`."""
+        from labkit.training.config import TrainingConfig
+
+        protocol = TrainingConfig.paper if self.printed_protocol else TrainingConfig.brief
+        return protocol(**{"epochs": self.epochs, **changes})
+
+
+PROFILES = {
+    "smoke": Profile("smoke", 48, False, 2, 2, 1, 200, False),
+    "lab": Profile("lab", None, False, 12, 5, 1, 2000, False),
+    "paper": Profile("paper", None, True, 150, 10, 10, 2000, True),
+}
+
+
+def get(name: str | None = None) -> Profile:
+    """The profile of this name, else the one that `LABKIT_PROFILE` names, else `lab`.
+
+    Raises:
+        InputError: no profile is called so.
+
+    >>> get("paper").folds
+    10
+    """
+    name = name or os.environ.get("LABKIT_PROFILE") or "lab"
+    if name not in PROFILES:
+        raise InputError(f"no profile is called {name!r}; there are {', '.join(PROFILES)}")
+    return PROFILES[name]
