@@ -1,0 +1,144 @@
+"""Committed measurements: from runs to `results/`, and from there to the README's table.
+
+    python -m labkit.results collect NAME RUN [RUN ...] --about "what these images are"
+    python -m labkit.results readme
+
+A result keeps the run's settings, data checksums, hardware, versions and date, so that a reader can
+tell what a number was measured on, and repeat it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from labkit import paths
+from labkit.errors import InputError
+from labkit.evaluation import crossval, summary
+from labkit.files import read_json, write_atomically, write_json
+
+BEGIN = "<!-- results: begin (python -m labkit.results readme) -->"
+END = "<!-- results: end -->"
+_NAMES = {"st": "ST-CNN", "mt": "MT-CNN"}
+
+
+def collect(name: str, runs: list[Path], about: str) -> Path:
+    """Write `results/NAME.json` from finished runs of one cohort, with their paired comparisons.
+
+    Args:
+        name: of the result.
+        runs: folders of finished runs, of different models.
+        about: what the images are, and what the numbers do and do not say.
+
+    Raises:
+        InputError: unfinished runs, runs of different cohorts, or two of one model.
+    """
+    read: dict[str, dict[str, Any]] = {}
+    for folder in runs:
+        values = read_json(folder / "metrics.json", "a finished run")
+        model = _NAMES[values["config"]["model"]]
+        if model in read:
+            raise InputError(f"{folder}: a second run of {model}; give one run a model")
+        read[model] = values
+    if len({str(v["cohort"]) for v in read.values()}) > 1:
+        raise InputError("the runs are of different cohorts; collect them separately")
+    predictions = {m: crossval.read_predictions(f) for m, f in zip(read, runs, strict=True)}
+    comparisons = {}
+    for model, table in predictions.items():
+        if crossval.SIZE_ONLY in set(table["view"]):
+            comparisons[f"{model} less size only"] = summary.compare(
+                table, table, crossval.FUSED, crossval.SIZE_ONLY
+            )
+    if {"MT-CNN", "ST-CNN"} <= set(predictions):
+        comparisons["MT-CNN less ST-CNN"] = summary.compare(
+            predictions["MT-CNN"], predictions["ST-CNN"]
+        )
+    file = paths.results() / f"{name}.json"
+    write_json(file, {"about": about, "runs": read, "comparisons": comparisons})
+    return file
+
+
+def readme_block() -> str:
+    """The README's table of results, from every collected result, as Markdown."""
+    lines = [
+        BEGIN,
+        "| Images | Method | AUC (95 % interval) | Sensitivity | Specificity | Measured |",
+        "|---|---|---|---|---|---|",
+    ]
+    notes = []
+    for file in sorted(paths.results().glob("*.json")):
+        values = read_json(file, "a result")
+        if "runs" not in values:
+            continue
+        rows: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
+        for model, run in values["runs"].items():
+            if crossval.SIZE_ONLY in run["metrics"]:
+                rows["size only"] = (run, run["metrics"][crossval.SIZE_ONLY])
+            rows[model] = (run, run["metrics"][crossval.FUSED])
+        for model in ("size only", "ST-CNN", "MT-CNN"):
+            if model in rows:
+                lines.append(_row(model, *rows[model]))
+        notes.append(f"- {values['about']}")
+        for what, pair in values["comparisons"].items():
+            d = pair["auc_difference"]
+            notes.append(
+                f"  - AUC of {what}: {d['value']:+.3f} ({d['low']:+.3f} to {d['high']:+.3f}), "
+                f"DeLong by patient p = {pair['delong']['p_value']:.2g}"
+            )
+    return "\n".join([*lines, "", *notes, END])
+
+
+def _row(model: str, run: dict[str, Any], m: dict[str, Any]) -> str:
+    kind = "simulated" if run["cohort"]["simulated"] else "real"
+    plan, config = run["plan"], run["config"]
+    images = f"{kind} ({run['cohort']['name']}), {m['nodules']} nodules of {m['patients']} patients"
+    cells = [f"{m[k]['value']:.3f} ({m[k]['low']:.3f} to {m[k]['high']:.3f})"
+             for k in ("auc", "sensitivity", "specificity")]  # fmt: skip
+    how = (
+        f"{plan['repeats']} x {plan['folds']} folds by {plan['split']}, up to {config['epochs']} "
+        f"epochs, {run['started'][:10]}, {run['hardware']['device']}"
+    )
+    return "| " + " | ".join([images, model, *cells, how]) + " |"
+
+
+def write_readme(file: Path) -> None:
+    """Put the block between its markers in the README.
+
+    Raises:
+        InputError: the markers are not there.
+    """
+    text = file.read_text(encoding="utf-8")
+    if text.count(BEGIN) != 1 or text.count(END) != 1:
+        raise InputError(f"{file}: needs the lines {BEGIN!r} and {END!r}, once each")
+    before, rest = text.split(BEGIN)
+    after = rest.split(END)[1]
+    write_atomically(
+        file, lambda p: p.write_text(before + readme_block() + after, encoding="utf-8")
+    )
+
+
+def main() -> int:
+    """Collect a result, or write the README's table."""
+    parser = argparse.ArgumentParser(description="Committed measurements.")
+    commands = parser.add_subparsers(required=True, dest="command")
+    add = commands.add_parser("collect", help="write results/NAME.json from finished runs")
+    add.add_argument("name")
+    add.add_argument("runs", nargs="+", type=Path)
+    add.add_argument("--about", required=True, help="what the images are")
+    commands.add_parser("readme", help="write the README's table from results/")
+    options = parser.parse_args()
+    try:
+        if options.command == "collect":
+            print(f"wrote {collect(options.name, options.runs, options.about)}")
+        else:
+            write_readme(paths.results().parent / "README.md")
+    except InputError as error:
+        print(f"labkit.results: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
