@@ -157,6 +157,7 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
                         help="default: fc1+fc2 with --paper, else fc1")  # fmt: skip
     parser.add_argument("--l2", type=float, default=0.0)
     parser.add_argument("--epochs", type=int)
+    parser.add_argument("--batch-size", type=int)
     parser.add_argument("--learning-rate", type=float)
     parser.add_argument("--augmented-copies", type=int, help="transformed images a nodule, epoch")
     parser.add_argument("--plain-copy", action=argparse.BooleanOptionalAction,
@@ -173,7 +174,7 @@ def _config(options: argparse.Namespace) -> TrainingConfig:
 
     given = {
         name: getattr(options, name)
-        for name in ("model", "alpha", "depth", "dropout_on", "l2", "epochs", "learning_rate",
+        for name in ("model", "alpha", "depth", "dropout_on", "l2", "epochs", "batch_size", "learning_rate",
                      "augmented_copies", "plain_copy", "patience", "precision", "seed")
         if getattr(options, name) is not None
     }  # fmt: skip
