@@ -18,7 +18,7 @@ lab: $(STAMP)           ## JupyterLab on the lessons
 	$(BIN)/jupyter lab notebooks
 
 notebooks: $(STAMP)     ## execute the lessons anew with the `lab` profile, outputs in place
-	LABKIT_PROFILE=lab $(BIN)/python -m labkit.lessons notebooks
+	env -u LABKIT_REAL_DATA LABKIT_PROFILE=lab $(BIN)/python -m labkit.lessons notebooks
 
 exercises: $(STAMP)     ## generate the exercises from their solutions
 	$(BIN)/python -m labkit.exercises

@@ -22,6 +22,12 @@ if TYPE_CHECKING:
     from labkit.training.config import TrainingConfig
 
 
+_TRAINING = (
+    "model", "alpha", "depth", "dropout_on", "l2", "epochs", "batch_size", "learning_rate",
+    "augmented_copies", "plain_copy", "patience", "precision", "seed",
+)  # fmt: skip
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status."""
     parser = _parser()
@@ -173,11 +179,8 @@ def _config(options: argparse.Namespace) -> TrainingConfig:
     from labkit.training.config import TrainingConfig
 
     given = {
-        name: getattr(options, name)
-        for name in ("model", "alpha", "depth", "dropout_on", "l2", "epochs", "batch_size", "learning_rate",
-                     "augmented_copies", "plain_copy", "patience", "precision", "seed")
-        if getattr(options, name) is not None
-    }  # fmt: skip
+        name: getattr(options, name) for name in _TRAINING if getattr(options, name) is not None
+    }
     if options.views:
         try:
             given["views"] = tuple(int(v) for v in options.views.split(","))
