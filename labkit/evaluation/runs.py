@@ -83,7 +83,8 @@ def claim(out: Path, cohort: Cohort, config: TrainingConfig, plan: Plan, device:
                     "choose another --out or delete it"
                 )
         return
-    if out.exists() and any(out.iterdir()):
+    # Another process may be claiming it now: lessons that share a run are tested side by side.
+    if out.exists() and any(not p.name.startswith(f".{file.name}.") for p in out.iterdir()):
         raise InputError(f"{out}: not empty and not a run; choose another --out")
     now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     hardware = {**describe_hardware(), "device": device.description}
