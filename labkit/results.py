@@ -125,7 +125,29 @@ def readme_block() -> str:
                 f"  - AUC of {what}: {d['value']:+.3f} ({d['low']:+.3f} to {d['high']:+.3f}), "
                 f"DeLong by patient p = {pair['delong']['p_value']:.2g}"
             )
-    return "\n".join([*lines, "", *notes, END])
+    return "\n".join([*lines, "", *notes, *_speed(), END])
+
+
+def _speed() -> list[str]:
+    """Lines on speed from the benchmarks that are there, each a ratio within one run."""
+    lines = []
+    file = paths.results() / "benchmark_views.json"
+    if file.is_file():
+        b = read_json(file, "a benchmark")
+        lines.append(
+            f"- The cube and nine views of a nodule in a real scan: {b['cube_and_views_ms']:.0f} ms "
+            f"on one core, {b['ratio']:.0f} times less than resampling the whole scan to 1 mm by "
+            f"SimpleITK's B-spline, from which they differ by {b['largest_difference_hu']:.4f} HU "
+            f"at most ({b['date'][:10]})."
+        )
+    file = paths.results() / "benchmark_labels.json"
+    if file.is_file():
+        b = read_json(file, "a benchmark")
+        lines.append(
+            f"- All 2,651 nodules of LIDC-IDRI, grouped and measured: {b['labkit_seconds']:.1f} s, "
+            f"{b['ratio']:.0f} times less than pylidc (extrapolated from a sample of its scans)."
+        )
+    return lines
 
 
 def _row(model: str, run: dict[str, Any], m: dict[str, Any]) -> str:
