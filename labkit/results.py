@@ -134,11 +134,12 @@ def _speed() -> list[str]:
     file = paths.results() / "benchmark_views.json"
     if file.is_file():
         b = read_json(file, "a benchmark")
+        scan = "real" if b["volume"].startswith("1.") else "synthetic"
         lines.append(
-            f"- The cube and nine views of a nodule in a real scan: {b['cube_and_views_ms']:.0f} ms "
-            f"on one core, {b['ratio']:.0f} times less than resampling the whole scan to 1 mm by "
-            f"SimpleITK's B-spline, from which they differ by {b['largest_difference_hu']:.4f} HU "
-            f"at most ({b['date'][:10]})."
+            f"- The cube and nine views of a nodule in a {scan} scan: "
+            f"{b['cube_and_views_ms']:.0f} ms on one core, {b['ratio']:.0f} times less than "
+            "resampling the whole scan to 1 mm by SimpleITK's B-spline, from which they differ by "
+            f"{b['largest_difference_hu']:.4f} HU at most ({b['date'][:10]})."
         )
     file = paths.results() / "benchmark_labels.json"
     if file.is_file():

@@ -94,8 +94,8 @@ def weights_figure(weights: ArrayLike, views: tuple[int, ...] = tuple(range(9)))
             for row in rows:
                 ax.plot(place, row, "o", color=style.BLACK, ms=3, alpha=0.6)
         ax.axhline(1 / len(views), color=style.VERMILION, lw=1.2, ls="--")
-        ax.text(len(views) - 0.45, 1 / len(views), f"1/{len(views)}", color=style.VERMILION,
-                va="center")  # fmt: skip
+        ax.text(1.01, 1 / len(views), f"1/{len(views)}", color=style.VERMILION, va="center",
+                transform=ax.get_yaxis_transform())  # fmt: skip
         ax.set_xticks(place, [view_name(v).replace("diagonal ", "diag.\n") for v in views])
         ax.grid(visible=False, axis="x")
         ax.set(ylabel="weight $\\omega_v$", ylim=(0, None))

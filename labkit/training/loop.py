@@ -82,7 +82,8 @@ def train_view(
         FloatingPointError: the loss is no longer a number.
     """
     order = torch.Generator().manual_seed(seed)
-    x_train = device.tensor(torch.from_numpy(np.ascontiguousarray(train_views)))
+    # Copied, since rows that come from another process may be read-only, which torch warns of.
+    x_train = device.tensor(torch.from_numpy(np.array(train_views)))
     y_train = device.tensor(torch.from_numpy(np.asarray(train_labels, dtype=np.int64)))
     y_val = device.tensor(torch.from_numpy(np.asarray(val_labels, dtype=np.int64)))
     with device.seeded(seed):
@@ -215,7 +216,7 @@ def _decayed(network: MTCNN | STCNN) -> list[Tensor]:
 
 
 def _plain(views: NDArray[np.int16], device: Device) -> Tensor:
-    x = device.tensor(torch.from_numpy(np.ascontiguousarray(views)))
+    x = device.tensor(torch.from_numpy(np.array(views)))
     m = augment.MARGIN
     images = augment.window(x[:, None, m : x.shape[1] - m, m : x.shape[2] - m])
     return images.contiguous(memory_format=torch.channels_last)
