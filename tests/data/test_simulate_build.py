@@ -27,6 +27,7 @@ def test_two_builds_are_the_same_whatever_the_jobs(tmp_path):
     assert len(cohort) >= 3
     meta = json.loads((folders[0] / "cohort.json").read_text())
     assert meta["settings"]["seed"] == 4
+    assert meta["settings"]["scene_version"] >= 1
     # A nodule's axial view is the middle of its cube.
     middle = cohort.cubes[:, 31:33].mean(axis=1)
     np.testing.assert_allclose(cohort.views[:, 0, 6:-6, 6:-6].mean(), middle.mean(), atol=15)
@@ -71,6 +72,10 @@ def test_a_selection_without_nodules_says_so(table, tmp_path):
         select(table, n_nodules=0)
     with pytest.raises(InputError, match="no nodule is left"):
         select(table, exclude_patients=table["patient_id"])
+    with pytest.raises(InputError, match="jobs is 0"):
+        build_simulated(tmp_path / "new", jobs=0, progress=False)
+    with pytest.raises(InputError, match="seed is -1"):
+        build_simulated(tmp_path / "new", seed=-1, progress=False)
     (tmp_path / "letters").write_text("mine")
     with pytest.raises(InputError, match="name a new folder"):
         build_simulated(tmp_path, n_nodules=1, progress=False)

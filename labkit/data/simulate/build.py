@@ -22,6 +22,8 @@ from labkit.imaging.views import cube_and_views
 from labkit.imaging.volume import Volume
 
 HALF_WIDTH_MM = 42.0
+# Raised whenever the same seed gives other images than before.
+SCENE_VERSION = 1
 _CHUNK = 8
 
 
@@ -106,9 +108,13 @@ def build_simulated(
         the cohort's folder.
 
     Raises:
-        InputError: a rule that leaves no nodule, a patient that LIDC-IDRI has not, or a folder that
-            holds something else.
+        InputError: a rule that leaves no nodule, patients none of whom is there, a negative seed,
+            less than one job, or a folder that holds something else.
     """
+    if jobs is not None and jobs < 1:
+        raise InputError(f"jobs is {jobs}; give 1 or more, or None for all cores")
+    if seed < 0:
+        raise InputError(f"seed is {seed}; give 0 or a positive whole number")
     check_target(Path(out))
     table = select(
         lidc.nodules(min_readers, max_slice_thickness_mm),
@@ -119,6 +125,7 @@ def build_simulated(
         exclude_patients=exclude_patients,
     )
     settings = {
+        "scene_version": SCENE_VERSION,
         "seed": int(seed),
         "n_nodules": n_nodules,
         "labelled_only": bool(labelled_only),
