@@ -31,6 +31,7 @@ class Appearance:
         core: share of the radius that its solid part fills from the middle outwards: 0 for
             none, 1 for a solid nodule.
         unevenness: how much the share of tissue varies within ground glass.
+        gaps_hu: how much darker its inner gaps are: small airways, necrosis, scars.
         swell_mm: how far the nodule reaches beyond the outlines, which no reader draws exactly.
         edge_mm: width within which the nodule gives way to lung.
         bumps_mm: how far its surface is displaced in and out.
@@ -47,6 +48,7 @@ class Appearance:
     veil: float
     core: float
     unevenness: float
+    gaps_hu: float
     swell_mm: float
     edge_mm: float
     bumps_mm: float
@@ -72,27 +74,33 @@ def appearance_of(finding: Finding, radius_mm: float, rng: np.random.Generator) 
     """
     mean = {name: float(np.mean(values)) for name, values in finding.ratings.items()}
     texture = mean["texture"] + rng.normal(0.0, 0.35)
-    # 1 is ground glass, 5 solid: the core grows from nothing at 2 to everything at 4.3.
-    core = float(np.clip((texture - 1.8) / 2.4, 0.0, 1.0))
-    veil = float(np.clip(0.27 + 0.10 * (texture - 1.0) + rng.normal(0.0, 0.08), 0.14, 0.8))
+    # 1 is ground glass, 5 solid: the core grows from nothing at 1.9 to everything at 4.7.
+    core = float(np.clip((texture - 1.9) / 2.8, 0.0, 1.0))
+    veil = float(np.clip(0.21 + 0.12 * (texture - 1.0) + rng.normal(0.0, 0.07), 0.10, 0.8))
     margin = np.clip(mean["margin"] + rng.normal(0.0, 0.5), 1.0, 5.0)
-    edge = (0.8 + 0.8 * (5.0 - margin)) * np.exp(rng.normal(0.0, 0.2))
+    edge = (1.45 + 0.45 * (5.0 - margin)) * np.exp(rng.normal(0.0, 0.35))
     spiculation = max(mean["spiculation"] - 1.0 + rng.normal(0.0, 0.35), 0.0)
     lobulation = max(mean["lobulation"] - 1.0 + rng.normal(0.0, 0.35), 0.0)
     calcium, sure = _vote(finding.ratings["calcification"], CALCIUM, "absent")
     interior, _ = _vote(finding.ratings["internal_structure"], INTERIOR, "soft tissue")
+    # Small nodules look less dense than large ones beyond what slices and kernels explain.
+    small = min(3.0 / radius_mm, 1.5)
+    solid = rng.normal(28.0, 38.0) + rng.normal(-40.0 * small**2, 95.0 * small)
+    # A calcified scar is dense all through.
+    solid = float(np.clip(solid, -420.0 if calcium == "absent" else 0.0, 90.0))
     return Appearance(
-        tissue_hu=_INTERIOR_HU[interior] + rng.normal(0.0, 28.0),
+        tissue_hu=_INTERIOR_HU[interior] + solid,
         veil=veil,
         core=core,
-        unevenness=float(rng.uniform(0.10, 0.25)),
+        unevenness=float(rng.uniform(0.03, 0.11)),
+        gaps_hu=float(rng.lognormal(np.log(42.0), 0.7) * np.clip(radius_mm / 8.0, 0.2, 1.4)),
         swell_mm=float(np.clip(rng.normal(0.0, 0.3), -0.15 * radius_mm, 0.7)),
         edge_mm=float(np.clip(edge, 0.6, 1.2 * radius_mm)),
         bumps_mm=float((0.05 + 0.03 * lobulation) * min(radius_mm, 10.0) * rng.uniform(0.6, 1.2)),
-        spicules=int(rng.poisson((0.5 + 6.0 * spiculation) * np.clip(radius_mm / 6.0, 0.5, 3.0))),
-        spicule_length_mm=float(rng.uniform(1.5, 3.5) + 0.22 * radius_mm * min(spiculation, 3.0)),
+        spicules=int(rng.poisson((0.4 + 3.2 * spiculation) * np.clip(radius_mm / 6.0, 0.5, 3.0))),
+        spicule_length_mm=float(rng.uniform(2.0, 4.5) + 0.25 * radius_mm * min(spiculation, 3.0)),
         calcium=calcium,
-        calcium_hu=float(np.exp(rng.normal(np.log(760.0), 0.40)) * (0.35 + 0.65 * sure)),
+        calcium_hu=float(np.exp(rng.normal(np.log(1400.0), 0.45)) * (0.5 + 0.5 * sure)),
         interior=interior,
         vessels=int(rng.binomial(3, 0.38)),
         tail=bool(rng.random() < 0.15 + 0.12 * spiculation),

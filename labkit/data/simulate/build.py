@@ -23,7 +23,7 @@ from labkit.imaging.volume import Volume
 
 HALF_WIDTH_MM = 42.0
 # Raised whenever the same seed gives other images than before.
-SCENE_VERSION = 1
+SCENE_VERSION = 2
 _CHUNK = 8
 
 
@@ -116,6 +116,7 @@ def build_simulated(
     if seed < 0:
         raise InputError(f"seed is {seed}; give 0 or a positive whole number")
     check_target(Path(out))
+    patients, exclude_patients = _as_list(patients), _as_list(exclude_patients)
     table = select(
         lidc.nodules(min_readers, max_slice_thickness_mm),
         seed=seed,
@@ -124,14 +125,15 @@ def build_simulated(
         patients=patients,
         exclude_patients=exclude_patients,
     )
-    settings = {
-        "scene_version": SCENE_VERSION,
-        "seed": int(seed),
-        "n_nodules": n_nodules,
-        "labelled_only": bool(labelled_only),
-        "min_readers": min_readers,
-        "max_slice_thickness_mm": max_slice_thickness_mm,
-    }
+    settings = settings_of(
+        seed=seed,
+        n_nodules=n_nodules,
+        labelled_only=labelled_only,
+        patients=patients,
+        exclude_patients=exclude_patients,
+        min_readers=min_readers,
+        max_slice_thickness_mm=max_slice_thickness_mm,
+    )
     rows: list[dict[Hashable, Any]] = table.to_dict("records")
     chunks = [rows[i : i + _CHUNK] for i in range(0, len(rows), _CHUNK)]
     workers = jobs if jobs is not None else cpu_count()
@@ -149,6 +151,33 @@ def build_simulated(
                 writer.add({str(name): value for name, value in row.items()}, cube, views)
             bar.update(len(chunk))
     return Path(out)
+
+
+def settings_of(
+    *,
+    seed: int = 0,
+    n_nodules: int | None = None,
+    labelled_only: bool = False,
+    patients: Iterable[str] | None = None,
+    exclude_patients: Iterable[str] | None = None,
+    min_readers: int = 3,
+    max_slice_thickness_mm: float | None = 2.5,
+) -> dict[str, Any]:
+    """What `build_simulated` records of its arguments: all that decides the cohort's content."""
+    return {
+        "scene_version": SCENE_VERSION,
+        "seed": int(seed),
+        "n_nodules": n_nodules,
+        "labelled_only": bool(labelled_only),
+        "patients": _as_list(patients),
+        "exclude_patients": _as_list(exclude_patients),
+        "min_readers": min_readers,
+        "max_slice_thickness_mm": max_slice_thickness_mm,
+    }
+
+
+def _as_list(patients: Iterable[str] | None) -> list[str] | None:
+    return None if patients is None else sorted({str(patient) for patient in patients})
 
 
 def select(

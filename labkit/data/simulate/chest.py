@@ -14,8 +14,9 @@ from labkit.data.simulate.thorax import Thorax
 _SURFACE_CELL_MM = 3.0
 _BODY_CELL_MM = 1.25
 _AIR_HU = -1000.0
-_FAT_HU = -100.0
-_MUSCLE_HU = 48.0
+_MUSCLE_HU = 48.0  # where the body is too far away to be seen
+_FISSURE_MM = 0.22
+_FISSURE_EDGE_MM = 1.2
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,10 @@ class Tissue:
         emphysema: share of the lung that is destroyed, about, 0 to 0.5.
         blood_hu: of the heart and the large vessels; high with contrast.
         organ_hu: of the liver.
+        muscle_hu: of muscle.
+        fat_hu: of fat.
+        haze_hu: how much denser lung is next to the pleura it rests on.
+        region_hu: how much lung differs from region to region.
         marrow_hu: of the inside of bones.
         cortex_hu: of their shell.
         salt: key of the textures.
@@ -40,6 +45,10 @@ class Tissue:
     emphysema: float
     blood_hu: float
     organ_hu: float
+    muscle_hu: float
+    fat_hu: float
+    haze_hu: float
+    region_hu: float
     marrow_hu: float
     cortex_hu: float
     salt: int
@@ -50,12 +59,16 @@ class Tissue:
         rng = generator(seed, scan.patient_id, scan.series_uid, "tissue")
         contrast = rng.random() < 0.5
         return cls(
-            lung_hu=float(np.clip(rng.normal(-876.0, 36.0), -945.0, -770.0)),
-            gravity_hu=float(rng.uniform(10.0, 55.0)),
-            grain_hu=float(rng.uniform(10.0, 26.0)),
+            lung_hu=float(np.clip(rng.normal(-890.0, 48.0), -955.0, -720.0)),
+            gravity_hu=float(rng.uniform(20.0, 90.0)),
+            grain_hu=float(rng.uniform(8.0, 24.0)),
             emphysema=float(max(rng.normal(-0.08, 0.16), 0.0)),
             blood_hu=float(rng.uniform(90.0, 220.0) if contrast else rng.normal(42.0, 6.0)),
             organ_hu=float(rng.normal(95.0, 12.0) if contrast else rng.normal(58.0, 8.0)),
+            muscle_hu=float(rng.normal(35.0, 14.0)),
+            fat_hu=float(rng.normal(-106.0, 9.0)),
+            haze_hu=float(rng.uniform(0.0, 130.0)),
+            region_hu=float(rng.uniform(8.0, 38.0)),
             marrow_hu=float(rng.uniform(40.0, 200.0)),
             cortex_hu=float(rng.uniform(700.0, 1250.0)),
             salt=key(seed, scan.patient_id, scan.series_uid, "tissue texture"),
@@ -81,6 +94,7 @@ def lung_hu(thorax: Thorax, tissue: Tissue, x_mm: NDArray, y_mm: NDArray, z_mm: 
     np.maximum(hu, np.float32(-0.6), out=hu)
     hu *= np.float32(2.0 * tissue.grain_hu)
     hu += np.float32(0.8 * tissue.grain_hu) * texture(*axes, 6.0, tissue.salt + 1)
+    hu += np.float32(tissue.region_hu) * texture(*axes, 38.0, tissue.salt + 5)
     back = (y_mm - thorax.y0) / (2.0 * thorax.half_depth)
     hu += (tissue.lung_hu + tissue.gravity_hu * back).astype(np.float32)[None, :, None]
     if tissue.emphysema > 0:
@@ -91,6 +105,40 @@ def lung_hu(thorax: Thorax, tissue: Tissue, x_mm: NDArray, y_mm: NDArray, z_mm: 
         np.clip(holes, 0.0, 1.0, out=holes)
         hu += holes * (np.float32(-960.0) - hu)
     return hu
+
+
+def fissure_share(thorax: Thorax, x_mm: NDArray, y_mm: NDArray, z_mm: NDArray) -> Float:
+    """Share of tissue that fissures put at the grid of three axes: sheets of some tenths of a mm.
+
+    Signed distances to them are computed on a lattice of 3 mm and interpolated.
+    """
+    share = np.zeros((len(z_mm), len(y_mm), len(x_mm)), np.float32)
+    (ix, px), (iy, py), (iz, pz) = (lattice(a, _SURFACE_CELL_MM) for a in (x_mm, y_mm, z_mm))
+    x, y, z = ((i * _SURFACE_CELL_MM).astype(np.float64) for i in (ix, iy, iz))
+    x, y, z = x[None, None, :], y[None, :, None], z[:, None, None]
+    oblique = np.broadcast_to(thorax.above_oblique(x, y, z), (len(iz), len(iy), len(ix)))
+    alone = x[0, 0, 0] > thorax.x0 or oblique.max() < 0  # no horizontal one can be here
+    if alone and np.abs(oblique).min() > 2 * _SURFACE_CELL_MM:
+        return share
+    height = upsample(oblique.astype(np.float32), (pz, py, px))
+    _put_sheet(share, height)
+    right = x_mm < thorax.x0
+    if right.any() and height.max() > 0:
+        nodes = np.broadcast_to(thorax.above_horizontal(x, y, z), oblique.shape)
+        flat = np.zeros_like(share)
+        _put_sheet(flat, upsample(nodes.astype(np.float32), (pz, py, px)))
+        flat *= (height > 0) & right
+        np.maximum(share, flat, out=share)
+    return share
+
+
+def _put_sheet(share: Float, height: Float) -> None:
+    """Raise shares where a sheet lies; the signed distance to its middle is used up."""
+    np.abs(height, out=height)
+    height *= np.float32(-1.0 / _FISSURE_EDGE_MM)
+    height += np.float32(1.0)
+    height *= np.float32(_FISSURE_MM / _FISSURE_EDGE_MM)
+    np.maximum(share, height, out=share)
 
 
 def body_hu(thorax: Thorax, tissue: Tissue, x_mm: NDArray, y_mm: NDArray, z_mm: NDArray) -> Float:
@@ -120,42 +168,56 @@ def _body_at(
     strata: NDArray,
 ) -> NDArray:
     """HU of the body at (N,) points; two (N,) textures vary it."""
-    depth = thorax.cavity(x, y, z) - thorax.pushed(x, y, z)
-    hu = _wall(thorax, tissue, x, y, z, depth, mottle, strata)
+    pushed = thorax.pushed(x, y, z)
+    depth = thorax.cavity(x, y, z) - pushed
+    torso = thorax.torso(x, y, z) - pushed
+    hu = _wall(thorax, tissue, (x, y, z), depth, torso, mottle, strata)
     inside = depth < 0
     if inside.any():
         hu[inside] = _inner(thorax, tissue, x[inside], y[inside], z[inside], strata[inside])
     _put_spine(hu, thorax, tissue, x, y, z)
-    return hu + 6.0 * mottle * (hu > -300)
+    return hu + (6.0 + 12.0 * (hu < -30.0)) * mottle * (hu > -300)
 
 
 def _wall(
     thorax: Thorax,
     tissue: Tissue,
-    x: NDArray,
-    y: NDArray,
-    z: NDArray,
+    points: tuple[NDArray, NDArray, NDArray],
     depth: NDArray,
+    torso: NDArray,
     mottle: NDArray,
     strata: NDArray,
 ) -> NDArray:
-    """From the pleura outwards: ribs with muscle between, muscle, fat, skin, air."""
+    """From the pleura outwards: ribs with muscle between, muscle, fat, skin, air, table.
+
+    `depth` counts from the inner chest wall, which closes over the lungs; `torso` from a body that
+    goes on to shoulders and neck, where muscle and fat lie in between.
+    """
+    x, y, z = points
     angle = np.abs(np.arctan2(x - thorax.x0, y - thorax.y0)) / np.pi  # 0 at the back, 1 in front
     side = np.sin(np.pi * angle)
     muscle = thorax.muscle * (0.5 + 0.9 * side) * (1.0 + 0.25 * strata)
     fat = thorax.fat * (0.6 + 0.6 * angle + 0.15 * strata)
     hu = np.full(len(x), _AIR_HU)
+    _put_table(hu, thorax, x, y)
     outer = 11.5 + np.maximum(muscle, 2.0)
     skin = outer + np.maximum(fat, 1.0)
-    hu[depth < skin + 2.0] = -15.0
-    hu[depth < skin] = _FAT_HU
-    flesh = depth < outer
-    hu[flesh] = _MUSCLE_HU
+    hu[torso < skin + 2.0] = -15.0
+    hu[torso < skin] = tissue.fat_hu
+    between = torso < outer
+    lard = np.clip(0.5 + 1.5 * (0.6 * mottle + strata - 0.5), 0.0, 1.0)
+    hu[between] = (tissue.muscle_hu + lard * (tissue.fat_hu - tissue.muscle_hu))[between]
+    flesh = between & (depth < outer)
+    hu[flesh] = tissue.muscle_hu
     # Planes of fat between the muscles, and within the intercostal space.
-    hu[flesh & (np.abs(strata - 0.10 * (depth - 14.0)) < 0.30) & (depth > 9.5)] = -80.0
-    hu[(depth < 10.0) & (mottle > 0.3)] = -50.0
-    hu[(depth > 0.3) & (depth < 1.8) & (strata > 0.0)] = -60.0
+    planes = flesh & (np.abs(strata - 0.10 * (depth - 14.0)) < 0.38) & (depth > 9.5)
+    hu[planes] = 0.9 * tissue.fat_hu
+    hu[(depth < 10.0) & (mottle > 0.25)] = 0.6 * tissue.fat_hu
+    hu[(depth > 0.3) & (depth < 2.2) & (strata > -0.2)] = 0.75 * tissue.fat_hu
     high = (z - thorax.z_base) / (thorax.z_top - thorax.z_base)
+    arm = _humerus(thorax, x, y, z)
+    within = between & (arm < 0.0)
+    hu[within] = np.where(arm > -3.0, 0.7 * tissue.cortex_hu, tissue.marrow_hu)[within]
     blade = (np.abs(angle - 0.33) < 0.20) & (high > 0.55) & (np.abs(depth - outer + 4.0) < 2.2)
     hu[blade] = 0.55 * tissue.cortex_hu
     turn = thorax.rib_turn(x, y, z)
@@ -163,7 +225,7 @@ def _wall(
     rib = np.hypot((depth - 5.6) / 3.9, height / 6.4)
     front = np.clip((angle - 0.74) / 0.06, 0.0, 1.0)  # ribs end in cartilage
     marrow = tissue.marrow_hu + 40.0 * mottle
-    bone = np.where(rib > 0.76, 0.75 * tissue.cortex_hu, marrow)
+    bone = np.where(rib > 0.70, 0.75 * tissue.cortex_hu, marrow)
     is_rib = rib < 1.0
     hu[is_rib] = ((1 - front) * bone + front * 95.0)[is_rib]
     sternum = (np.abs(x - thorax.x0) < 17.0) & (angle > 0.8) & (np.abs(depth - 8.0) < 5.5)
@@ -173,12 +235,37 @@ def _wall(
     return hu
 
 
+def _put_table(hu: NDArray, thorax: Thorax, x: NDArray, y: NDArray) -> None:
+    """The mattress and the table's shell under the back, slightly hollow."""
+    across = x - thorax.x0
+    back = thorax.y0 + thorax.half_depth + 15.0 + 0.5 * thorax.muscle + 0.6 * thorax.fat
+    below = y - back - 14.0 + across**2 / 900.0
+    reach = np.abs(across) < 205.0
+    hu[reach & (below > -22.0) & (below < 0.0)] = -945.0
+    hu[reach & (below > 0.0) & (below < 32.0)] = -975.0
+    shell = (np.abs(below - 1.5) < 1.5) | (np.abs(below - 30.5) < 1.5)
+    hu[reach & shell] = -90.0
+
+
+def _humerus(thorax: Thorax, x: NDArray, y: NDArray, z: NDArray) -> NDArray:
+    """Signed distance to the heads of the upper arms' bones, mm."""
+    across = np.abs(x - thorax.x0) - thorax.half_width * (1.0 + thorax.shoulders) + 8.0
+    squared = across**2 + (y - thorax.y0 - 8.0) ** 2 + (z - thorax.z_top + 6.0) ** 2
+    return np.sqrt(squared) - 23.0
+
+
 def _inner(
     thorax: Thorax, tissue: Tissue, x: NDArray, y: NDArray, z: NDArray, strata: NDArray
 ) -> NDArray:
     """Within the cage: mediastinum with fat, heart, aorta and trachea; liver and spleen below."""
     hu = 35.0 - 125.0 * np.clip(1.6 * strata - 0.1, 0.0, 1.0)
-    hu[thorax.heart(x, y, z) < -1.0] = 0.75 * tissue.blood_hu + 0.25 * 45.0
+    # Chambers of blood within muscle, parted by a wall that runs from front left to back right.
+    heart = thorax.heart(x, y, z)
+    flesh = 0.4 * tissue.blood_hu + 0.6 * 45.0
+    septum = 0.8 * (x - thorax.x0 - 16.0) + 0.6 * (y - thorax.y0 + 0.30 * thorax.half_depth)
+    chamber = (heart < -7.0) & (np.abs(septum + 5.0 * strata) > 4.5)
+    hu[heart < -1.0] = flesh
+    hu[chamber] = 0.85 * tissue.blood_hu + 0.15 * 45.0
     middle = thorax.y0 - 0.14 * thorax.half_depth
     aorta = np.hypot(x - thorax.x0 - 23.0, y - thorax.spine_y() + 22.0) < 12.0
     arch = np.hypot(x - thorax.x0 - 6.0, y - middle + 8.0) < 15.0
@@ -197,6 +284,11 @@ def _inner(
     belly = thorax.diaphragm(x, y, z) > 0
     right = x < thorax.x0
     organ = np.where(right, tissue.organ_hu, np.where(strata > 0.3, -95.0, tissue.organ_hu))
+    # The stomach lies in front under the left dome; its gas rises to the front.
+    u, v = (x - thorax.x0 - 0.48 * thorax.half_width) / 38.0, (y - thorax.y0) / thorax.half_depth
+    w = (z - thorax.z_base - 0.5 * thorax.dome + 26.0) / 26.0
+    stomach = u**2 + ((v + 0.30) / 0.34) ** 2 + w**2 < 1.0
+    organ[stomach] = np.where(v < -0.34, -980.0, 25.0)[stomach]
     hu[belly] = organ[belly]
     return hu
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from labkit.data.lidc import Contour
 from labkit.data.simulate.appearance import Appearance, appearance_of
 from labkit.data.simulate.noise import Float, generator, key, texture
 from labkit.data.simulate.outline import Shape, consensus
-from labkit.data.simulate.scan import Finding, Scan
+from labkit.data.simulate.scan import PIXELS, Finding, Scan
 from labkit.data.simulate.strands import Strands
 from labkit.data.simulate.thorax import Thorax
 
@@ -21,43 +24,70 @@ _STRAND_MM = 30.0
 
 @dataclass(frozen=True)
 class Nodule:
-    """One nodule of a scene.
+    """One nodule of a scene; its shape and matter are worked out when they are first asked for.
 
     Args:
-        nodule_id: as in `lidc.nodules`.
-        shape: where it is.
-        look: what it is made of.
-        salt: key of its random textures.
+        finding: outlines and ratings.
+        pixel_spacing_mm: of the scan that it was found in.
+        slice_spacing_mm: of that scan.
+        seed: of everything random; the nodule's id is mixed in.
     """
 
-    nodule_id: str
-    shape: Shape
-    look: Appearance
-    salt: int
+    finding: Finding
+    pixel_spacing_mm: float
+    slice_spacing_mm: float
+    seed: int
 
     @classmethod
     def of(cls, finding: Finding, scan: Scan, seed: int) -> Nodule:
         """The nodule that a scan's readers outlined and rated."""
-        shape = consensus(finding.readers, scan.pixel_spacing_mm, scan.slice_spacing_mm)
-        rng = generator(seed, finding.nodule_id, "appearance")
-        look = appearance_of(finding, shape.radius_mm, rng)
-        return cls(finding.nodule_id, shape, look, key(seed, finding.nodule_id, "texture"))
+        return cls(finding, scan.pixel_spacing_mm, scan.slice_spacing_mm, seed)
+
+    @property
+    def nodule_id(self) -> str:
+        """As in `lidc.nodules`."""
+        return self.finding.nodule_id
+
+    @cached_property
+    def shape(self) -> Shape:
+        """Where it is."""
+        return consensus(self.finding.readers, self.pixel_spacing_mm, self.slice_spacing_mm)
+
+    @cached_property
+    def look(self) -> Appearance:
+        """What it is made of."""
+        rng = generator(self.seed, self.nodule_id, "appearance")
+        return appearance_of(self.finding, self.shape.radius_mm, rng)
+
+    @cached_property
+    def salt(self) -> int:
+        """Key of its random textures."""
+        return key(self.seed, self.nodule_id, "texture")
 
     def surface_xyz_mm(self) -> NDArray[np.float64]:
-        """(N, 3) points of the shape's lattice just inside its surface, mm."""
-        inside = self.shape.distance_mm < 0
-        if not inside.any():
-            return self.shape.center_xyz_mm[None]
-        shell = inside & ~ndimage.binary_erosion(inside)
-        index_xyz = np.argwhere(shell)[:, ::-1]
-        return np.array(self.shape.first_xyz_mm) + index_xyz * np.array(self.shape.step_xyz_mm)
+        """(N, 3) points that the reader of the middle size outlined, mm."""
+        sizes = [sum(_area(c.vertices_row_col_px) for c in r) for r in self.finding.readers]
+        middle = self.finding.readers[int(np.argsort(sizes, kind="stable")[len(sizes) // 2])]
+        return self._points([middle])
+
+    @cached_property
+    def _bounds_xyz_mm(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Lowest and highest corner of a box around all outlines and what may leave them."""
+        points = self._points(self.finding.readers)
+        return points.min(axis=0) - _STRAND_MM, points.max(axis=0) + _STRAND_MM
+
+    def _points(self, readers: Sequence[Sequence[Contour]]) -> NDArray[np.float64]:
+        parts = []
+        for contour in (c for reader in readers for c in reader):
+            col_row = contour.vertices_row_col_px[:, ::-1]
+            plane = (col_row - (PIXELS - 1) / 2) * self.pixel_spacing_mm
+            parts.append(np.column_stack([plane, np.full(len(plane), contour.z_mm)]))
+        return np.concatenate(parts)
 
     def near(self, low_xyz_mm: NDArray, high_xyz_mm: NDArray) -> bool:
         """Whether the nodule or what leaves it may touch a box."""
-        low, high = np.array(self.shape.first_xyz_mm), np.array(self.shape.last_xyz_mm)
-        return bool(
-            (high + _STRAND_MM >= low_xyz_mm).all() and (low - _STRAND_MM <= high_xyz_mm).all()
-        )
+        low, high = self._bounds_xyz_mm
+        return bool((high >= low_xyz_mm).all() and (low <= high_xyz_mm).all())
 
     def paint(self, x_mm: NDArray, y_mm: NDArray, z_mm: NDArray) -> tuple[Float, Float]:
         """Share of the nodule's matter, 0 to 1, and that matter's HU, at the grid of three axes.
@@ -74,6 +104,7 @@ class Nodule:
         matter = np.full_like(share, look.tissue_hu)
         fine = texture(x_mm, y_mm, z_mm, max(0.35 * radius, 1.3), self.salt + 1)
         matter += np.float32(14.0) * fine
+        matter -= np.float32(look.gaps_hu) * np.maximum(fine + 0.5 * bumps - np.float32(0.2), 0.0)
         if look.core < 1.0:
             # Depth of the core's surface; its edge is soft, and it is not concentric.
             depth = (1.0 - look.core) * (radius + 1.0) + 0.35 * radius * bumps
@@ -125,40 +156,59 @@ class Nodule:
             total = np.maximum(total, np.clip(0.5 - (away - grain) / 0.8, 0.0, 1.0))
         return np.minimum(total, inside)
 
-    def strands(self, thorax: Thorax, seed: int) -> Strands:
+    def strands(self, thorax: Thorax, vessels: Strands) -> Strands:
         """Spicules, the vessels that end in the nodule, and the tail that ties it to the pleura.
 
-        Spicules leave the surface about radially and taper; vessels arrive from where they may.
+        Spicules leave the surface about radially and taper; vessels come from those nearby.
+
+        Args:
+            thorax: where the pleura is.
+            vessels: of the whole lung.
         """
-        rng = generator(seed, self.nodule_id, "strands")
+        rng = generator(self.seed, self.nodule_id, "strands")
         look, radius = self.look, self.shape.radius_mm
         parts = []
         if look.spicules:
             way = _directions(rng, look.spicules)
             start, found = self._leave(way)
-            length = look.spicule_length_mm * np.exp(rng.normal(0.0, 0.4, len(way)))
+            length = look.spicule_length_mm * np.exp(rng.normal(0.0, 0.6, len(way)))
             thick = rng.uniform(0.35, 0.75, len(way)) + 0.025 * radius
-            bent = way + 0.35 * rng.normal(size=way.shape)
+            bent = way + 0.55 * rng.normal(size=way.shape)
             middle = start + way * (0.5 * length)[:, None]
             end = middle + bent * (0.5 * length)[:, None]
             # A broad foot: spicules grow out of the nodule, they are not stuck on it.
             parts.append(Strands(start, middle, thick * 1.6, thick * 0.8).take(found))
             parts.append(Strands(middle, end, thick * 0.8, thick * 0.3).take(found))
-        for _ in range(look.vessels):
-            way = _directions(rng, 1)
-            start, found = self._leave(way)
-            if not found.all():
-                continue
-            thick = np.array([rng.uniform(0.5, 0.9) + 0.03 * radius])
-            for _ in range(4):
-                step = rng.uniform(4.0, 8.0)
-                way = way + 0.3 * rng.normal(size=(1, 3))
-                end = start + way * step / np.linalg.norm(way)
-                parts.append(Strands(start, end, thick, thick * 0.93))
-                start, thick = end, thick * 0.93
+        parts += [self._fed(vessels, rng) for _ in range(look.vessels)]
         if look.tail:
             parts.append(self._tail(thorax, rng))
         return Strands.join(parts)
+
+    def _fed(self, vessels: Strands, rng: np.random.Generator) -> Strands:
+        """A vessel that leaves one of those nearby and ends in the nodule, or none."""
+        away = np.linalg.norm(vessels.end_xyz_mm - self.shape.center_xyz_mm, axis=1)
+        away -= self.shape.radius_mm
+        reachable = np.flatnonzero((away > 3.0) & (away < 0.6 * _STRAND_MM))
+        # One of the nearest, thicker ones first.
+        far = away[reachable] - 8.0 * vessels.end_radius_mm[reachable]
+        nearest = reachable[np.argsort(far, kind="stable")[:12]]
+        if not len(nearest):
+            return Strands.join([])
+        root = int(rng.choice(nearest))
+        begin = vessels.end_xyz_mm[root]
+        way = begin - self.shape.center_xyz_mm
+        surface, found = self._leave((way / np.linalg.norm(way))[None])
+        if not found.all():
+            return Strands.join([])
+        bow = np.cross(way, rng.normal(size=3)) * rng.uniform(0.1, 0.3)
+        bow *= np.linalg.norm(way) / max(float(np.linalg.norm(bow)), 1e-6) * 0.15
+        ends = np.linspace(0.0, 1.0, 4)
+        knots = [begin + t * (surface[0] - begin) + 4 * t * (1 - t) * bow for t in ends]
+        thick = min(
+            vessels.end_radius_mm[root], rng.uniform(0.5, 0.9) + 0.03 * self.shape.radius_mm
+        )
+        radius = np.full(3, max(float(thick), 0.4))
+        return Strands(np.array(knots[:-1]), np.array(knots[1:]), radius, radius)
 
     def _tail(self, thorax: Thorax, rng: np.random.Generator) -> Strands:
         """A strand to the nearest pleura when that is within 20 mm, or none."""
@@ -187,6 +237,12 @@ class Nodule:
         inside = distance < -0.3
         last = inside.shape[1] - 1 - np.argmax(inside[:, ::-1], axis=1)
         return center + way * steps[last][:, None], inside.any(axis=1)
+
+
+def _area(vertices_row_col_px: NDArray[np.int64]) -> float:
+    """Area of a polygon of pixels by the shoelace formula."""
+    row, col = vertices_row_col_px.T.astype(np.float64)
+    return 0.5 * abs(float(np.sum(row * np.roll(col, -1) - col * np.roll(row, -1))))
 
 
 def _directions(rng: np.random.Generator, count: int) -> NDArray[np.float64]:

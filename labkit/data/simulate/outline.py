@@ -84,6 +84,10 @@ class Shape:
         """Signed distance at the grid of three axes, (len z, len y, len x), mm."""
         return upsample(self.distance_mm, self.places(x_mm, y_mm, z_mm))
 
+    def agreement_at(self, x_mm: ArrayLike, y_mm: ArrayLike, z_mm: ArrayLike) -> Float:
+        """Share of the readers who enclose each point of the grid of three axes."""
+        return upsample(self.agreement, self.places(x_mm, y_mm, z_mm))
+
 
 def consensus(
     readers: Sequence[Sequence[Contour]], pixel_spacing_mm: float, slice_spacing_mm: float

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from labkit.data.simulate.noise import Float, gaussian, generator, key
+from labkit.data.simulate.chest import surface_distance
+from labkit.data.simulate.noise import Float, gaussian, generator, key, texture
 from labkit.data.simulate.scan import PIXELS, Scan
 from labkit.data.simulate.scene import Scene
 from labkit.imaging.volume import Volume
@@ -24,34 +25,42 @@ class Scanner:
 
     Args:
         blur_mm: standard deviation of the kernel's blur within a slice.
-        noise_hu: standard deviation of the noise.
+        noise_hu: standard deviation of the noise in lung; in the body it is a third higher.
         noise_grain_px: how coarse the noise is: blur of its white source, in pixels.
+        noise_hollow: share of its coarse part that the reconstruction's ramp filter takes away.
         streaks: how much stronger and longer, from side to side, the noise is at the shoulders.
         edge_gain: how much the kernel sharpens, 0 for none.
+        round_view: whether only the circle within the pixels' square was reconstructed.
         salt: key of the noise.
     """
 
     blur_mm: float
     noise_hu: float
     noise_grain_px: float
+    noise_hollow: float
     streaks: float
     edge_gain: float
+    round_view: bool
     salt: int
 
     @classmethod
     def of(cls, scan: Scan, seed: int) -> Scanner:
         """Draw a scan's kernel and dose."""
         rng = generator(seed, scan.patient_id, scan.series_uid, "scanner")
-        sharp = float(rng.beta(1.6, 3.2))
-        dose = float(np.exp(rng.normal(0.0, 0.25)))
+        # Two in three scans have a soft kernel, the others one for lungs or bones.
+        soft = rng.random() < 0.70
+        sharp = float(rng.beta(1.6, 4.0) if soft else rng.uniform(0.5, 1.0))
+        dose = float(np.exp(rng.normal(0.0, 0.30)))
         # Thinner slices and sharper kernels are noisier (Brooks and Di Chiro, 1976).
-        thin = float(np.clip((2.0 / scan.slice_thickness_mm) ** 0.5, 0.8, 1.6))
+        thin = float(np.clip((2.0 / scan.slice_thickness_mm) ** 0.8, 0.7, 1.9))
         return cls(
             blur_mm=0.62 - 0.24 * sharp,
-            noise_hu=float(np.clip(17.0 * dose * thin * (1.0 + 1.3 * sharp), 9.0, 70.0)),
-            noise_grain_px=0.85 - 0.32 * sharp,
-            streaks=float(max(rng.normal(0.5, 0.6), 0.0)),
+            noise_hu=float(np.clip(10.0 * dose * thin * np.exp(1.9 * sharp), 6.0, 130.0)),
+            noise_grain_px=0.97 - 0.52 * sharp,
+            noise_hollow=float(rng.uniform(0.6, 0.95)),
+            streaks=float(max(rng.normal(0.8, 0.7), 0.0)),
             edge_gain=0.9 * sharp,
+            round_view=bool(rng.random() < 0.5),
             salt=key(seed, scan.patient_id, scan.series_uid, "noise"),
         )
 
@@ -82,7 +91,13 @@ def scan_box(
     hu = _blurred(hu, scanner, scan.pixel_spacing_mm)[:, _PAD_PX:-_PAD_PX, _PAD_PX:-_PAD_PX]
     if noisy:
         shoulders = np.clip((z - scan.last_z_mm + 120.0) / 90.0, 0.0, 1.0)
-        hu += _noise(scanner, cols, rows, slices, shoulders.astype(np.float32))
+        noise = _noise(scanner, cols, rows, slices, shoulders.astype(np.float32))
+        pad = _PAD_PX
+        noise *= _noise_gain(scene, scanner, x[pad:-pad], y[pad:-pad], z)
+        hu += noise
+    if scanner.round_view:
+        col, row = (np.arange(first, stop) - (PIXELS - 1) / 2 for first, stop in (cols, rows))
+        hu[:, col**2 + row[:, None] ** 2 > (PIXELS / 2) ** 2] = _LOWEST_HU
     voxels = np.clip(np.rint(hu), _LOWEST_HU, _HIGHEST_HU).astype(np.int16)
     spacing = scan.pixel_spacing_mm
     origin = (float(scan.x_mm(*cols)[0]), float(scan.x_mm(*rows)[0]), float(z[0]))
@@ -102,6 +117,25 @@ def _blurred(hu: Float, scanner: Scanner, pixel_mm: float) -> Float:
     return _filtered(hu, weights)
 
 
+def _noise_gain(scene: Scene, scanner: Scanner, x: NDArray, y: NDArray, z: NDArray) -> Float:
+    """How much stronger the noise is at the grid of three axes than `Scanner.noise_hu`.
+
+    Rays that reach the wall or the mediastinum pass more bone and flesh; and no two regions of a
+    scan are alike.
+    """
+    gain = surface_distance(scene.thorax, x, y, z)
+    gain *= np.float32(1.0 / 16.0)
+    gain += np.float32(0.5)
+    np.clip(gain, 0.0, 1.0, out=gain)
+    gain *= np.float32(0.33)
+    gain += np.float32(1.0)
+    region = texture(x, y, z, 60.0, scanner.salt + 1)
+    region *= np.float32(0.3)
+    np.exp(region, out=region)
+    gain *= region
+    return gain
+
+
 def _noise(
     scanner: Scanner,
     cols: tuple[int, int],
@@ -117,18 +151,27 @@ def _noise(
         np.arange(*slices)[:, None, None],
         scanner.salt,
     )
-    weights = _gaussian_weights(scanner.noise_grain_px)
-    noise = _filtered(white, weights)
-    noise *= np.float32(scanner.noise_hu / float((weights**2).sum()))
+    # Filtered back-projection leaves little noise at low frequencies: so does the difference of a
+    # narrow and a wide blur of white noise (Riederer et al., Phys Med Biol 23:446, 1978).
+    narrow = _gaussian_weights(scanner.noise_grain_px)
+    reach = len(narrow) // 2
+    wide = _gaussian_weights(2.0 * scanner.noise_grain_px)
+    fine, hollow = _filtered(white, narrow), scanner.noise_hollow
+    shared = np.convolve(narrow, wide)[len(wide) // 2 + reach]
+    variance = (narrow**2).sum() ** 2 + hollow**2 * (wide**2).sum() ** 2
+    variance -= 2.0 * hollow * shared**2
+    noise = fine - np.float32(hollow) * _filtered(white, wide)
+    noise *= np.float32(scanner.noise_hu / np.sqrt(variance))
     streaks = np.float32(scanner.streaks) * shoulders
     if streaks.any():
         # Photons are fewest from side to side through the shoulders.
         long = _gaussian_weights(2.5)
-        both = np.convolve(weights, long)
-        gain = np.float32(np.sqrt((weights**2).sum() / (both**2).sum()))
+        both = np.convolve(narrow, long)
+        deviation = np.sqrt((narrow**2).sum() * (both**2).sum())
         some = np.flatnonzero(streaks)
-        along = ndimage.correlate1d(noise[some], long, axis=2, mode="nearest")
-        noise[some] += (gain * streaks[some])[:, None, None] * along
+        along = ndimage.correlate1d(fine[some], long, axis=2, mode="nearest")
+        gain = np.float32(scanner.noise_hu / deviation) * streaks[some]
+        noise[some] += gain[:, None, None] * along
     return noise[:, pad:-pad, pad:-pad]
 
 

@@ -4,21 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from labkit.data.simulate.chest import Tissue, body_hu, lung_hu, surface_distance
+from labkit.data.simulate.chest import (
+    Tissue,
+    body_hu,
+    fissure_share,
+    lung_hu,
+    surface_distance,
+)
 from labkit.data.simulate.nodule import Nodule
 from labkit.data.simulate.noise import Float, generator, key
 from labkit.data.simulate.scan import Scan, scan_of
 from labkit.data.simulate.strands import Strands
 from labkit.data.simulate.thorax import Thorax, thorax_of
-from labkit.data.simulate.vessels import tree
+from labkit.data.simulate.vessels import grow
 
 _PLEURA_MM = 1.2
 _LUMEN_HU = -960.0
+
+
+@dataclass(frozen=True)
+class _Vessels:
+    """What is drawn into the lungs: vessels full of blood, airways' walls, and their air."""
+
+    vessels: Strands
+    airways: Strands
+    lumens: Strands
 
 
 @dataclass(frozen=True)
@@ -41,6 +56,17 @@ class Scene:
     tissue: Tissue
     nodules: tuple[Nodule, ...]
     seed: int
+
+    @cached_property
+    def _vessels(self) -> _Vessels:
+        """All vessels and airways of the chest, grown once."""
+        rng = generator(self.seed, self.scan.patient_id, "vessels")
+        thick = float(rng.uniform(0.85, 1.15))
+        salt = key(self.seed, self.scan.patient_id, self.scan.series_uid)
+        arteries = grow(self.thorax, salt, "arteries", thick)
+        veins = grow(self.thorax, salt, "veins", thick)
+        walls, lumens = arteries.airways()
+        return _Vessels(Strands.join([arteries.strands(), veins.strands()]), walls, lumens)
 
     def hu(self, x_mm: ArrayLike, y_mm: ArrayLike, z_mm: ArrayLike) -> Float:
         """HU at the grid of three ascending axes in the world, without any scanner.
@@ -80,6 +106,7 @@ class Scene:
         wall += np.float32(0.5)
         np.clip(wall, 0.0, 1.0, out=wall)
         hu = lung_hu(self.thorax, self.tissue, x, y, z_mm)
+        hu += _haze(self.thorax, self.tissue, averaged(surface), y)
         if wall.min() < 1.0:
             self._put_vessels(hu, x, y, fine, averaged)
         share = averaged(wall)
@@ -88,27 +115,25 @@ class Scene:
             body -= hu
             body *= share
             hu += body
+        low, high = np.array([x[0], y[0], fine[0]]), np.array([x[-1], y[-1], fine[-1]])
         for nodule in self.nodules:
-            self._put_nodule(hu, nodule, x, y, z_mm, offsets)
+            if nodule.near(low, high):
+                self._put_nodule(hu, nodule, x, y, z_mm, offsets)
         return hu
 
     def _put_vessels(
         self, hu: Float, x: NDArray, y: NDArray, fine: NDArray, averaged: Callable[[Float], Float]
     ) -> None:
-        """Arteries with their airways, and veins."""
+        """Fissures, arteries with their airways, and veins."""
         low, high = np.array([x[0], y[0], fine[0]]), np.array([x[-1], y[-1], fine[-1]])
-        share = np.zeros((len(fine), len(y), len(x)), np.float32)
-        rng = generator(self.seed, self.scan.patient_id, "vessels")
-        thick = float(rng.uniform(0.85, 1.15))
-        salt = key(self.seed, self.scan.patient_id, self.scan.series_uid)
-        arteries, level = tree(self.thorax, low, high, salt, "arteries", thick)
-        veins, _ = tree(self.thorax, low, high, salt, "veins", thick)
+        share = fissure_share(self.thorax, x, y, fine)
         near = [nodule for nodule in self.nodules if nodule.near(low, high)]
-        own = [nodule.strands(self.thorax, self.seed) for nodule in near]
-        Strands.join([arteries, veins, *own]).draw(share, x, y, fine)
-        wall, lumen = _airways(arteries.take(level >= 2))
+        vessels = self._vessels.vessels
+        own = [nodule.strands(self.thorax, vessels) for nodule in near]
+        Strands.join([vessels.near(low, high), *own]).draw(share, x, y, fine)
         blood = np.float32(self.tissue.blood_hu - 8.0)
         hu += averaged(share) * (blood - hu)
+        wall, lumen = self._vessels.airways, self._vessels.lumens
         wall_near = wall.near(low, high)
         if not len(wall_near):
             return
@@ -144,6 +169,16 @@ class Scene:
         around += total
 
 
+def _haze(thorax: Thorax, tissue: Tissue, surface: Float, y_mm: NDArray) -> Float:
+    """HU that lung has more where it rests on the pleura: towards the back, within a centimetre."""
+    haze = np.minimum(surface, np.float32(0.0))
+    haze *= np.float32(1.0 / 5.0)
+    np.exp(haze, out=haze)
+    low = np.clip(0.35 + (y_mm - thorax.y0) / thorax.half_depth, 0.0, 1.2)
+    haze *= (tissue.haze_hu * low).astype(np.float32)[None, :, None]
+    return haze
+
+
 def _within_slabs(z_mm: NDArray, offsets_mm: NDArray) -> tuple[NDArray, Callable[[Float], Float]]:
     """Ascending heights at some offsets from every z, and what turns values there into means."""
     points = len(offsets_mm)
@@ -166,22 +201,11 @@ def _within_slabs(z_mm: NDArray, offsets_mm: NDArray) -> tuple[NDArray, Callable
     return heights[order], averaged
 
 
-def _airways(arteries: Strands) -> tuple[Strands, Strands]:
-    """Airways beside the larger arteries: their walls, and the air within."""
-    along = arteries.end_xyz_mm - arteries.start_xyz_mm
-    beside = np.cross(along, np.array([0.3, 0.2, 1.0]))
-    beside /= np.maximum(np.linalg.norm(beside, axis=1, keepdims=True), 1e-9)
-    outer_start, outer_end = (
-        arteries.start_radius_mm * 1.1 + 0.2,
-        arteries.end_radius_mm * 1.1 + 0.2,
-    )
-    start = arteries.start_xyz_mm + beside * (arteries.start_radius_mm + outer_start)[:, None]
-    end = arteries.end_xyz_mm + beside * (arteries.end_radius_mm + outer_end)[:, None]
-    wall_start, wall_end = 0.12 * outer_start + 0.35, 0.12 * outer_end + 0.35
-    return (
-        Strands(start, end, outer_start, outer_end),
-        Strands(start, end, outer_start - wall_start, outer_end - wall_end),
-    )
+def _gap_mm(surface_xyz_mm: NDArray, rng: np.random.Generator) -> float:
+    """Distance that a nodule keeps from the pleura; negative when it touches, as large ones do."""
+    width = float(np.ptp(surface_xyz_mm, axis=0).max())
+    touches = rng.random() < np.interp(width, (8.0, 14.0, 30.0), (0.55, 0.65, 0.85))
+    return -float(rng.uniform(0.4, 2.2)) if touches else float(rng.uniform(1.5, 4.0))
 
 
 def scene_of(scan: Scan, seed: int) -> Scene:
@@ -189,7 +213,7 @@ def scene_of(scan: Scan, seed: int) -> Scene:
     nodules = tuple(Nodule.of(finding, scan, seed) for finding in scan.findings)
     surfaces = [nodule.surface_xyz_mm() for nodule in nodules]
     rng = generator(seed, scan.series_uid, "gaps")
-    gaps = [float(rng.uniform(-1.0, 1.5)) for _ in nodules]
+    gaps = [_gap_mm(surface, rng) for surface in surfaces]
     return Scene(
         scan=scan,
         thorax=thorax_of(scan, surfaces, seed, gaps),

@@ -13,15 +13,16 @@ from labkit.data.simulate.scan import Scan
 Array = NDArray[np.float64]
 _CANDIDATES = 24
 _ROUNDING_MM = 5.0
+_MEET_MM = 7.0  # how far the pleura comes to meet a nodule that touches it
 
 
 @dataclass(frozen=True)
 class Pocket:
-    """A place that has to be lung, since readers outlined a nodule there.
+    """A place where the lung's surface gives way to a nodule, or comes to meet it.
 
     Args:
         center_xyz_mm: (3,) middle of the bulge.
-        push_mm: how far the lung's surface gives way at the middle.
+        push_mm: how far the surface moves outward at the middle; inward when negative.
         reach_mm: the bulge's width (Gaussian).
     """
 
@@ -54,6 +55,9 @@ class Thorax:
     rib_drop: float
     fat: float
     muscle: float
+    shoulders: float
+    fissure_tilt: float
+    fissure_phase: float
     pockets: tuple[Pocket, ...] = ()
 
     @property
@@ -79,14 +83,29 @@ class Thorax:
 
     def cavity(self, x: Array, y: Array, z: Array) -> Array:
         """Signed distance to the inner chest wall, mm, about: negative inside the cage."""
-        n = self.squareness
         rise = np.maximum(z - self.z_wide, 0.0) / (self.z_top - self.z_wide)
         # The apices lie further back than the middle of the chest.
         v = (y - self.y0 - 22.0 * rise**2) / self.half_depth
         u = (x - self.x0) / (self.half_width * (1.0 - 0.10 * np.clip(-v, 0.0, 1.0)))
-        powers = [np.abs(u) ** n, np.abs(v) ** n, rise**n]
-        level = np.maximum(powers[0] + powers[1] + powers[2], 1e-9) ** (1.0 / n)
         scales = (self.half_width, self.half_depth, self.z_top - self.z_wide)
+        return self._to_superellipse((u, v, rise), scales)
+
+    def torso(self, x: Array, y: Array, z: Array) -> Array:
+        """The same distance for a body that goes on to the neck instead of closing over the lungs.
+
+        Far below the apices it is `cavity`'s; near them shoulders widen it.
+        """
+        share = np.clip((z - self.z_top + 110.0) / 100.0, 0.0, 1.0)
+        wide = self.half_width * (1.0 + self.shoulders * share**2 * (3.0 - 2.0 * share))
+        v = (y - self.y0) / self.half_depth
+        u = (x - self.x0) / (wide * (1.0 - 0.10 * np.clip(-v, 0.0, 1.0)))
+        return self._to_superellipse((u, v), (self.half_width, self.half_depth))
+
+    def _to_superellipse(self, scaled: tuple[Array, ...], scales: tuple[float, ...]) -> Array:
+        """First-order distance to where the scaled coordinates' norm of `squareness` is 1."""
+        n = self.squareness
+        powers = [np.abs(u) ** n for u in scaled]
+        level = np.maximum(sum(powers), 1e-9) ** (1.0 / n)
         slope = np.sqrt(
             sum((p ** ((n - 1) / n) / s) ** 2 for p, s in zip(powers, scales, strict=True))
         ) / level ** (n - 1)
@@ -142,12 +161,53 @@ class Thorax:
 
     def pushed(self, x: Array, y: Array, z: Array) -> Array:
         """How far pockets move the lung's surface outward at each point, mm."""
-        total = np.zeros(np.broadcast_shapes(np.shape(x), np.shape(y), np.shape(z)))
+        shape = np.broadcast_shapes(np.shape(x), np.shape(y), np.shape(z))
+        outward, inward = np.zeros(shape), np.zeros(shape)
         for pocket in self.pockets:
             px, py, pz = pocket.center_xyz_mm
             squared = (x - px) ** 2 + (y - py) ** 2 + (z - pz) ** 2
-            total = np.maximum(total, pocket.push_mm * np.exp(-squared / (2 * pocket.reach_mm**2)))
-        return total
+            push = pocket.push_mm * np.exp(-squared / (2 * pocket.reach_mm**2))
+            if pocket.push_mm > 0:
+                outward = np.maximum(outward, push)
+            else:
+                inward = np.minimum(inward, push)
+        return outward + inward
+
+    def fissure(self, x: Array, y: Array, z: Array) -> Array:
+        """Distance to the nearest fissure of the lung that holds a point, mm, about.
+
+        The oblique one rises from the front of the diaphragm to the back; in the right lung a
+        horizontal one leaves it at the level of the hilum. Fissures are gently wavy.
+        """
+        oblique = self.above_oblique(x, y, z)
+        horizontal = np.where(oblique > 0, np.abs(self.above_horizontal(x, y, z)), np.inf)
+        right = x < self.x0
+        return np.where(right, np.minimum(np.abs(oblique), horizontal), np.abs(oblique))
+
+    def lobe(self, x: Array, y: Array, z: Array) -> NDArray[np.int64]:
+        """The lobe that holds a point of lung: right 0 upper, 1 middle, 2 lower; left 3, 4."""
+        upper = self.above_oblique(x, y, z) > 0
+        high = self.above_horizontal(x, y, z) > 0
+        right = np.where(upper, np.where(high, 0, 1), 2)
+        return np.where(x < self.x0, right, np.where(upper, 3, 4))
+
+    @staticmethod
+    def is_left_lobe(number: int) -> bool:
+        """Whether a lobe's number is one of the left lung's."""
+        return number >= 3
+
+    def above_oblique(self, x: Array, y: Array, z: Array) -> Array:
+        """Signed distance to the oblique fissure, mm, about: negative in the lower lobes."""
+        wave = 3.5 * np.sin((x - self.x0) / 34.0 + self.fissure_phase)
+        wave = wave + 2.5 * np.sin((y - self.y0) / 41.0 + 2.0 * self.fissure_phase)
+        middle = self.z_base + 0.46 * (self.z_top - self.z_base)
+        slope = np.tan(self.fissure_tilt)
+        return (z - middle - slope * (y - self.y0) + wave) * np.cos(self.fissure_tilt)
+
+    def above_horizontal(self, x: Array, y: Array, z: Array) -> Array:
+        """Signed height over the right horizontal fissure, mm: negative in the middle lobe."""
+        wave = 3.0 * np.sin((x - self.x0) / 27.0 + 3.0 * self.fissure_phase)
+        return z - self.z_hilum + 4.0 + wave - 0.12 * (y - self.y0)
 
     def rib_turn(self, x: Array, y: Array, z: Array) -> Array:
         """Height along the ribs' spiral: whole numbers are the middle of a rib.
@@ -164,14 +224,15 @@ def thorax_of(
     """A chest drawn at random for a scan, in which every nodule lies in lung.
 
     Of some random chests of the size that the field of view suggests, the one is taken in whose
-    lungs the nodules fit best. Where one still sticks out, the lung's surface gives way to it.
+    lungs the nodules fit best. Where one still sticks out, the lung's surface gives way to it; it
+    comes to meet one that is to touch it and lies near.
 
     Args:
         scan: the frame: field of view and height.
         surfaces_xyz_mm: for each nodule (N, 3) points on its surface.
         seed: of the chest; the patient's id is mixed in.
         gaps_mm: for each nodule how far its furthest point must stay inside the lung; negative
-            lets it be swallowed that far. 0 by default.
+            lets it be swallowed that far, and is for nodules that touch the pleura. 0 by default.
     """
     rng = generator(seed, scan.patient_id, scan.series_uid, "thorax")
     chests = [_draw(scan, rng) for _ in range(_CANDIDATES)]
@@ -181,21 +242,23 @@ def thorax_of(
     misfit = [np.maximum(chest.lung(*points), 0.0).sum() for chest in chests]
     chest = chests[int(np.argmin(misfit))]
     gaps = gaps_mm or [0.0] * len(surfaces_xyz_mm)
-    for surface, gap in zip(surfaces_xyz_mm, gaps, strict=True):
+    # Those that touch come first: what then sticks out of a narrower lung is let in again.
+    for number in np.argsort(gaps, kind="stable"):
+        surface, gap = surfaces_xyz_mm[number], gaps[number]
         out = chest.lung(*surface.T) + gap
-        if out.max() > 0:
+        push = float(out.max())
+        if push > 0 or (gap < 0 and push > -_MEET_MM):
             worst = surface[int(np.argmax(out))]
             # Wide bulges look like anatomy. The rest of the nodule lies further in and follows.
             reach = 18.0 + 0.6 * float(np.ptp(surface, axis=0).max())
-            pocket = Pocket(worst, float(out.max()), reach)
-            chest = replace(chest, pockets=(*chest.pockets, pocket))
+            chest = replace(chest, pockets=(*chest.pockets, Pocket(worst, push, reach)))
     return chest
 
 
 def _draw(scan: Scan, rng: np.random.Generator) -> Thorax:
     view = scan.field_of_view_mm
-    half_width = view * np.clip(rng.normal(0.350, 0.030), 0.27, 0.43)
-    half_depth = half_width * np.clip(rng.normal(0.76, 0.06), 0.60, 0.92)
+    half_width = view * np.clip(rng.normal(0.340, 0.028), 0.27, 0.41)
+    half_depth = half_width * np.clip(rng.normal(0.73, 0.06), 0.58, 0.86)
     z_top = scan.last_z_mm - rng.uniform(8.0, 45.0)
     height = np.clip(
         rng.normal(0.78, 0.06) * min(scan.last_z_mm - scan.first_z_mm, 330.0), 150, 300
@@ -215,8 +278,11 @@ def _draw(scan: Scan, rng: np.random.Generator) -> Thorax:
         rib_spacing=rng.uniform(24.0, 30.0),
         rib_phase=rng.uniform(0.0, 30.0),
         rib_drop=rng.uniform(95.0, 135.0),
-        fat=rng.gamma(2.2, 7.0) + 3.0,
+        fat=rng.gamma(2.2, 10.0) + 4.0,
         muscle=rng.uniform(4.0, 15.0),
+        shoulders=rng.uniform(0.10, 0.28),
+        fissure_tilt=rng.uniform(0.65, 0.95),
+        fissure_phase=rng.uniform(0.0, 6.0),
     )
 
 
