@@ -6,7 +6,7 @@ import pytest
 from scipy import ndimage
 
 from labkit.data import lidc
-from labkit.data.simulate import build, chest, scan, scene_for
+from labkit.data.simulate import body, build, scan, scene_for
 from labkit.data.simulate.chest import surface_distance
 from labkit.data.simulate.scanner import Scanner, scan_box
 from labkit.data.simulate.scene import scene_for_series, scene_of
@@ -219,8 +219,8 @@ def test_a_chest_has_lung_wall_and_air_around():
 def test_the_body_lattice_is_the_same_in_every_crop():
     scene = scene_of(ball_scan(), 2)
     x, y, z = -120 + 0.7 * np.arange(60), -30 + 0.7 * np.arange(70), 1.25 * np.arange(20)
-    whole = chest.body_hu(scene.thorax, scene.tissue, x, y, z)
-    part = chest.body_hu(scene.thorax, scene.tissue, x[9:31], y[22:60], z[3:8])
+    whole = body.body_hu(scene.thorax, scene.tissue, x, y, z)
+    part = body.body_hu(scene.thorax, scene.tissue, x[9:31], y[22:60], z[3:8])
     np.testing.assert_array_equal(part, whole[3:8, 22:60, 9:31])
 
 

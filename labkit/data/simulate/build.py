@@ -61,7 +61,9 @@ def scan_crop(
     middle = (PIXELS - 1) / 2
     pixel, spacing = scan.pixel_spacing_mm, scan.slice_spacing_mm
     cols, rows = (_around(at / pixel + middle, half_width_mm / pixel) for at in (x, y))
-    slices = _around((z - scan.first_z_mm) / spacing, half_width_mm / spacing)
+    # Three slices beyond what is sampled, so that the spline does not feel the crop's end.
+    high = max(half_width_mm, half_width_mm - 4.0 + 3.0 * spacing)
+    slices = _around((z - scan.first_z_mm) / spacing, high / spacing)
     return scan_box(scene, cols, rows, slices, noisy)
 
 

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from labkit.data.simulate.chest import surface_distance
-from labkit.data.simulate.noise import Float, gaussian, generator, key, texture
+from labkit.data.simulate.chest import noise_gain
+from labkit.data.simulate.noise import Float, gaussian, generator, key
 from labkit.data.simulate.scan import PIXELS, Scan
 from labkit.data.simulate.scene import Scene
 from labkit.imaging.volume import Volume
@@ -71,6 +71,7 @@ def scan_box(
     rows: tuple[int, int],
     slices: tuple[int, int],
     noisy: bool = True,
+    scanner: Scanner | None = None,
 ) -> Volume:
     """A part of the scan that would be made of a scene.
 
@@ -79,12 +80,13 @@ def scan_box(
         cols: first pixel column, and the one after the last; rows and slices likewise. They may
             reach beyond the 512 x 512 pixels and the real slices.
         noisy: whether with the scanner's noise.
+        scanner: another than the scan's own, to see the same chest with it.
 
     Returns:
         Volume of int16 HU in the simulated world; the same voxels for whichever part is asked.
     """
     scan = scene.scan
-    scanner = Scanner.of(scan, scene.seed)
+    scanner = scanner or Scanner.of(scan, scene.seed)
     x, y = (scan.x_mm(first - _PAD_PX, stop + _PAD_PX) for first, stop in (cols, rows))
     z = scan.z_mm(*slices)
     hu = scene.slabs(x, y, z, scan.slice_thickness_mm)
@@ -93,7 +95,7 @@ def scan_box(
         shoulders = np.clip((z - scan.last_z_mm + 120.0) / 90.0, 0.0, 1.0)
         noise = _noise(scanner, cols, rows, slices, shoulders.astype(np.float32))
         pad = _PAD_PX
-        noise *= _noise_gain(scene, scanner, x[pad:-pad], y[pad:-pad], z)
+        noise *= noise_gain(scene.thorax, x[pad:-pad], y[pad:-pad], z, scanner.salt + 1)
         hu += noise
     if scanner.round_view:
         col, row = (np.arange(first, stop) - (PIXELS - 1) / 2 for first, stop in (cols, rows))
@@ -115,25 +117,6 @@ def _blurred(hu: Float, scanner: Scanner, pixel_mm: float) -> Float:
         # Difference of two Gaussians: 1 + gain of the narrow, minus gain of the wide one.
         weights = weights * (1 + 0.25 * scanner.edge_gain) - 0.25 * scanner.edge_gain * wide
     return _filtered(hu, weights)
-
-
-def _noise_gain(scene: Scene, scanner: Scanner, x: NDArray, y: NDArray, z: NDArray) -> Float:
-    """How much stronger the noise is at the grid of three axes than `Scanner.noise_hu`.
-
-    Rays that reach the wall or the mediastinum pass more bone and flesh; and no two regions of a
-    scan are alike.
-    """
-    gain = surface_distance(scene.thorax, x, y, z)
-    gain *= np.float32(1.0 / 16.0)
-    gain += np.float32(0.5)
-    np.clip(gain, 0.0, 1.0, out=gain)
-    gain *= np.float32(0.33)
-    gain += np.float32(1.0)
-    region = texture(x, y, z, 60.0, scanner.salt + 1)
-    region *= np.float32(0.3)
-    np.exp(region, out=region)
-    gain *= region
-    return gain
 
 
 def _noise(

@@ -9,9 +9,9 @@ from functools import cached_property, lru_cache
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from labkit.data.simulate.body import body_hu
 from labkit.data.simulate.chest import (
     Tissue,
-    body_hu,
     fissure_share,
     lung_hu,
     surface_distance,
