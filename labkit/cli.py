@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from labkit import __version__, paths, profiles
+from labkit import _options, paths, profiles
 from labkit.errors import InputError
 
 if TYPE_CHECKING:
@@ -30,8 +30,7 @@ _TRAINING = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
+    options = _parser().parse_args(arguments)
     try:
         options.command(options)
     except InputError as error:
@@ -48,131 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="labkit",
-        description="Multi-view, multi-task classification of lung nodules on chest CT. "
-        "Not for clinical use.",
-    )
-    parser.add_argument("--version", action="version", version=f"labkit {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    def command(name: str, run: object, summary: str, *examples: str) -> argparse.ArgumentParser:
-        sub = commands.add_parser(
-            name,
-            help=summary,
-            description=summary,
-            epilog="examples:\n  " + "\n  ".join(examples),
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        sub.set_defaults(command=run)
-        return sub
-
-    demo = command(
-        "demo", _demo, "ST-CNN and MT-CNN against size alone on the simulated cohort, as a report",
-        "labkit demo", "labkit demo --profile smoke --out /tmp/demo",
-    )  # fmt: skip
-    demo.add_argument("--profile", choices=list(profiles.PROFILES), help="default: lab")
-    demo.add_argument("--out", type=Path, help="folder of the report (default: runs/demo)")
-    demo.add_argument("--device", default="auto", help="auto, cpu or cuda")
-
-    command(
-        "doctor", _doctor, "what this machine has, and what is missing for which lesson",
-        "labkit doctor",
-    )  # fmt: skip
-
-    nodules = command(
-        "nodules", _nodules, "the LIDC-IDRI nodules that a set of rules leaves, and their labels",
-        "labkit nodules", "labkit nodules --min-readers 4 --aggregate mean --out nodules.csv",
-    )  # fmt: skip
-    _add_rules(nodules)
-    nodules.add_argument("--aggregate", choices=("median", "mean"), default="median",
-                         help="of the readers' malignancy (default: median)")  # fmt: skip
-    nodules.add_argument("--luna16", action="store_true", help="only LUNA-16's 888 series")
-    nodules.add_argument("--out", type=Path, help="write the table to this CSV file")
-
-    build = command(
-        "build", _build, "make a cohort: a table of nodules with a cube and nine views of each",
-        "labkit build simulated --out runs/cohorts/simulated",
-        "labkit build lidc ~/LIDC-IDRI --out runs/cohorts/lidc",
-        "labkit build cubes nodules.npz --exclude-patients held_out.txt --out runs/cohorts/cubes",
-    )  # fmt: skip
-    build.add_argument("kind", choices=("simulated", "lidc", "cubes"))
-    build.add_argument("source", nargs="?", type=Path,
-                       help="lidc: folder of DICOM; cubes: .npz file")  # fmt: skip
-    build.add_argument("--out", type=Path, required=True, help="folder of the cohort")
-    build.add_argument("--patients", type=Path, help="text file: only these patients, one a line")
-    build.add_argument("--exclude-patients", type=Path, help="text file: all but these patients")
-    _add_rules(build)
-    build.add_argument("--nodules", type=int, help="simulated: take about this many, by patient")
-    build.add_argument("--labelled-only", action="store_true", help="simulated: none uncertain")
-    build.add_argument("--seed", type=int, default=0, help="simulated: of the simulation")
-    build.add_argument("--jobs", type=int, help="simulated: processes (default: one a core)")
-
-    crossval = command(
-        "crossval", _crossval, "cross-validate; the same command goes on after an interruption",
-        "labkit crossval runs/cohorts/simulated --model mt --out runs/mt",
-        "labkit crossval COHORT --model st --folds 10 --repeats 10 --paper --out runs/st_paper",
-    )  # fmt: skip
-    _add_training(crossval)
-    crossval.add_argument("--folds", type=int, default=10)
-    crossval.add_argument("--repeats", type=int, default=1)
-    crossval.add_argument("--split", choices=("patient", "nodule"), default="patient")
-    crossval.add_argument("--jobs", type=int, help="networks trained at once")
-    crossval.add_argument("--out", type=Path, required=True, help="folder of the run")
-
-    evaluate = command(
-        "evaluate", _evaluate, "metrics with intervals of finished runs, and paired tests",
-        "labkit evaluate runs/mt runs/st",
-    )  # fmt: skip
-    evaluate.add_argument("runs", nargs="+", type=Path, metavar="RUN")
-    evaluate.add_argument("--views", action="store_true", help="also every single view")
-
-    train = command(
-        "train", _train, "train nine networks on all labelled nodules of a cohort",
-        "labkit train runs/cohorts/simulated --model mt --out runs/model",
-    )  # fmt: skip
-    _add_training(train)
-    train.add_argument("--out", type=Path, required=True, help="folder of the model")
-
-    predict = command(
-        "predict", _predict, "apply a trained model to a cohort",
-        "labkit predict runs/model runs/cohorts/lidc --out predictions.csv",
-    )  # fmt: skip
-    predict.add_argument("model", type=Path)
-    predict.add_argument("cohort", type=Path)
-    predict.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    predict.add_argument("--out", type=Path, required=True, help="CSV file")
-    return parser
-
-
-def _add_rules(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--min-readers", type=int, default=3, help="default: 3")
-    parser.add_argument("--max-thickness", type=float, default=2.5, metavar="MM",
-                        help="of the scan's slices (default: 2.5; inf takes all)")  # fmt: skip
-
-
-def _add_training(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("cohort", type=Path)
-    parser.add_argument("--model", choices=("mt", "st"), default="mt")
-    parser.add_argument("--paper", action="store_true",
-                        help="the printed protocol (150 epochs, rate 1e-4, five images a nodule "
-                        "and epoch) rather than the brief one")  # fmt: skip
-    parser.add_argument("--alpha", type=float, default=0.3, help="weight of reconstruction")
-    parser.add_argument("--depth", type=int, choices=range(1, 6), default=3)
-    parser.add_argument("--dropout-on", choices=("none", "fc1", "fc1+fc2"),
-                        help="default: fc1+fc2 with --paper, else fc1")  # fmt: skip
-    parser.add_argument("--l2", type=float, default=0.0)
-    parser.add_argument("--epochs", type=int)
-    parser.add_argument("--batch-size", type=int)
-    parser.add_argument("--learning-rate", type=float)
-    parser.add_argument("--augmented-copies", type=int, help="transformed images a nodule, epoch")
-    parser.add_argument("--plain-copy", action=argparse.BooleanOptionalAction,
-                        help="whether an epoch shows each image untransformed too")  # fmt: skip
-    parser.add_argument("--patience", type=int, default=10)
-    parser.add_argument("--views", help="numbers such as 0,1,2 (default: all nine)")
-    parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    return _options.parser(_COMMANDS)
 
 
 def _config(options: argparse.Namespace) -> TrainingConfig:
@@ -256,6 +131,9 @@ def _build(options: argparse.Namespace) -> None:
         "min_readers": options.min_readers,
         "max_slice_thickness_mm": _max_thickness(options),
     }
+    if options.lungs and options.kind != "lidc":
+        raise InputError(f"--lungs needs whole scans, which build {options.kind} does not see; "
+                         "leave it out, or build lidc")  # fmt: skip
     if options.kind == "simulated":
         if options.source is not None:
             raise InputError("build simulated takes no source; give the folder by --out")
@@ -272,13 +150,33 @@ def _build(options: argparse.Namespace) -> None:
         from labkit.data.build import build_cubes, build_lidc
 
         if options.kind == "lidc":
-            print(build_lidc(options.source, options.out, **rules, **chosen))
+            print(build_lidc(
+                options.source, options.out, lungs=options.lungs, **rules, **chosen))  # fmt: skip
         else:
             build_cubes(options.source, options.out, **chosen)
     from labkit.data.cohort import Cohort
 
     cohort = Cohort.open(options.out)
     print(f"{options.out}: {len(cohort)} nodules, {len(cohort.labelled)} of them labelled")
+
+
+def _simulate(options: argparse.Namespace) -> None:
+    import time
+
+    from labkit.data.simulate.dicom import write_scan
+    from labkit.data.simulate.named import series_named
+    from labkit.data.simulate.scene import scene_for_series
+
+    if options.seed < 0:
+        raise InputError(f"--seed {options.seed}: give 0 or a positive whole number")
+    started = time.perf_counter()
+    scene = scene_for_series(series_named(options.patient, options.series), options.seed)
+    scan = scene.scan
+    print(f"{scan.patient_id}: {scan.slices} slices of 512 x 512 pixels, {scan.slices * 0.526:.0f} "
+          f"MB; {scan.slices * 0.05:.0f} to {scan.slices * 0.2:.0f} s")  # fmt: skip
+    write_scan(scene, options.out, truth=options.truth, jobs=options.jobs)
+    print(f"{options.out}: simulated CT of {scan.slices} slices, {len(scan.findings)} nodule(s) "
+          f"that at least one reader outlined, {time.perf_counter() - started:.0f} s")  # fmt: skip
 
 
 def _crossval(options: argparse.Namespace) -> None:
@@ -344,6 +242,19 @@ def _print_pair(first: str, second: str, pair: dict[str, dict[str, float]]) -> N
     d, test = pair["auc_difference"], pair["delong"]
     print(f"AUC {first} less {second}: {d['value']:+.4f} ({d['low']:+.4f} to {d['high']:+.4f}), "
           f"DeLong by patient p = {test['p_value']:.3g}")  # fmt: skip
+
+
+_COMMANDS = {
+    "demo": _demo,
+    "doctor": _doctor,
+    "nodules": _nodules,
+    "build": _build,
+    "simulate": _simulate,
+    "crossval": _crossval,
+    "evaluate": _evaluate,
+    "train": _train,
+    "predict": _predict,
+}
 
 
 if __name__ == "__main__":

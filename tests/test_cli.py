@@ -1,5 +1,6 @@
 """The commands as a user types them: their output, their files, their exit status."""
 
+import dataclasses
 import json
 import re
 
@@ -86,13 +87,62 @@ def test_bad_input_is_one_line_and_status_2(discs, capsys, tmp_path):
     assert "min_readers" in _fails(capsys, "nodules", "--min-readers", "0")
 
 
-@pytest.mark.parametrize("command", ["demo", "doctor", "nodules", "build", "crossval", "evaluate",
-                                     "train", "predict"])  # fmt: skip
+@pytest.mark.parametrize("command", ["demo", "doctor", "nodules", "build", "simulate", "crossval",
+                                     "evaluate", "train", "predict"])  # fmt: skip
 def test_every_command_explains_itself_with_examples(command, capsys):
     with pytest.raises(SystemExit) as stopped:
         cli.main([command, "--help"])
     assert stopped.value.code == 0
     assert f"examples:\n  labkit {command}" in capsys.readouterr().out
+
+
+def test_simulate_scan_explains_what_it_refuses(capsys, tmp_path):
+    out = tmp_path / "scan"
+    assert "LIDC-IDRI-0001 to" in _fails(capsys, "simulate", "scan", "NOBODY", "--out", out)
+    two = _fails(capsys, "simulate", "scan", "LIDC-IDRI-0132", "--out", out)
+    assert "--series" in two
+    uids = re.findall(r"1\.3\.6[.\d]+", two)
+    assert len(uids) == 2
+    other = _fails(capsys, "simulate", "scan", "LIDC-IDRI-0001", "--series", uids[0], "--out", out)
+    assert "no series of LIDC-IDRI-0001" in other
+    (tmp_path / "letters").write_text("mine")
+    assert "name a new folder" in _fails(
+        capsys, "simulate", "scan", "LIDC-IDRI-0132", "--series", uids[0], "--out", tmp_path
+    )
+    assert "--seed -1" in _fails(
+        capsys, "simulate", "scan", "LIDC-IDRI-0001", "--seed", "-1", "--out", out
+    )
+    assert "jobs is 0" in _fails(
+        capsys, "simulate", "scan", "LIDC-IDRI-0001", "--jobs", "0", "--out", out
+    )
+    assert [p.name for p in tmp_path.iterdir()] == ["letters"]
+
+
+def test_simulate_scan_writes_what_build_lidc_reads(capsys, tmp_path, monkeypatch):
+    import labkit.data.simulate.scene as scenes
+
+    whole = scenes.scan_of
+
+    def three_slices(series_uid):
+        scan = whole(series_uid)
+        return dataclasses.replace(scan, first_z_mm=float(scan.z_mm(19, 20)[0]), slices=3)
+
+    monkeypatch.setattr(scenes, "scan_of", three_slices)
+    scenes.scene_for_series.cache_clear()
+    out = tmp_path / "scan"
+    try:
+        assert cli.main(["simulate", "scan", "LIDC-IDRI-0171", "--out", str(out), "--seed", "9",
+                         "--truth", "--jobs", "1"]) == 0  # fmt: skip
+    finally:
+        scenes.scene_for_series.cache_clear()
+    text = capsys.readouterr().out
+    assert "3 slices of 512 x 512" in text and "simulated CT" in text
+    names = sorted(p.name for p in out.iterdir())
+    assert names == ["001.dcm", "002.dcm", "003.dcm", "lung.mha", "nodules.mha", "scan.json"]
+    assert json.loads((out / "scan.json").read_text())["seed"] == 9
+    assert cli.main(["build", "lidc", str(out), "--out", str(tmp_path / "cohort")]) == 0
+    assert "1 nodules of 1 scans" in capsys.readouterr().out
+    assert json.loads((tmp_path / "cohort" / "cohort.json").read_text())["simulated"] is True
 
 
 def test_doctor_names_versions_and_devices(capsys):

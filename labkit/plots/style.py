@@ -16,6 +16,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image
 
 from labkit.errors import InputError
 
@@ -149,13 +150,23 @@ def alt_text(figure: Figure) -> str:
     return text
 
 
-def show(figure: Figure) -> None:
-    """Show a figure in a notebook with its alternative text, once, and release it."""
+def show(figure: Figure, colors: int | None = None) -> None:
+    """Show a figure in a notebook with its alternative text, once, and release it.
+
+    Args:
+        figure: what `describe` was told of.
+        colors: keep that many at most (2 to 256): CT is full of noise, and takes a third of the
+            space with 64.
+    """
     from IPython.display import display
 
     # Drawn here, since notebooks know how to draw only figures that pyplot has made.
     image = io.BytesIO()
     figure.savefig(image, format="png")
+    if colors is not None:
+        drawn = Image.open(image).convert("RGB").quantize(colors, dither=Image.Dither.NONE)
+        image = io.BytesIO()
+        drawn.save(image, format="png", optimize=True)
     # nbconvert's classic template makes it the image's alt; the lab template and JupyterLab 4 do
     # not yet, so lessons also say below each figure what there is to see.
     display(

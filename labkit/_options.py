@@ -1,0 +1,159 @@
+"""The commands and options of the command line, with an example of each command's use."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from labkit import __version__, profiles
+
+
+def parser(commands: Mapping[str, Callable[[argparse.Namespace], None]]) -> argparse.ArgumentParser:
+    """The command line's parser.
+
+    Args:
+        commands: what runs each command; it is given the parsed options, and is their `command`.
+    """
+    whole = argparse.ArgumentParser(
+        prog="labkit",
+        description="Multi-view, multi-task classification of lung nodules on chest CT. "
+        "Not for clinical use.",
+    )
+    whole.add_argument("--version", action="version", version=f"labkit {__version__}")
+    choices = whole.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, summary: str, *examples: str) -> argparse.ArgumentParser:
+        sub = choices.add_parser(
+            name,
+            help=summary,
+            description=summary,
+            epilog="examples:\n  " + "\n  ".join(examples),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        sub.set_defaults(command=commands[name])
+        return sub
+
+    demo = command(
+        "demo", "ST-CNN and MT-CNN against size alone on the simulated cohort, as a report",
+        "labkit demo", "labkit demo --profile smoke --out /tmp/demo",
+    )  # fmt: skip
+    demo.add_argument("--profile", choices=list(profiles.PROFILES), help="default: lab")
+    demo.add_argument("--out", type=Path, help="folder of the report (default: runs/demo)")
+    demo.add_argument("--device", default="auto", help="auto, cpu or cuda")
+
+    command(
+        "doctor", "what this machine has, and what is missing for which lesson",
+        "labkit doctor",
+    )  # fmt: skip
+
+    nodules = command(
+        "nodules", "the LIDC-IDRI nodules that a set of rules leaves, and their labels",
+        "labkit nodules", "labkit nodules --min-readers 4 --aggregate mean --out nodules.csv",
+    )  # fmt: skip
+    _add_rules(nodules)
+    nodules.add_argument("--aggregate", choices=("median", "mean"), default="median",
+                         help="of the readers' malignancy (default: median)")  # fmt: skip
+    nodules.add_argument("--luna16", action="store_true", help="only LUNA-16's 888 series")
+    nodules.add_argument("--out", type=Path, help="write the table to this CSV file")
+
+    build = command(
+        "build", "make a cohort: a table of nodules with a cube and nine views of each",
+        "labkit build simulated --out runs/cohorts/simulated",
+        "labkit build lidc ~/LIDC-IDRI --out runs/cohorts/lidc",
+        "labkit build cubes nodules.npz --exclude-patients held_out.txt --out runs/cohorts/cubes",
+    )  # fmt: skip
+    build.add_argument("kind", choices=("simulated", "lidc", "cubes"))
+    build.add_argument("source", nargs="?", type=Path,
+                       help="lidc: folder of DICOM; cubes: .npz file")  # fmt: skip
+    build.add_argument("--out", type=Path, required=True, help="folder of the cohort")
+    build.add_argument("--patients", type=Path, help="text file: only these patients, one a line")
+    build.add_argument("--exclude-patients", type=Path, help="text file: all but these patients")
+    _add_rules(build)
+    build.add_argument("--nodules", type=int, help="simulated: take about this many, by patient")
+    build.add_argument("--labelled-only", action="store_true", help="simulated: none uncertain")
+    build.add_argument("--seed", type=int, default=0, help="simulated: of the simulation")
+    build.add_argument("--jobs", type=int, help="simulated: processes (default: one a core)")
+    build.add_argument("--lungs", action="store_true",
+                       help="lidc: make chest wall of everything beyond the lungs")  # fmt: skip
+
+    simulate = command(
+        "simulate", "a whole CT scan, simulated around real outlines, as DICOM",
+        "labkit simulate scan LIDC-IDRI-0001 --out runs/dicom/0001",
+        "labkit simulate scan LIDC-IDRI-0132 --series UID --seed 3 --truth --out FOLDER",
+        "labkit build lidc runs/dicom/0001 --out runs/cohorts/one_scan",
+    )  # fmt: skip
+    simulate.add_argument("kind", choices=("scan",))
+    simulate.add_argument("patient", help="patient id of LIDC-IDRI, or a SeriesInstanceUID")
+    simulate.add_argument("--out", type=Path, required=True, help="folder of the DICOM series")
+    simulate.add_argument("--series", metavar="UID", help="which scan; eight patients have two")
+    simulate.add_argument("--seed", type=int, default=0, help="of everything random (default: 0)")
+    simulate.add_argument("--truth", action="store_true",
+                          help="also the masks lung.mha and nodules.mha")  # fmt: skip
+    simulate.add_argument("--jobs", type=int, help="threads (default: one a core, at most four)")
+
+    crossval = command(
+        "crossval", "cross-validate; the same command goes on after an interruption",
+        "labkit crossval runs/cohorts/simulated --model mt --out runs/mt",
+        "labkit crossval COHORT --model st --folds 10 --repeats 10 --paper --out runs/st_paper",
+    )  # fmt: skip
+    _add_training(crossval)
+    crossval.add_argument("--folds", type=int, default=10)
+    crossval.add_argument("--repeats", type=int, default=1)
+    crossval.add_argument("--split", choices=("patient", "nodule"), default="patient")
+    crossval.add_argument("--jobs", type=int, help="networks trained at once")
+    crossval.add_argument("--out", type=Path, required=True, help="folder of the run")
+
+    evaluate = command(
+        "evaluate", "metrics with intervals of finished runs, and paired tests",
+        "labkit evaluate runs/mt runs/st",
+    )  # fmt: skip
+    evaluate.add_argument("runs", nargs="+", type=Path, metavar="RUN")
+    evaluate.add_argument("--views", action="store_true", help="also every single view")
+
+    train = command(
+        "train", "train nine networks on all labelled nodules of a cohort",
+        "labkit train runs/cohorts/simulated --model mt --out runs/model",
+    )  # fmt: skip
+    _add_training(train)
+    train.add_argument("--out", type=Path, required=True, help="folder of the model")
+
+    predict = command(
+        "predict", "apply a trained model to a cohort",
+        "labkit predict runs/model runs/cohorts/lidc --out predictions.csv",
+    )  # fmt: skip
+    predict.add_argument("model", type=Path)
+    predict.add_argument("cohort", type=Path)
+    predict.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    predict.add_argument("--out", type=Path, required=True, help="CSV file")
+    return whole
+
+
+def _add_rules(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--min-readers", type=int, default=3, help="default: 3")
+    parser.add_argument("--max-thickness", type=float, default=2.5, metavar="MM",
+                        help="of the scan's slices (default: 2.5; inf takes all)")  # fmt: skip
+
+
+def _add_training(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("cohort", type=Path)
+    parser.add_argument("--model", choices=("mt", "st"), default="mt")
+    parser.add_argument("--paper", action="store_true",
+                        help="the printed protocol (150 epochs, rate 1e-4, five images a nodule "
+                        "and epoch) rather than the brief one")  # fmt: skip
+    parser.add_argument("--alpha", type=float, default=0.3, help="weight of reconstruction")
+    parser.add_argument("--depth", type=int, choices=range(1, 6), default=3)
+    parser.add_argument("--dropout-on", choices=("none", "fc1", "fc1+fc2"),
+                        help="default: fc1+fc2 with --paper, else fc1")  # fmt: skip
+    parser.add_argument("--l2", type=float, default=0.0)
+    parser.add_argument("--epochs", type=int)
+    parser.add_argument("--batch-size", type=int)
+    parser.add_argument("--learning-rate", type=float)
+    parser.add_argument("--augmented-copies", type=int, help="transformed images a nodule, epoch")
+    parser.add_argument("--plain-copy", action=argparse.BooleanOptionalAction,
+                        help="whether an epoch shows each image untransformed too")  # fmt: skip
+    parser.add_argument("--patience", type=int, default=10)
+    parser.add_argument("--views", help="numbers such as 0,1,2 (default: all nine)")
+    parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")

@@ -1,0 +1,431 @@
+"""Lungs against chests of known geometry, simulated scans with their truth, and a real scan."""
+
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from labkit.cli import main
+from labkit.data import lidc
+from labkit.data.build import build_lidc
+from labkit.data.cohort import Cohort
+from labkit.errors import InputError
+from labkit.imaging import lungs, views
+from labkit.imaging.readers import read_dicom
+from labkit.imaging.volume import AIR_HU, Volume
+from tests.data.test_build import of_patient, write_scan
+from tests.imaging.chest_phantom import ball, chest
+from tests.imaging.test_views import CORONAL_SCAN, FEET_FIRST, OBLIQUE
+
+DIRECTIONS = {
+    "feet_first": FEET_FIRST,
+    "coronal_scan": CORONAL_SCAN,
+    "any_order": np.array([[0.0, 0, -1], [-1, 0, 0], [0, 1, 0]]),
+    "oblique": OBLIQUE,
+}
+
+
+def dice(one, other):
+    return 2 * (one & other).sum() / (one.sum() + other.sum())
+
+
+@cache
+def plain():
+    made = chest()
+    return made, lungs.steps(made.volume)
+
+
+# --- chests of known geometry -------------------------------------------------------------------
+
+
+def test_each_step_finds_what_it_says():
+    made, found = plain()
+    assert found.threshold[made.lungs].mean() > 0.9  # not the vessels
+    assert found.body[made.lungs | made.windpipe | made.gas].mean() > 0.995
+    table = np.abs(made.y - 75) < 7
+    assert not found.body[table].any() and found.threshold[table].mean() > 0.4
+    assert found.airways[made.windpipe].all() and not (found.airways & made.gas).any()
+    assert not (found.without_airways & (made.windpipe | made.gas | table)).any()
+    assert (found.right | found.left == found.without_airways).all()
+    assert not (found.right & found.left).any()
+    assert dice(found.right, made.right) > 0.97 and dice(found.left, made.left) > 0.97
+    assert dice(found.closed, made.lungs) > 0.995
+
+
+def test_vessels_are_lung_and_airways_and_gas_are_not():
+    made, found = plain()
+    within = ndimage.binary_erosion(made.lungs, iterations=2)
+    assert (found.closed[within]).all()
+    assert not found.closed[made.windpipe & (np.abs(made.x) < 4)].any()
+    assert not found.closed[made.gas].any()
+
+
+def test_segment_is_the_last_step():
+    made, found = plain()
+    mask = lungs.segment(made.volume)
+    assert mask.dtype == bool and (mask == found.closed).all()
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS.values(), ids=DIRECTIONS.keys())
+def test_the_same_lungs_whatever_way_the_scan_lies(direction):
+    made = chest(direction=direction)
+    found = lungs.steps(made.volume)
+    assert dice(found.closed, made.lungs) > 0.99
+    # Right is the patient's, whichever way the arrays run.
+    assert dice(found.right, made.right) > 0.97 and dice(found.left, made.left) > 0.97
+
+
+@pytest.mark.parametrize("spacing_mm", [(0.9, 0.9, 5.0), (3.0, 3.0, 1.0)], ids=["thick", "coarse"])
+def test_any_spacing(spacing_mm):
+    made = chest(spacing_mm=spacing_mm)
+    assert dice(lungs.segment(made.volume), made.lungs) > 0.985
+
+
+@pytest.mark.parametrize("padding", [-2000, -3024])
+def test_padding_is_neither_lung_nor_air(padding):
+    _, found = plain()
+    padded = chest(padding=padding)
+    assert padded.volume.voxels.min() < -1900
+    assert (lungs.segment(padded.volume) == found.closed).mean() > 0.9999
+
+
+def test_a_narrow_field_of_view_may_cut_the_body_and_graze_a_lung():
+    made = chest(arms=False)
+    voxels = made.volume.voxels.copy()
+    voxels[np.hypot(made.x, made.y) > 79] = -2000
+    seen = made.lungs & (np.hypot(made.x, made.y) <= 79)
+    assert 0.985 < seen.sum() / made.lungs.sum() < 1
+    assert dice(lungs.segment(replace(made.volume, voxels=voxels)), seen) > 0.97
+
+
+def test_lungs_that_touch_are_taken_apart():
+    made = chest(touching=True, stomach=False)
+    found = lungs.steps(made.volume)
+    joined, count = ndimage.label(found.without_airways)
+    assert count == 1 or np.bincount(joined.ravel())[1:].max() > 0.9 * (joined > 0).sum()
+    assert dice(found.right, made.right) > 0.97 and dice(found.left, made.left) > 0.97
+
+
+def test_float_voxels_and_stored_types_give_the_same():
+    made, found = plain()
+    for kind in (np.float32, np.int32):
+        volume = replace(made.volume, voxels=made.volume.voxels.astype(kind))
+        assert (lungs.segment(volume) == found.closed).all()
+
+
+def test_small_nodules_at_the_pleura_are_in_the_lungs_and_a_large_mass_in_the_margin():
+    small, large = ((-72.0, 0.0, 10.0), 7.0), ((76.0, 0.0, 8.0), 24.0)
+    made = chest(nodules=[small, large], arms=False)
+    mask = lungs.segment(made.volume)
+    in_small, in_large = (ball(made.x, made.y, made.z, *n) & made.lungs for n in (small, large))
+    assert mask[in_small].mean() > 0.95  # the wall's side is as coarse as the cells
+    assert mask[in_large].mean() < 0.95  # wider than the closing: a hollow is left
+    assert lungs.dilate(mask, made.volume)[in_small | in_large].all()
+
+
+# --- the margin, and the wall beyond it ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("mm", [4.0, 10.0])
+@pytest.mark.parametrize("direction", [np.eye(3), FEET_FIRST], ids=["upright", "feet_first"])
+def test_a_margin_is_as_wide_as_it_says(mm, direction):
+    made = chest(spacing_mm=(1.6, 1.6, 2.5), direction=direction, vessels=False)
+    mask = ball(made.x, made.y, made.z, (10.0, 5.0, -8.0), 40)
+    wide = lungs.dilate(mask, made.volume, mm)
+    assert wide[ball(made.x, made.y, made.z, (10.0, 5.0, -8.0), 40 + mm - 1.5)].all()
+    assert not wide[~ball(made.x, made.y, made.z, (10.0, 5.0, -8.0), 40 + mm + 3)].any()
+    assert (lungs.dilate(mask, made.volume, 0, 0) == mask).all()
+
+
+def test_the_ball_fills_what_it_cannot_enter_of_each_lung_by_itself():
+    made, found = plain()
+    wide = lungs.dilate(found.closed, made.volume, mm=3)
+    assert wide[found.closed].all()
+    # Ellipsoids have no hollows, and between the two nothing is filled.
+    assert (wide & (np.abs(made.x) < 2)).sum() == 0
+    without = lungs.dilate(found.closed, made.volume, mm=3, ball_mm=0)
+    assert wide.sum() == pytest.approx(without.sum(), rel=0.03)
+
+
+def test_no_lungs_stay_none():
+    made, found = plain()
+    nothing = np.zeros_like(found.closed)
+    assert not lungs.dilate(nothing, made.volume).any()
+    assert (lungs.outside_as_wall(made.volume, nothing).voxels == lungs.WALL_HU).all()
+
+
+def test_beyond_the_mask_is_wall_and_within_nothing_changes():
+    made, found = plain()
+    before = made.volume.voxels.copy()
+    walled = lungs.outside_as_wall(made.volume, found.closed)
+    assert walled.voxels.dtype == before.dtype
+    assert (walled.voxels[found.closed] == before[found.closed]).all()
+    assert (walled.voxels[~found.closed] == lungs.WALL_HU).all()
+    assert (made.volume.voxels == before).all()
+    assert walled.spacing_xyz_mm == made.volume.spacing_xyz_mm
+
+
+def test_views_take_the_lungs_as_an_option():
+    made, found = plain()
+    kept = lungs.dilate(found.closed, made.volume)
+    walled = lungs.outside_as_wall(made.volume, kept)
+    center = (-66.0, 0.0, 8.0)
+    cube, nine = views.cube_and_views(made.volume, center, 64, 76, lungs=kept)
+    assert (cube == views.cube(walled, center)).all()
+    assert (nine == views.nine_views(walled, center, 76)).all()
+    assert (nine == views.nine_views(made.volume, center, 76, lungs=kept)).all()
+    plain_cube = views.cube(made.volume, center)
+    assert (cube == views.cube(made.volume, center, lungs=kept)).all()
+    # The lung is as it was; the air beside the patient is gone.
+    assert np.abs(cube[:, :, 32:50] - plain_cube[:, :, 32:50]).max() < 1
+    assert plain_cube.min(axis=(0, 1))[0] < -900 < -100 < cube[:, :, 0].min()
+
+
+@pytest.mark.parametrize("bad", [np.zeros((2, 2, 2), bool), np.zeros((88, 84, 112), np.uint8)])
+def test_a_mask_of_another_scan_is_refused(bad):
+    made, _ = plain()
+    for ask in (
+        lambda: lungs.dilate(bad, made.volume),
+        lambda: lungs.outside_as_wall(made.volume, bad),
+        lambda: views.cube(made.volume, (0, 0, 0), lungs=bad),
+    ):
+        with pytest.raises(InputError, match="this very scan"):
+            ask()
+
+
+def test_margins_and_walls_that_make_no_sense_are_refused():
+    made, found = plain()
+    for how in ({"mm": -1}, {"mm": np.nan}, {"ball_mm": np.inf}):
+        with pytest.raises(InputError, match="must be 0 or more"):
+            lungs.dilate(found.closed, made.volume, **how)
+    with pytest.raises(InputError, match="finite"):
+        lungs.outside_as_wall(made.volume, found.closed, np.nan)
+
+
+# --- what holds no lungs ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("side", "gone"), [("right", "left"), ("left", "right")])
+def test_one_lung_is_an_error_that_says_which_unless_asked_for(side, gone):
+    made = chest(sides=side[0])
+    with pytest.raises(InputError, match=f"only one lung found, the {side}; .* the {gone} one"):
+        lungs.segment(made.volume)
+    mask = lungs.segment(made.volume, one_lung=True)
+    assert dice(mask, made.lungs) > 0.99
+    found = lungs.steps(made.volume, one_lung=True)
+    assert getattr(found, side).any() and not getattr(found, gone).any()
+
+
+def grid(shape_mm=(150, 200, 200), step=2.0):
+    return np.meshgrid(*(np.arange(-m / 2, m / 2, step) for m in shape_mm), indexing="ij")
+
+
+def scan_of(hu, noise=10.0):
+    voxels = hu + np.random.default_rng(0).normal(0, noise, hu.shape)
+    return Volume(np.round(voxels).astype(np.int16), (2.0, 2.0, 2.0), series_uid="1.2.3")
+
+
+def feet():
+    z, y, x = grid()
+    hu = np.full(x.shape, AIR_HU)
+    for side in (-1, 1):
+        hu[np.hypot(x - 38 * side, y) < 34] = 40
+        hu[np.hypot(x - 38 * side, y) < 12] = 600
+    hu[z < -60] = np.where(np.abs(y + 10)[z < -60] < 60, 40, AIR_HU)
+    return scan_of(hu)
+
+
+def head():
+    z, y, x = grid((220, 220, 180))
+    radius = np.sqrt((x / 72) ** 2 + (y / 92) ** 2 + (z / 100) ** 2)
+    hu = np.select([radius < 0.88, radius < 0.95, radius < 1], [35.0, 900.0, 20.0], AIR_HU)
+    for side in (-1, 1):
+        hu[ball(x, y, z, (26 * side, -56, -10), 17)] = AIR_HU  # maxillary sinuses, 20 ml each
+        cells = ball(x, y, z, (58 * side, 22, -20), 11)  # mastoid: bone and air
+        hu[cells] = np.where((np.indices(x.shape).sum(axis=0) % 2 == 0)[cells], AIR_HU, 100)
+    nose = (np.abs(x) < 11) & (np.abs(z + 14) < 22) & (y < -20)
+    hu[nose] = AIR_HU  # open to the front
+    hu[(np.hypot(x, y - 10) < 9) & (z < -30)] = AIR_HU
+    return scan_of(hu)
+
+
+def belly():
+    z, y, x = grid((200, 220, 300))
+    hu = np.where((x / 130) ** 2 + (y / 95) ** 2 < 1, 45.0, AIR_HU)
+    hu[ball(x, y, z, (40, -40, 20), 38)] = AIR_HU  # a full stomach's gas, 230 ml
+    hu[(np.hypot(y + 50, z + 60) < 20) & (np.abs(x) < 90)] = AIR_HU
+    return scan_of(hu)
+
+
+def constant(hu):
+    return scan_of(np.full((60, 60, 60), float(hu)))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (feet, "no lungs found"),
+        (head, "no lungs found"),
+        (belly, "plain gas"),
+        (lambda: chest(aerated=False, bronchi=False).volume, "no lungs found"),
+        (lambda: chest(vessels=False, noise=8).volume, "no vessels .* a phantom"),
+        (lambda: constant(-1000), "nothing but air"),
+        (lambda: constant(40), "no air"),
+        (lambda: Volume(np.full((1, 1, 1), -900, np.int16), (1, 1, 1)), "nothing but air"),
+    ],
+    ids=["feet", "head", "belly", "soft", "foam", "air", "water", "voxel"],
+)
+def test_what_is_no_chest_has_no_lungs(make, message):
+    with pytest.raises(InputError, match=message) as raised:
+        lungs.segment(make())
+    assert "\n" not in str(raised.value) and "give" in str(raised.value)
+
+
+def test_errors_name_the_series():
+    with pytest.raises(InputError, match=r"^1\.2\.3: "):
+        lungs.segment(constant(0))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_voxels_that_are_no_numbers_are_told(bad):
+    voxels = np.full((30, 30, 30), -900.0, np.float32)
+    voxels[3, 4, 5] = bad
+    with pytest.raises(InputError, match="not finite .* put -1000"):
+        lungs.segment(Volume(voxels, (2, 2, 2)))
+
+
+def test_stored_values_and_masks_are_no_hu():
+    made, _ = plain()
+    stored = (np.maximum(made.volume.voxels, -1024).astype(np.int32) + 1024).astype(np.uint16)
+    with pytest.raises(InputError, match="rescale intercept"):
+        lungs.segment(replace(made.volume, voxels=stored))
+    with pytest.raises(InputError, match="bool"):
+        lungs.segment(replace(made.volume, voxels=made.lungs))
+
+
+# --- as an option of cohorts --------------------------------------------------------------------
+
+
+def test_scans_without_lungs_are_reported_by_a_build_that_wants_them(tmp_path):
+    write_scan(tmp_path / "scans", of_patient(1))  # balls in air
+    with pytest.raises(InputError, match="none of the scans .* no lungs found"):
+        build_lidc(tmp_path / "scans", tmp_path / "out", lungs=True, progress=False)
+    assert build_lidc(tmp_path / "scans", tmp_path / "out", progress=False).scans["built"].sum()
+
+
+def test_builds_without_whole_scans_refuse_lungs(tmp_path, capsys):
+    assert main(["build", "simulated", "--lungs", "--out", str(tmp_path / "out")]) == 2
+    assert "--lungs needs whole scans" in capsys.readouterr().err
+
+
+@pytest.mark.real
+def test_a_cohort_with_lungs_has_wall_beyond_them_and_the_same_nodule(real_dicom, tmp_path):
+    cohorts = []
+    for wanted in (False, True):
+        out = tmp_path / str(wanted)
+        build_lidc(real_dicom, out, patients=["LIDC-IDRI-0001"], lungs=wanted, progress=False)
+        cohorts.append(Cohort.open(out))
+        assert cohorts[-1].meta["settings"]["lungs"] is wanted
+    whole, walled = (cohort.views[0] for cohort in cohorts)
+    rows, columns = np.indices(whole.shape[1:]) - 37.5
+    nodule = np.hypot(rows, columns) < 16
+    assert (np.abs(whole[:, nodule].astype(int) - walled[:, nodule]) <= 1).all()
+    assert 0.05 < (walled == lungs.WALL_HU).mean() < 0.5
+
+
+# --- simulated scans, of which the truth is known -----------------------------------------------
+
+
+def measure(patient, seed, which=0):
+    """Dice of a simulated scan, and how much of each consensus nodule is kept."""
+    simulate = pytest.importorskip("labkit.data.simulate.whole")
+    from labkit.data.simulate.scene import scene_for_series
+
+    table = lidc.nodules()
+    of_patient = table[table["patient_id"] == patient]
+    uid = str(of_patient["series_uid"].unique()[which])
+    scene = scene_for_series(uid, seed)
+    volume, truth = simulate.whole_scan(scene), simulate.truth(scene)
+    mask = lungs.segment(volume)
+    kept = lungs.dilate(mask, volume)
+    places = {nodule.nodule_id: k for k, nodule in enumerate(scene.nodules, start=1)}
+    ids = of_patient.loc[of_patient["series_uid"] == uid, "nodule_id"]
+    shares = {n: float(kept[truth.nodules == places[n]].mean()) for n in ids}
+    return dice(mask, truth.lung), shares
+
+
+def test_a_simulated_scan_is_segmented_and_its_nodules_stay_whole():
+    overlap, kept = measure("LIDC-IDRI-0254", seed=1)
+    assert overlap > 0.97
+    assert kept and min(kept.values()) > 0.99
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("patient", "seed"),
+    [
+        ("LIDC-IDRI-0001", 0),
+        ("LIDC-IDRI-0012", 2),  # nine nodules
+        ("LIDC-IDRI-0072", 2),
+        ("LIDC-IDRI-0191", 1),  # 47 mm
+        ("LIDC-IDRI-0447", 1),
+        ("LIDC-IDRI-1005", 0),  # at the pleura
+        ("LIDC-IDRI-1007", 1),
+    ],
+)
+def test_simulated_scans_are_segmented_and_their_nodules_stay_whole(patient, seed):
+    overlap, kept = measure(patient, seed)
+    assert overlap > 0.97
+    assert kept and min(kept.values()) > 0.99
+
+
+# --- a real scan --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def real(real_dicom):
+    volume = read_dicom(real_dicom)
+    return volume, lungs.steps(volume)
+
+
+@pytest.mark.real
+def test_the_lungs_of_a_real_scan_have_a_plausible_size(real):
+    volume, found = real
+    litres = float(np.prod(volume.spacing_xyz_mm)) / 1e6
+    right, left = (mask.sum() * litres for mask in (found.right, found.left))
+    assert 1.5 < right < 2.5 and 1.3 < left < 2.3 and left < right
+    assert 3.4 < found.closed.sum() * litres < 4.2
+    # A windpipe's volume; with main bronchi about 40 ml.
+    assert 25e-3 < found.airways.sum() * litres < 70e-3
+    inside = volume.voxels[found.closed]
+    assert -900 < np.median(inside) < -820 and (inside < AIR_HU - 50).mean() < 1e-3
+
+
+@pytest.mark.real
+def test_gas_bowel_and_table_of_a_real_scan_are_no_lung(real):
+    volume, found = real
+    # Below the lungs there is gas in the colon and the stomach.
+    assert (volume.voxels[:12, 100:350, 100:450] < -900).sum() > 5000
+    assert not found.closed[:12].any() and not found.closed[-4:].any()
+    rows = np.flatnonzero(found.closed.any(axis=(0, 2)))
+    assert rows[-1] < 420  # the table begins at row 430
+
+
+@pytest.mark.real
+def test_the_nodule_of_a_real_scan_is_whole_in_its_lungs(real):
+    volume, found = real
+    annotations = lidc.annotations()
+    of_scan = annotations[annotations["series_uid"] == volume.series_uid]
+    (nodule,) = lidc.nodules().query("series_uid == @volume.series_uid")["nodule_id"]
+    kept = lungs.dilate(found.closed, volume)
+    within = []
+    for number in of_scan.loc[of_scan["nodule_id"] == nodule, "annotation_id"]:
+        for contour in lidc.contours(int(number)):
+            slice_number = round(float((contour.z_mm - volume.origin_xyz_mm[2]) / 2.5))
+            at = (slice_number, *np.asarray(contour.vertices_row_col_px).T)
+            assert kept[at].all()
+            within.append(found.closed[at])
+    # Readers drew on the first pixels outside, of which some are wall.
+    assert len(within) > 20 and np.concatenate(within).mean() > 0.9
