@@ -1,0 +1,121 @@
+"""How well lungs are segmented: against the truth of simulated scans, and on a real scan if given.
+
+    python benchmarks/lungs.py --scans 12 --out results/lungs.json [--dicom FOLDER]
+
+Scans are drawn at random from LIDC-IDRI's, each simulated whole. Dice is against the scene's own
+lungs; `kept` is the least share of any consensus nodule (3 readers or more, half of them agreeing)
+that the dilated mask holds. Of a real scan, volumes and the nodules' outlined pixels are measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from labkit.data import lidc
+from labkit.data.simulate.build import SCENE_VERSION
+from labkit.data.simulate.scene import scene_for_series
+from labkit.data.simulate.whole import truth, whole_scan
+from labkit.errors import InputError
+from labkit.files import write_json
+from labkit.imaging import lungs
+from labkit.imaging.readers import read_dicom
+from labkit.training.hardware import describe_hardware
+
+
+def simulated(series_uid: str, seed: int) -> dict[str, Any]:
+    """Dice, kept share and seconds of one simulated scan."""
+    scene = scene_for_series(series_uid, seed)
+    volume, true = whole_scan(scene), truth(scene)
+    start = time.process_time()
+    mask = lungs.segment(volume)
+    seconds = time.process_time() - start
+    kept = lungs.dilate(mask, volume)
+    rated = set(lidc.nodules(max_slice_thickness_mm=None)["nodule_id"])
+    numbers = [n for n, x in enumerate(scene.nodules, 1) if x.nodule_id in rated]
+    shares = [float(kept[true.nodules == n].mean()) for n in numbers if (true.nodules == n).any()]
+    return {
+        "patient_id": scene.scan.patient_id,
+        "slices": scene.scan.slices,
+        "litres": round(float(mask.sum() * np.prod(volume.spacing_xyz_mm) / 1e6), 2),
+        "dice": round(2.0 * (mask & true.lung).sum() / (mask.sum() + true.lung.sum()), 4),
+        "nodules": len(shares),
+        "kept": round(min(shares), 4) if shares else None,
+        "cpu_s": round(seconds, 1),
+    }
+
+
+def real(folder: Path) -> dict[str, Any]:
+    """Volumes of a real scan's lungs, and the share of its nodules' outlined pixels kept."""
+    volume = read_dicom(folder)
+    litre = np.prod(volume.spacing_xyz_mm) / 1e6
+    start = time.process_time()
+    found = lungs.steps(volume)
+    seconds = time.process_time() - start
+    kept = lungs.dilate(found.closed, volume)
+    shares = []
+    table = lidc.annotations()
+    for annotation in table.loc[table["series_uid"] == volume.series_uid, "annotation_id"]:
+        for contour in lidc.contours(int(annotation)):
+            where = int(np.rint(volume.index_from_world((0.0, 0.0, contour.z_mm))[0]))
+            row, col = contour.vertices_row_col_px.T
+            shares.append(float(kept[where, row, col].mean()))
+    return {
+        "series_uid": volume.series_uid,
+        "litres": {
+            "air of the right lung": round(float(found.right.sum() * litre), 2),
+            "air of the left lung": round(float(found.left.sum() * litre), 2),
+            "both, closed": round(float(found.closed.sum() * litre), 2),
+            "airways": round(float(found.airways.sum() * litre), 3),
+        },
+        "outlines": len(shares),
+        "least_share_of_an_outline_kept": round(min(shares), 4) if shares else None,
+        "cpu_s": round(seconds, 1),
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--scans", type=int, default=12, help="simulated scans to measure")
+    parser.add_argument("--seed", type=int, default=0, help="of the choice and the simulation")
+    parser.add_argument("--dicom", type=Path, help="folder of a real LIDC-IDRI scan")
+    parser.add_argument("--out", type=Path, help="write the measurements here, as JSON")
+    options = parser.parse_args()
+    try:
+        measured = real(options.dicom) if options.dicom else None
+        chosen = lidc.scans().sample(options.scans, random_state=options.seed)["series_uid"]
+        rows = [simulated(str(uid), options.seed) for uid in tqdm(chosen, unit="scan")]
+    except InputError as error:
+        print(f"lungs: {error}", file=sys.stderr)
+        return 2
+    for row in rows:
+        print("  ".join(f"{name} {value}" for name, value in row.items()))
+    report = {
+        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "hardware": describe_hardware(),
+        "scene_version": SCENE_VERSION,
+        "seed": options.seed,
+        "least_dice": min(row["dice"] for row in rows),
+        "least_kept": min((row["kept"] for row in rows if row["nodules"]), default=None),
+        "nodules": sum(row["nodules"] for row in rows),
+        "peak_memory_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2),
+        "simulated": rows,
+        "real": measured,
+    }
+    if options.out:
+        write_json(options.out, report)
+    else:
+        print(measured)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
