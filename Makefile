@@ -26,7 +26,8 @@ exercises: $(STAMP)     ## generate the exercises from their solutions
 bench: $(STAMP)         ## what is claimed about speed, measured into results/
 	$(BIN)/python benchmarks/labels.py --out results/benchmark_labels.json
 	$(BIN)/python benchmarks/views.py --out results/benchmark_views.json
-	$(BIN)/python benchmarks/simulate.py --out results/benchmark_simulate.json
+	$(BIN)/python benchmarks/simulate.py --cohort --out results/benchmark_simulate.json
+	$(BIN)/python benchmarks/lungs.py --out results/lungs.json
 
 install: $(STAMP)
 

@@ -76,7 +76,7 @@ def _real_data() -> list[str]:
     folder = paths.real_data()
     if folder is None:
         return [
-            "  note     no real CT: set LABKIT_REAL_DATA to a folder of LIDC-IDRI for lesson 03 to "
-            "show it; every lesson runs without"
+            "  note     no real CT: set LABKIT_REAL_DATA to a folder of LIDC-IDRI for lessons 02 "
+            "and 03 to show it; every lesson runs without"
         ]
     return [f"  ok       real CT in {folder}"]

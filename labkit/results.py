@@ -125,7 +125,29 @@ def readme_block() -> str:
                 f"  - AUC of {what}: {d['value']:+.3f} ({d['low']:+.3f} to {d['high']:+.3f}), "
                 f"DeLong by patient p = {pair['delong']['p_value']:.2g}"
             )
-    return "\n".join([*lines, "", *notes, *_speed(), END])
+    return "\n".join([*lines, "", *notes, *_transfer(), *_speed(), END])
+
+
+def _transfer() -> list[str]:
+    """Lines on networks that saw only simulated images and are tested on real ones."""
+    file = paths.results() / "transfer.json"
+    if not file.is_file():
+        return []
+    values = read_json(file, "a result")
+    metrics = {arm: m["auc"] for arm, m in values["metrics"].items()}
+    d = values["differences"]["simulated less real"]["auc_difference"]
+    auc = {
+        arm: f"{a['value']:.3f} ({a['low']:.3f} to {a['high']:.3f})" for arm, a in metrics.items()
+    }
+    plan = values["plan"]
+    return [
+        "- Trained on simulated CT alone, the axial MT-CNN has an AUC of "
+        f"{auc['simulated']} on real nodules of other patients; trained on real ones "
+        f"{auc['real']}; the diameter alone {auc['size_only']} ({plan['seeds']} repeats of "
+        f"{plan['folds']} folds by patient).",
+        f"  - AUC of trained on simulated less trained on real: {d['value']:+.3f} "
+        f"({d['low']:+.3f} to {d['high']:+.3f})",
+    ]
 
 
 def _speed() -> list[str]:
@@ -147,6 +169,15 @@ def _speed() -> list[str]:
         lines.append(
             f"- All 2,651 nodules of LIDC-IDRI, grouped and measured: {b['labkit_seconds']:.1f} s, "
             f"{b['ratio']:.0f} times less than pylidc (extrapolated from a sample of its scans)."
+        )
+    file = paths.results() / "lungs.json"
+    if file.is_file():
+        b = read_json(file, "a benchmark")
+        lines.append(
+            f"- Lungs segmented in {len(b['simulated'])} whole simulated scans: Dice "
+            f"{b['least_dice']:.3f} or more against the scene's own lungs, and "
+            f"{b['least_kept']:.1%} or more of each of {b['nodules']} nodules within the dilated "
+            "mask."
         )
     return lines
 

@@ -156,7 +156,7 @@ def show(figure: Figure, colors: int | None = None) -> None:
     Args:
         figure: what `describe` was told of.
         colors: keep that many at most (2 to 256): CT is full of noise, and takes a third of the
-            space with 64.
+            space with 256.
     """
     from IPython.display import display
 
@@ -164,7 +164,12 @@ def show(figure: Figure, colors: int | None = None) -> None:
     image = io.BytesIO()
     figure.savefig(image, format="png")
     if colors is not None:
-        drawn = Image.open(image).convert("RGB").quantize(colors, dither=Image.Dither.NONE)
+        drawn = Image.open(image).convert("RGB")
+        red, green, blue = drawn.split()
+        if red.tobytes() == green.tobytes() == blue.tobytes():
+            drawn = red
+        else:  # an octree keeps rare colours, which a median cut would give to the many greys
+            drawn = drawn.quantize(colors, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
         image = io.BytesIO()
         drawn.save(image, format="png", optimize=True)
     # nbconvert's classic template makes it the image's alt; the lab template and JupyterLab 4 do
