@@ -74,9 +74,9 @@ def summarise(
         summary[view] = {"nodules": len(labels), "patients": len(np.unique(patients))}
         for name, interval in measured.items():
             summary[view][name] = {
-                "value": round(interval.value, 5),
-                "low": round(interval.low, 5),
-                "high": round(interval.high, 5),
+                "value": round(interval.value, 8),
+                "low": round(interval.low, 8),
+                "high": round(interval.high, 8),
             }
     return summary
 
