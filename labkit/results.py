@@ -170,6 +170,15 @@ def _speed() -> list[str]:
             f"- All 2,651 nodules of LIDC-IDRI, grouped and measured: {b['labkit_seconds']:.1f} s, "
             f"{b['ratio']:.0f} times less than pylidc (extrapolated from a sample of its scans)."
         )
+    file = paths.results() / "benchmark_simulate.json"
+    if file.is_file():
+        b = read_json(file, "a benchmark")
+        cohort, alone = b["cohort"], b["whole_scan"]["runs"][0]
+        lines.append(
+            f"- All {cohort['nodules']:,} nodules simulated: {cohort['wall_s']:.0f} s on "
+            f"{cohort['cores']} cores; a whole scan of 512 x 512 x {alone['slices']} voxels: "
+            f"{alone['scan_s']:.0f} s on one, {alone['scan_peak_gb']:.1f} GB ({b['date'][:10]})."
+        )
     file = paths.results() / "lungs.json"
     if file.is_file():
         b = read_json(file, "a benchmark")

@@ -1,0 +1,167 @@
+"""The textbook training loop: what one would write first, and what labkit's engine is held against.
+
+A `Dataset` that transforms one image at a time on the CPU, a `DataLoader`, one network after the
+other in float32 and PyTorch's own layout, upsampling and transposed convolution as the paper names
+them, and plain Adam. The random choices (order, shifts, turns, flips, first weights) are labkit's,
+so that both ways see the same images in the same batches and their numbers can be compared.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from labkit.models.mtcnn import FILTERS, IMAGE_SIZE, KERNELS
+from labkit.training import augment
+from labkit.training.config import TrainingConfig
+from labkit.training.loop import build_network
+from labkit.training.schedule import learning_rate
+
+
+class AugmentedViews(Dataset):
+    """One epoch's images, each cut, flipped and turned when it is asked for.
+
+    Args:
+        views_hu: (n, 76, 76) HU of one view.
+        labels: (n,), 1 malignant.
+        transforms: one an image shown.
+        sample: which view each of them shows.
+    """
+
+    def __init__(
+        self,
+        views_hu: NDArray[np.int16],
+        labels: NDArray[np.int64],
+        transforms: augment.Transforms,
+        sample: Tensor,
+    ) -> None:
+        self.views_hu, self.labels = views_hu, labels
+        self.transforms, self.sample = transforms, sample
+
+    def __len__(self) -> int:
+        return len(self.sample)
+
+    def __getitem__(self, item: int) -> tuple[Tensor, int]:
+        row = int(self.sample[item])
+        top = augment.MARGIN + int(self.transforms.shift_row[item])
+        left = augment.MARGIN + int(self.transforms.shift_col[item])
+        image = self.views_hu[row][top : top + IMAGE_SIZE, left : left + IMAGE_SIZE]
+        mirror = int(self.transforms.mirror[item])
+        if mirror:
+            image = np.flip(image, axis=1 if mirror == 1 else 0)
+        image = np.rot90(image, int(self.transforms.turns[item]))
+        scaled = np.clip((image.astype(np.float32) + 1000.0) / 1400.0, 0.0, 1.0)
+        return torch.from_numpy(scaled.copy())[None], int(self.labels[row])
+
+
+class TextbookMTCNN(nn.Module):
+    """Fig. 3 layer by layer; without `reconstruct` it is the ST-CNN."""
+
+    def __init__(self, config: TrainingConfig) -> None:
+        super().__init__()
+        depth, side = config.depth, IMAGE_SIZE >> config.depth
+        widths = (1, *FILTERS[:depth])
+        share: list[nn.Module] = []
+        for i in range(depth):
+            half = KERNELS[i] // 2
+            share += [
+                nn.Conv2d(widths[i], widths[i + 1], KERNELS[i], padding=half),
+                nn.ReLU(),
+                nn.MaxPool2d(2),
+            ]
+        self.share = nn.Sequential(*share)
+        self.classify = nn.Sequential(
+            nn.Flatten(),
+            nn.Linear(widths[depth] * side * side, 256),
+            nn.ReLU(),
+            nn.Dropout(0.5 if config.dropout_on != "none" else 0.0),
+            nn.Linear(256, 16),
+            nn.ReLU(),
+            nn.Dropout(0.5 if config.dropout_on == "fc1+fc2" else 0.0),
+            nn.Linear(16, 2),
+        )
+        layers: list[nn.Module] = []
+        for i in reversed(range(depth if config.model == "mt" else 0)):
+            layers += [
+                nn.Upsample(scale_factor=2, mode="nearest"),
+                nn.ConvTranspose2d(widths[i + 1], widths[i], KERNELS[i], padding=KERNELS[i] // 2),
+            ]
+            if i:
+                layers.append(nn.ReLU())
+        self.reconstruct = nn.Sequential(*layers)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Class logits (B, 2), and image logits (B, 1, 64, 64) or, for ST-CNN, the features."""
+        features = self.share(images)
+        return self.classify(features), self.reconstruct(features)
+
+    def take_weights(self, network: nn.Module) -> None:
+        """Copy the weights of labkit's network, whose layers are the same in the same order."""
+        own, theirs = list(self.parameters()), list(network.parameters())
+        with torch.no_grad():
+            for mine, its in zip(own, theirs, strict=True):
+                mine.copy_(its)
+
+
+def train(
+    views_hu: NDArray[np.int16],
+    labels: NDArray[np.int64],
+    config: TrainingConfig,
+    seed: int,
+    epochs: int,
+    workers: int = 0,
+) -> tuple[TextbookMTCNN, list[float]]:
+    """Train one network for some epochs, with neither validation nor stopping.
+
+    Args:
+        views_hu: (n, 76, 76) HU of one view; labels: (n,).
+        config: the protocol; precision and layout are not asked.
+        seed: of this network, as `loop.train_view` takes it.
+        epochs: how many of `config.epochs`.
+        workers: processes of the DataLoader.
+
+    Returns:
+        the network and the loss of every step.
+    """
+    order = torch.Generator().manual_seed(seed)
+    losses: list[float] = []
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = TextbookMTCNN(config)
+        torch.manual_seed(seed)
+        network.take_weights(build_network(config))
+        torch.manual_seed(seed)
+        optimiser = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
+        for epoch in range(epochs):
+            for group in optimiser.param_groups:
+                group["lr"] = learning_rate(epoch, config.epochs, config.learning_rate)
+            n = len(views_hu)
+            copies = int(config.plain_copy) + config.augmented_copies
+            plain = torch.arange(n * copies) < (n if config.plain_copy else 0)
+            changed, still = (
+                augment.draw(n * copies, config.shift_px, order),
+                augment.identity(n * copies),
+            )
+            chosen = augment.Transforms(
+                *(
+                    torch.where(plain, getattr(still, name), getattr(changed, name))
+                    for name in ("shift_row", "shift_col", "turns", "mirror")
+                )
+            )
+            shuffled = torch.randperm(n * copies, generator=order)
+            data = AugmentedViews(views_hu, labels, chosen[shuffled], shuffled % n)
+            network.train()
+            for images, targets in DataLoader(data, config.batch_size, num_workers=workers):
+                logits, drawn = network(images)
+                loss = F.binary_cross_entropy_with_logits(logits, F.one_hot(targets, 2).float())
+                if config.model == "mt":
+                    loss = loss + config.alpha * F.binary_cross_entropy_with_logits(drawn, images)
+                optimiser.zero_grad()
+                loss.backward()
+                optimiser.step()
+                losses.append(loss.item())
+    return network, losses
