@@ -155,7 +155,12 @@ def train(
             shuffled = torch.randperm(n * copies, generator=order)
             data = AugmentedViews(views_hu, labels, chosen[shuffled], shuffled % n)
             network.train()
-            for images, targets in DataLoader(data, config.batch_size, num_workers=workers):
+            # A generator of its own: a loader draws a seed at every start, and would otherwise
+            # take it from the numbers that dropout is drawn from.
+            loader = DataLoader(
+                data, config.batch_size, num_workers=workers, generator=torch.Generator()
+            )
+            for images, targets in loader:
                 logits, drawn = network(images)
                 loss = F.binary_cross_entropy_with_logits(logits, F.one_hot(targets, 2).float())
                 if config.model == "mt":

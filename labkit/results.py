@@ -184,9 +184,8 @@ def _speed() -> list[str]:
         b = read_json(file, "a benchmark")
         lines.append(
             f"- Lungs segmented in {len(b['simulated'])} whole simulated scans: Dice "
-            f"{b['least_dice']:.3f} or more against the scene's own lungs, and "
-            f"{b['least_kept']:.1%} or more of each of {b['nodules']} nodules within the dilated "
-            "mask."
+            f"{b['least_dice']:.3f} or more against the scene's own lungs; of the least kept of "
+            f"{b['nodules']} nodules, {b['least_kept']:.1%} lies within the dilated mask."
         )
     return lines
 

@@ -38,9 +38,14 @@ def test_the_engine_gives_the_textbook_loops_losses_and_weights(data, model, dro
     by_epoch = np.average(np.reshape(losses, (3, steps)), axis=1, weights=sizes)
     measured = [row["train_cls"] + config.alpha * (row["train_img"] or 0.0) for row in ours.history]
     np.testing.assert_allclose(measured, by_epoch, rtol=2e-4)
-    if ours.best_epoch == 2:  # else its kept weights are those of an earlier epoch
-        for mine, theirs in zip(ours.network.parameters(), network.parameters(), strict=True):
-            assert torch.allclose(mine, theirs, rtol=1e-2, atol=2e-4)
+    assert ours.best_epoch == 2  # so that the weights kept are those of the last step
+    pairs = zip(ours.network.parameters(), network.parameters(), strict=True)
+    apart = torch.cat([(a - b).detach().abs().flatten() for a, b in pairs])
+    # Adam divides by a gradient's own size: where that is nearly nothing, rounding decides its
+    # sign, and a weight may go one step the other way. Few do, and none goes further.
+    assert apart.mean() < 1e-6
+    assert (apart > 5e-5).float().mean() < 1e-3
+    assert apart.max() < 3 * config.learning_rate
 
 
 def test_the_textbook_transforms_are_the_engines(data):
