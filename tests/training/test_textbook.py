@@ -8,6 +8,7 @@ from benchmarks import textbook
 from labkit.training.config import TrainingConfig
 from labkit.training.device import Device
 from labkit.training.loop import train_view
+from labkit.training.workers import one_thread
 
 N = 40
 
@@ -27,12 +28,13 @@ def test_the_engine_gives_the_textbook_loops_losses_and_weights(data, model, dro
     views, labels = data
     config = TrainingConfig.paper(
         model=model, epochs=3, batch_size=16, dropout_on=dropout_on, augmented_copies=1,
-        patience=3, precision="fp32", learning_rate=1e-3,
+        patience=3, precision="fp32",
     )  # fmt: skip
-    network, losses = textbook.train(views, labels, config, seed=11, epochs=3)
-    ours = train_view(
-        views, labels, views[:8], labels[:8], config, Device.choose("cpu", "fp32"), 11
-    )
+    with one_thread():
+        network, losses = textbook.train(views, labels, config, seed=11, epochs=3)
+        ours = train_view(
+            views, labels, views[:8], labels[:8], config, Device.choose("cpu", "fp32"), 11
+        )
     steps = len(losses) // 3
     sizes = np.minimum(16, 2 * N - 16 * np.arange(steps))
     by_epoch = np.average(np.reshape(losses, (3, steps)), axis=1, weights=sizes)
@@ -44,7 +46,7 @@ def test_the_engine_gives_the_textbook_loops_losses_and_weights(data, model, dro
     # Adam divides by a gradient's own size: where that is nearly nothing, rounding decides its
     # sign, and a weight may go one step the other way. Few do, and none goes further.
     assert apart.mean() < 1e-6
-    assert (apart > 5e-5).float().mean() < 1e-3
+    assert (apart > 1e-5).float().mean() < 1e-3
     assert apart.max() < 3 * config.learning_rate
 
 
