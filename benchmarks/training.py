@@ -1,6 +1,6 @@
 """Labkit's training engine against the textbook loop, in one run, on the same data.
 
-    python benchmarks/training.py [--nodules 256] [--epochs 2] [--repeats 3] [--out FILE.json]
+    python -m benchmarks.training [--nodules 256] [--epochs 2] [--repeats 3] [--out FILE.json]
 
 Nine networks, one a view, are trained for the same number of updates: by `benchmarks/textbook.py`
 one after the other on all cores, and by labkit as it would (one process a core, one network each),

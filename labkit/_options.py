@@ -104,6 +104,14 @@ def parser(commands: Mapping[str, Callable[[argparse.Namespace], None]]) -> argp
     crossval.add_argument("--jobs", type=int, help="networks trained at once")
     crossval.add_argument("--out", type=Path, required=True, help="folder of the run")
 
+    runs = command(
+        "runs", "list cross-validation runs: how far each has come, and what it measured",
+        "labkit runs", "labkit runs runs/lessons --out runs.csv",
+    )  # fmt: skip
+    runs.add_argument("folders", nargs="*", type=Path, metavar="FOLDER",
+                      help="runs, or folders that hold runs (default: runs/)")  # fmt: skip
+    runs.add_argument("--out", type=Path, help="also write the table to this CSV file")
+
     evaluate = command(
         "evaluate", "metrics with intervals of finished runs, and paired tests",
         "labkit evaluate runs/mt runs/st",

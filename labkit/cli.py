@@ -191,6 +191,20 @@ def _crossval(options: argparse.Namespace) -> None:
     print(f"wrote {options.out / 'predictions.csv'} and {options.out / 'metrics.json'}")
 
 
+def _runs(options: argparse.Namespace) -> None:
+    from labkit.evaluation.listing import list_runs
+    from labkit.files import write_csv
+
+    table = list_runs(options.folders or [paths.runs()])
+    if table.empty:
+        print("no runs here; labkit crossval makes one")
+        return
+    print(table.fillna("").to_string(index=False))
+    if options.out is not None:
+        write_csv(options.out, table)
+        print(f"wrote {options.out}")
+
+
 def _evaluate(options: argparse.Namespace) -> None:
     from labkit.evaluation import crossval, summary
 
@@ -251,6 +265,7 @@ _COMMANDS = {
     "build": _build,
     "simulate": _simulate,
     "crossval": _crossval,
+    "runs": _runs,
     "evaluate": _evaluate,
     "train": _train,
     "predict": _predict,
