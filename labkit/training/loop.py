@@ -100,14 +100,15 @@ def train_view(
             rate = learning_rate(epoch, config.epochs, config.learning_rate)
             for group in optimiser.param_groups:
                 group["lr"] = rate
-            train_cls, train_img = _one_epoch(
+            train_cls, train_img, lost = _one_epoch(
                 network, optimiser, x_train, y_train, config, device, order
             )
             logits = _eval_logits(network, val_views, device)
             val_cls = float(classification_loss(logits, y_val, config.output))
-            if not math.isfinite(train_cls + (train_img or 0.0) + val_cls):
+            if lost is not None or not math.isfinite(val_cls):
+                where = "the validation images" if lost is None else lost
                 raise FloatingPointError(
-                    f"the loss is not a number in epoch {epoch}: lower the learning rate "
+                    f"the loss is not a number in epoch {epoch}, {where}: lower the learning rate "
                     f"(now {rate:g}) or use fp32"
                 )
             probability = _to_numpy(malignant_probability(logits, config.output))
@@ -167,8 +168,13 @@ def _one_epoch(
     config: TrainingConfig,
     device: Device,
     order: torch.Generator,
-) -> tuple[float, float | None]:
-    """One pass over plain and transformed images; mean losses of its steps, weighted by size."""
+) -> tuple[float, float | None, str | None]:
+    """One pass over plain and transformed images.
+
+    Returns:
+        mean of the steps' losses, weighted by size: classification, and reconstruction or None;
+        and the first batch whose loss was no number, in words, or None.
+    """
     n = len(x)
     copies = int(config.plain_copy) + config.augmented_copies
     plain = torch.arange(n * copies) < (n if config.plain_copy else 0)
@@ -185,7 +191,7 @@ def _one_epoch(
     sample = (shuffled % n).to(device.torch_device)
     network.train()
     decayed = _decayed(network) if config.l2 else []
-    totals = torch.zeros(2, device=device.torch_device)
+    losses: list[Tensor] = []
     for start in range(0, len(sample), config.batch_size):
         batch = slice(start, start + config.batch_size)
         images = augment.apply(x[sample[batch]], transforms[batch])
@@ -202,9 +208,20 @@ def _one_epoch(
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
-        totals += torch.stack([cls.detach(), img.detach()]) * len(images)
-    mean_cls, mean_img = (totals / len(sample)).tolist()
-    return mean_cls, mean_img if config.model == "mt" else None
+        losses.append(torch.stack([cls.detach(), img.detach()]))
+    # One look at the device an epoch: a look every step would make the device wait.
+    steps = torch.stack(losses).double().cpu()
+    size = torch.full((len(steps), 1), float(config.batch_size), dtype=torch.float64)
+    size[-1] = len(sample) - config.batch_size * (len(steps) - 1)
+    lost = None
+    bad = (~steps.isfinite()).any(dim=1).nonzero()
+    if len(bad):
+        first = int(bad[0])
+        shown = sample[first * config.batch_size : (first + 1) * config.batch_size]
+        rows = ", ".join(map(str, shown[:8].tolist()))
+        lost = f"batch {first + 1} of {len(steps)} (training rows {rows}, ...)"
+    mean_cls, mean_img = ((steps * size).sum(dim=0) / len(sample)).tolist()
+    return mean_cls, mean_img if config.model == "mt" else None, lost
 
 
 def _decayed(network: MTCNN | STCNN) -> list[Tensor]:
