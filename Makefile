@@ -27,6 +27,7 @@ bench: $(STAMP)         ## what is claimed about speed, measured into results/
 	$(BIN)/python benchmarks/labels.py --out results/benchmark_labels.json
 	$(BIN)/python benchmarks/views.py --out results/benchmark_views.json
 	$(BIN)/python benchmarks/simulate.py --cohort --out results/benchmark_simulate.json
+	$(BIN)/python -m benchmarks.training --out results/benchmark_training.json
 	$(BIN)/python benchmarks/lungs.py --out results/lungs.json
 
 install: $(STAMP)

@@ -170,6 +170,18 @@ def _speed() -> list[str]:
             f"- All 2,651 nodules of LIDC-IDRI, grouped and measured: {b['labkit_seconds']:.1f} s, "
             f"{b['ratio']:.0f} times less than pylidc (extrapolated from a sample of its scans)."
         )
+    file = paths.results() / "benchmark_training.json"
+    if file.is_file():
+        b = read_json(file, "a benchmark")
+        ratios = ", ".join(
+            f"{ratio:.1f} times as fast in {name.split(', ')[1]}"
+            for name, ratio in b["ratio"].items()
+            if name.startswith("labkit")
+        )
+        lines.append(
+            f"- Nine MT-CNNs trained at batch {b['batch_size']} against the textbook loop, the same "
+            f"updates on the same processor without a GPU: {ratios} ({b['date'][:10]})."
+        )
     file = paths.results() / "benchmark_simulate.json"
     if file.is_file():
         b = read_json(file, "a benchmark")
