@@ -179,8 +179,8 @@ def _speed() -> list[str]:
             if name.startswith("labkit")
         )
         lines.append(
-            f"- Nine MT-CNNs trained at batch {b['batch_size']} against the textbook loop, the same "
-            f"updates on the same processor without a GPU: {ratios} ({b['date'][:10]})."
+            f"- Nine MT-CNNs trained at batch {b['batch_size']} against the textbook loop, the "
+            f"same updates on the same processor without a GPU: {ratios} ({b['date'][:10]})."
         )
     file = paths.results() / "benchmark_simulate.json"
     if file.is_file():
