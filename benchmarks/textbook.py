@@ -139,21 +139,10 @@ def train(
         for epoch in range(epochs):
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(epoch, config.epochs, config.learning_rate)
-            n = len(views_hu)
-            copies = int(config.plain_copy) + config.augmented_copies
-            plain = torch.arange(n * copies) < (n if config.plain_copy else 0)
-            changed, still = (
-                augment.draw(n * copies, config.shift_px, order),
-                augment.identity(n * copies),
+            transforms, sample = augment.draw_epoch(
+                len(views_hu), config.augmented_copies, config.plain_copy, config.shift_px, order
             )
-            chosen = augment.Transforms(
-                *(
-                    torch.where(plain, getattr(still, name), getattr(changed, name))
-                    for name in ("shift_row", "shift_col", "turns", "mirror")
-                )
-            )
-            shuffled = torch.randperm(n * copies, generator=order)
-            data = AugmentedViews(views_hu, labels, chosen[shuffled], shuffled % n)
+            data = AugmentedViews(views_hu, labels, transforms, sample)
             network.train()
             # A generator of its own: a loader draws a seed at every start, and would otherwise
             # take it from the numbers that dropout is drawn from.

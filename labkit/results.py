@@ -128,17 +128,20 @@ def readme_block() -> str:
     return "\n".join([*lines, "", *notes, *_transfer(), *_speed(), END])
 
 
+def _there(name: str) -> dict[str, Any] | None:
+    """A measurement of `results/`, or None where it was not made."""
+    file = paths.results() / f"{name}.json"
+    return read_json(file, "a result") if file.is_file() else None
+
+
 def _transfer() -> list[str]:
     """Lines on networks that saw only simulated images and are tested on real ones."""
-    file = paths.results() / "transfer.json"
-    if not file.is_file():
+    values = _there("transfer")
+    if values is None:
         return []
-    values = read_json(file, "a result")
     metrics = {arm: m["auc"] for arm, m in values["metrics"].items()}
     d = values["differences"]["simulated less real"]["auc_difference"]
-    auc = {
-        arm: f"{a['value']:.3f} ({a['low']:.3f} to {a['high']:.3f})" for arm, a in metrics.items()
-    }
+    auc = {arm: _interval(a) for arm, a in metrics.items()}
     plan = values["plan"]
     return [
         "- Trained on simulated CT alone, the axial MT-CNN has an AUC of "
@@ -153,9 +156,7 @@ def _transfer() -> list[str]:
 def _speed() -> list[str]:
     """Lines on speed from the benchmarks that are there, each a ratio within one run."""
     lines = []
-    file = paths.results() / "benchmark_views.json"
-    if file.is_file():
-        b = read_json(file, "a benchmark")
+    if b := _there("benchmark_views"):
         scan = "real" if b["volume"].startswith("1.") else "synthetic"
         lines.append(
             f"- The cube and nine views of a nodule in a {scan} scan: "
@@ -163,16 +164,12 @@ def _speed() -> list[str]:
             "resampling the whole scan to 1 mm by SimpleITK's B-spline, from which they differ by "
             f"{b['largest_difference_hu']:.4f} HU at most ({b['date'][:10]})."
         )
-    file = paths.results() / "benchmark_labels.json"
-    if file.is_file():
-        b = read_json(file, "a benchmark")
+    if b := _there("benchmark_labels"):
         lines.append(
             f"- All 2,651 nodules of LIDC-IDRI, grouped and measured: {b['labkit_seconds']:.1f} s, "
             f"{b['ratio']:.0f} times less than pylidc (extrapolated from a sample of its scans)."
         )
-    file = paths.results() / "benchmark_training.json"
-    if file.is_file():
-        b = read_json(file, "a benchmark")
+    if b := _there("benchmark_training"):
         ratios = ", ".join(
             f"{ratio:.1f} times as fast in {name.split(', ')[1]}"
             for name, ratio in b["ratio"].items()
@@ -182,18 +179,14 @@ def _speed() -> list[str]:
             f"- Nine MT-CNNs trained at batch {b['batch_size']} against the textbook loop, the "
             f"same updates on the same processor without a GPU: {ratios} ({b['date'][:10]})."
         )
-    file = paths.results() / "benchmark_simulate.json"
-    if file.is_file():
-        b = read_json(file, "a benchmark")
+    if b := _there("benchmark_simulate"):
         cohort, alone = b["cohort"], b["whole_scan"]["runs"][0]
         lines.append(
             f"- All {cohort['nodules']:,} nodules simulated: {cohort['wall_s']:.0f} s on "
             f"{cohort['cores']} cores; a whole scan of 512 x 512 x {alone['slices']} voxels: "
             f"{alone['scan_s']:.0f} s on one, {alone['scan_peak_gb']:.1f} GB ({b['date'][:10]})."
         )
-    file = paths.results() / "lungs.json"
-    if file.is_file():
-        b = read_json(file, "a benchmark")
+    if b := _there("lungs"):
         lines.append(
             f"- Lungs segmented in {len(b['simulated'])} whole simulated scans: Dice "
             f"{b['least_dice']:.3f} or more against the scene's own lungs; of the least kept of "
@@ -202,12 +195,15 @@ def _speed() -> list[str]:
     return lines
 
 
+def _interval(of: dict[str, float]) -> str:
+    return f"{of['value']:.3f} ({of['low']:.3f} to {of['high']:.3f})"
+
+
 def _row(model: str, run: dict[str, Any], m: dict[str, Any]) -> str:
     kind = "simulated" if run["cohort"]["simulated"] else "real"
     plan, config = run["plan"], run["config"]
     images = f"{kind} ({run['cohort']['name']}), {m['nodules']} nodules of {m['patients']} patients"
-    cells = [f"{m[k]['value']:.3f} ({m[k]['low']:.3f} to {m[k]['high']:.3f})"
-             for k in ("auc", "sensitivity", "specificity")]  # fmt: skip
+    cells = [_interval(m[k]) for k in ("auc", "sensitivity", "specificity")]
     how = (
         f"{plan['repeats']} x {plan['folds']} folds by {plan['split']}, up to {config['epochs']} "
         f"epochs, {run['started'][:10]}, {run['hardware']['device']}"

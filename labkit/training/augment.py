@@ -68,6 +68,27 @@ def draw(n: int, shift_px: int, generator: torch.Generator) -> Transforms:
     )
 
 
+def draw_epoch(
+    n: int, augmented_copies: int, plain_copy: bool, shift_px: int, generator: torch.Generator
+) -> tuple[Transforms, Tensor]:
+    """What one epoch shows of n images, in order (III-D).
+
+    Returns:
+        a transformation for every image shown, and which of the n it is.
+    """
+    shown = n * (int(plain_copy) + augmented_copies)
+    plain = torch.arange(shown) < (n if plain_copy else 0)
+    changed, still = draw(shown, shift_px, generator), identity(shown)
+    transforms = Transforms(
+        *(
+            torch.where(plain, getattr(still, name), getattr(changed, name))
+            for name in ("shift_row", "shift_col", "turns", "mirror")
+        )
+    )
+    order = torch.randperm(shown, generator=generator)
+    return transforms[order], order % n
+
+
 def apply(views_hu: Tensor, transforms: Transforms) -> Tensor:
     """Crop, shift, turn and mirror every image, then window it.
 

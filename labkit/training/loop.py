@@ -175,20 +175,11 @@ def _one_epoch(
         mean of the steps' losses, weighted by size: classification, and reconstruction or None;
         and the first batch whose loss was no number, in words, or None.
     """
-    n = len(x)
-    copies = int(config.plain_copy) + config.augmented_copies
-    plain = torch.arange(n * copies) < (n if config.plain_copy else 0)
-    changed = augment.draw(n * copies, config.shift_px, order)
-    still = augment.identity(n * copies)
-    transforms = augment.Transforms(
-        *(
-            torch.where(plain, getattr(still, name), getattr(changed, name))
-            for name in ("shift_row", "shift_col", "turns", "mirror")
-        )
+    transforms, sample = augment.draw_epoch(
+        len(x), config.augmented_copies, config.plain_copy, config.shift_px, order
     )
-    shuffled = torch.randperm(n * copies, generator=order)
-    transforms = transforms[shuffled].to(device.torch_device)
-    sample = (shuffled % n).to(device.torch_device)
+    transforms = transforms.to(device.torch_device)
+    sample = sample.to(device.torch_device)
     network.train()
     decayed = _decayed(network) if config.l2 else []
     losses: list[Tensor] = []

@@ -101,6 +101,8 @@ class Scene:
         x, y = np.asarray(x_mm, dtype=np.float64), np.asarray(y_mm, dtype=np.float64)
         offsets = ((np.arange(points) + 0.5) / points - 0.5) * thickness_mm
         fine, averaged = _within_slabs(z_mm, offsets)
+        low, high = np.array([x[0], y[0], fine[0]]), np.array([x[-1], y[-1], fine[-1]])
+        near = [nodule for nodule in self.nodules if nodule.near(low, high)]
         surface = surface_distance(self.thorax, x, y, fine)
         wall = surface * np.float32(1.0 / _PLEURA_MM)
         wall += np.float32(0.5)
@@ -108,26 +110,29 @@ class Scene:
         hu = lung_hu(self.thorax, self.tissue, x, y, z_mm)
         hu += _haze(self.thorax, self.tissue, averaged(surface), y)
         if wall.min() < 1.0:
-            self._put_vessels(hu, x, y, fine, averaged)
+            self._put_vessels(hu, x, y, fine, averaged, near)
         share = averaged(wall)
         if share.max() > 0:
             body = body_hu(self.thorax, self.tissue, x, y, z_mm)
             body -= hu
             body *= share
             hu += body
-        low, high = np.array([x[0], y[0], fine[0]]), np.array([x[-1], y[-1], fine[-1]])
-        for nodule in self.nodules:
-            if nodule.near(low, high):
-                self._put_nodule(hu, nodule, x, y, z_mm, offsets)
+        for nodule in near:
+            self._put_nodule(hu, nodule, x, y, z_mm, offsets)
         return hu
 
     def _put_vessels(
-        self, hu: Float, x: NDArray, y: NDArray, fine: NDArray, averaged: Callable[[Float], Float]
+        self,
+        hu: Float,
+        x: NDArray,
+        y: NDArray,
+        fine: NDArray,
+        averaged: Callable[[Float], Float],
+        near: list[Nodule],
     ) -> None:
         """Fissures, arteries with their airways, and veins."""
         low, high = np.array([x[0], y[0], fine[0]]), np.array([x[-1], y[-1], fine[-1]])
         share = fissure_share(self.thorax, x, y, fine)
-        near = [nodule for nodule in self.nodules if nodule.near(low, high)]
         vessels = self._vessels.vessels
         own = [nodule.strands(self.thorax, vessels) for nodule in near]
         Strands.join([vessels.near(low, high), *own]).draw(share, x, y, fine)
