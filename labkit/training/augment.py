@@ -99,24 +99,34 @@ def apply(views_hu: Tensor, transforms: Transforms) -> Tensor:
     Returns:
         (n, 1, 64, 64) float32 in [0, 1].
     """
-    n = len(views_hu)
+    flat = source_pixels(transforms)
+    pixels = views_hu.reshape(len(flat), -1).gather(1, flat)
+    return window(pixels.view(len(flat), 1, IMAGE_SIZE, IMAGE_SIZE))
+
+
+def source_pixels(transforms: Transforms) -> Tensor:
+    """(n, 4096): the stored pixel, counted along rows of 76, that each pixel of an image shows.
+
+    A quarter turn swaps rows and columns, and mirrors; what a pixel's row adds to its source does
+    not depend on its column. So two short vectors an image, added in a grid, say it all.
+    """
+    turns, mirror = transforms.turns.unsqueeze(1), transforms.mirror.unsqueeze(1)
     # Twice the distance from the image's centre: integers, and a quarter turn is exact.
-    axis = 2 * torch.arange(IMAGE_SIZE, device=views_hu.device) - (IMAGE_SIZE - 1)
-    row, col = axis.view(1, -1, 1), axis.view(1, 1, -1)
-    turns = transforms.turns.view(n, 1, 1)
+    axis = 2 * torch.arange(IMAGE_SIZE, device=turns.device) - (IMAGE_SIZE - 1)
     cosine = (turns == 0).long() - (turns == 2).long()
     sine = (turns == 1).long() - (turns == 3).long()
-    source_row = cosine * row + sine * col
-    source_col = cosine * col - sine * row
-    mirror = transforms.mirror.view(n, 1, 1)
-    source_col = source_col * (1 - 2 * (mirror == 1).long())
-    source_row = source_row * (1 - 2 * (mirror == 2).long())
+    across = 1 - 2 * (mirror == 1).long()
+    down = 1 - 2 * (mirror == 2).long()
     half = (IMAGE_SIZE - 1) // 2 + MARGIN
-    source_row = (source_row + 1) // 2 + half + transforms.shift_row.view(n, 1, 1)
-    source_col = (source_col + 1) // 2 + half + transforms.shift_col.view(n, 1, 1)
-    flat = (source_row * STORED_SIZE + source_col).view(n, -1)
-    pixels = views_hu.reshape(n, -1).gather(1, flat)
-    return window(pixels.view(n, 1, IMAGE_SIZE, IMAGE_SIZE))
+    # An even turn keeps rows (sine is 0), an odd one makes them columns (cosine is 0).
+    odd = turns % 2 == 1
+    row_side = axis * torch.where(odd, sine, cosine) * down
+    col_side = axis * torch.where(odd, -sine, cosine) * across
+    row_side = ((row_side + 1) // 2 + half + transforms.shift_row.unsqueeze(1)) * STORED_SIZE
+    col_side = (col_side + 1) // 2 + half + transforms.shift_col.unsqueeze(1)
+    of_row = torch.where(odd, col_side, row_side)
+    of_col = torch.where(odd, row_side, col_side)
+    return (of_row.unsqueeze(2) + of_col.unsqueeze(1)).flatten(1)
 
 
 def window(hu: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
     "depth": (1, 2, 3, 4, 5),
     "dropout_on": ("none", "fc1", "fc1+fc2"),
     "output": ("sigmoid", "softmax"),
-    "precision": ("auto", "fp32", "bf16"),
+    "precision": ("auto", "fp32", "tf32", "bf16"),
     "monitor": ("loss", "auc"),
 }
 
@@ -39,7 +39,8 @@ class TrainingConfig:
         shift_px: largest translation of a transformed copy, pixels of 1 mm (III-D: 6).
         validation_fraction: share of the training patients held out for stopping and weights.
         views: which of the nine views, by number (see `labkit.imaging.views.PLANES`).
-        precision: "fp32", "bf16" (autocast) or "auto": bf16 where the processor has it.
+        precision: "fp32", "tf32" (GPU only), "bf16" (autocast) or "auto": bf16 where the hardware
+            has it.
         seed: of weights, order, augmentation, dropout and the inner split.
 
     Raises:

@@ -20,10 +20,12 @@ class Device:
     Args:
         torch_device: where tensors live.
         bf16: whether convolutions and matrix products run in bfloat16 (autocast).
+        tf32: whether a GPU rounds the factors of float32 products to 10 bits of mantissa.
     """
 
     torch_device: torch.device
     bf16: bool
+    tf32: bool = False
 
     @classmethod
     def choose(cls, name: str = "auto", precision: str = "auto") -> Device:
@@ -45,12 +47,15 @@ class Device:
                 raise InputError(f"{name}: no CUDA device here; use --device cpu")
             if device.index is not None and device.index >= torch.cuda.device_count():
                 raise InputError(f"{name}: there are {torch.cuda.device_count()} CUDA devices")
-        return cls(device, precision == "bf16" or (precision == "auto" and has_bf16(device)))
+        if precision == "tf32" and device.type != "cuda":
+            raise InputError("precision tf32 is a GPU's; on a CPU use auto, fp32 or bf16")
+        bf16 = precision == "bf16" or (precision == "auto" and has_bf16(device))
+        return cls(device, bf16, precision == "tf32")
 
     @property
     def description(self) -> str:
         """In words, for a log: what it is and at which precision it works."""
-        precision = "bf16" if self.bf16 else "fp32"
+        precision = "bf16" if self.bf16 else "tf32" if self.tf32 else "fp32"
         if self.torch_device.type == "cuda":
             return f"{torch.cuda.get_device_name(self.torch_device)}, {precision}"
         return f"CPU, {os.cpu_count()} cores, {precision}"
@@ -63,6 +68,16 @@ class Device:
     def autocast(self) -> torch.autocast:
         """Context in which convolutions run at the device's precision."""
         return torch.autocast(self.torch_device.type, torch.bfloat16, enabled=self.bf16)
+
+    @contextlib.contextmanager
+    def arithmetic(self) -> Iterator[None]:
+        """Context in which float32 is float32, also on a GPU, whose convolutions round to TF32."""
+        before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = self.tf32
+        try:
+            yield
+        finally:
+            torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
 
     @contextlib.contextmanager
     def seeded(self, seed: int) -> Iterator[None]:

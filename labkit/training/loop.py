@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
 from labkit.models.mtcnn import MTCNN, STCNN
 from labkit.training import augment
 from labkit.training.config import TrainingConfig
+from labkit.training.course import Course, Row, epoch_means, lost_batch
 from labkit.training.device import Device
 from labkit.training.loss import classification_loss, malignant_probability, reconstruction_loss
-from labkit.training.schedule import learning_rate
 
 PREDICTION_BATCH = 256
 
@@ -37,7 +35,7 @@ class Trained:
     """
 
     network: MTCNN | STCNN
-    history: list[dict[str, float | int | None]]
+    history: list[Row]
     best_epoch: int
     val_probability: NDArray[np.float64]
     val_auc: float
@@ -66,7 +64,7 @@ def train_view(
     config: TrainingConfig,
     device: Device,
     seed: int,
-    on_epoch: Callable[[dict[str, float | int | None]], None] | None = None,
+    on_epoch: Callable[[Row], None] | None = None,
 ) -> Trained:
     """Train the network of one view and keep the weights of its best validation epoch.
 
@@ -85,56 +83,29 @@ def train_view(
     # Copied, since rows that come from another process may be read-only, which torch warns of.
     x_train = device.tensor(torch.from_numpy(np.array(train_views)))
     y_train = device.tensor(torch.from_numpy(np.asarray(train_labels, dtype=np.int64)))
-    y_val = device.tensor(torch.from_numpy(np.asarray(val_labels, dtype=np.int64)))
-    with device.seeded(seed):
+    course = Course(config, val_labels)
+    best_state: dict[str, Tensor] = {}
+    with device.seeded(seed), device.arithmetic():
         network = build_network(config)
         # Again, so that dropout does not depend on how many weights were drawn before.
         torch.manual_seed(seed)
         device.place(network)
         optimiser = torch.optim.Adam(network.parameters(), lr=config.learning_rate, fused=True)
-        history: list[dict[str, float | int | None]] = []
-        best_value, best_epoch = math.inf, -1
-        best_state: dict[str, Tensor] = {}
-        best_probability: NDArray[np.float64] = np.empty(0)
-        for epoch in range(config.epochs):
-            rate = learning_rate(epoch, config.epochs, config.learning_rate)
+        while not course.done:
             for group in optimiser.param_groups:
-                group["lr"] = rate
-            train_cls, train_img, lost = _one_epoch(
-                network, optimiser, x_train, y_train, config, device, order
-            )
+                group["lr"] = course.rate
+            losses, sample = _one_epoch(network, optimiser, x_train, y_train, config, device, order)
+            cls, img = epoch_means(losses, config.batch_size, len(sample))
+            lost = lost_batch(losses, sample, config.batch_size)
             logits = _eval_logits(network, val_views, device)
-            val_cls = float(classification_loss(logits, y_val, config.output))
-            if lost is not None or not math.isfinite(val_cls):
-                where = "the validation images" if lost is None else lost
-                raise FloatingPointError(
-                    f"the loss is not a number in epoch {epoch}, {where}: lower the learning rate "
-                    f"(now {rate:g}) or use fp32"
-                )
-            probability = _to_numpy(malignant_probability(logits, config.output))
-            val_auc = float(roc_auc_score(val_labels, probability))
-            row: dict[str, float | int | None] = {
-                "epoch": epoch,
-                "learning_rate": rate,
-                "train_cls": train_cls,
-                "train_img": train_img,
-                "val_cls": val_cls,
-                "val_auc": val_auc,
-            }
-            history.append(row)
-            if on_epoch is not None:
-                on_epoch(row)
-            value = val_cls if config.monitor == "loss" else -val_auc
-            if value < best_value:
-                best_value, best_epoch = value, epoch
+            if course.add(cls, img if config.model == "mt" else None, logits, lost):
                 best_state = copy.deepcopy(network.state_dict())
-                best_probability = probability
-            if epoch - best_epoch >= config.patience:
-                break
+            if on_epoch is not None:
+                on_epoch(course.history[-1])
     network.load_state_dict(best_state)
     network.eval()
     return Trained(
-        network, history, best_epoch, best_probability, float(history[best_epoch]["val_auc"] or 0.0)
+        network, course.history, course.best_epoch, course.best_probability, course.best_auc
     )
 
 
@@ -153,7 +124,7 @@ def reconstruct_view(
     """(n, 64, 64) reconstructions in [0, 1] of the central crops of (n, 76, 76) views in HU."""
     network.eval()
     images = []
-    with torch.inference_mode(), device.autocast():
+    with torch.inference_mode(), device.arithmetic(), device.autocast():
         for start in range(0, len(views), PREDICTION_BATCH):
             x = _plain(views[start : start + PREDICTION_BATCH], device)
             images.append(network(x)[1].float().cpu()[:, 0])
@@ -168,28 +139,28 @@ def _one_epoch(
     config: TrainingConfig,
     device: Device,
     order: torch.Generator,
-) -> tuple[float, float | None, str | None]:
+) -> tuple[Tensor, Tensor]:
     """One pass over plain and transformed images.
 
     Returns:
-        mean of the steps' losses, weighted by size: classification, and reconstruction or None;
-        and the first batch whose loss was no number, in words, or None.
+        (S, 2) losses of the steps, classification and reconstruction (0 for ST-CNN); and (shown,)
+        training rows in the order they were shown.
     """
     transforms, sample = augment.draw_epoch(
         len(x), config.augmented_copies, config.plain_copy, config.shift_px, order
     )
     transforms = transforms.to(device.torch_device)
-    sample = sample.to(device.torch_device)
+    shown = sample.to(device.torch_device)
     network.train()
     decayed = _decayed(network) if config.l2 else []
     losses: list[Tensor] = []
-    for start in range(0, len(sample), config.batch_size):
+    for start in range(0, len(shown), config.batch_size):
         batch = slice(start, start + config.batch_size)
-        images = augment.apply(x[sample[batch]], transforms[batch])
+        images = augment.apply(x[shown[batch]], transforms[batch])
         images = images.contiguous(memory_format=torch.channels_last)
         with device.autocast():
             logits, image_logits = network.logits(images)
-        cls = classification_loss(logits, y[sample[batch]], config.output)
+        cls = classification_loss(logits, y[shown[batch]], config.output)
         img = (
             cls.new_zeros(()) if image_logits is None else reconstruction_loss(image_logits, images)
         )
@@ -201,18 +172,7 @@ def _one_epoch(
         optimiser.step()
         losses.append(torch.stack([cls.detach(), img.detach()]))
     # One look at the device an epoch: a look every step would make the device wait.
-    steps = torch.stack(losses).double().cpu()
-    size = torch.full((len(steps), 1), float(config.batch_size), dtype=torch.float64)
-    size[-1] = len(sample) - config.batch_size * (len(steps) - 1)
-    lost = None
-    bad = (~steps.isfinite()).any(dim=1).nonzero()
-    if len(bad):
-        first = int(bad[0])
-        shown = sample[first * config.batch_size : (first + 1) * config.batch_size]
-        rows = ", ".join(map(str, shown[:8].tolist()))
-        lost = f"batch {first + 1} of {len(steps)} (training rows {rows}, ...)"
-    mean_cls, mean_img = ((steps * size).sum(dim=0) / len(sample)).tolist()
-    return mean_cls, mean_img if config.model == "mt" else None, lost
+    return torch.stack(losses).cpu(), sample
 
 
 def _decayed(network: MTCNN | STCNN) -> list[Tensor]:
@@ -233,7 +193,7 @@ def _plain(views: NDArray[np.int16], device: Device) -> Tensor:
 def _eval_logits(network: MTCNN | STCNN, views: NDArray[np.int16], device: Device) -> Tensor:
     """Class logits of the plain central crops; the decoder is left out."""
     network.eval()
-    with torch.inference_mode(), device.autocast():
+    with torch.inference_mode(), device.arithmetic(), device.autocast():
         logits = [
             network.classify(network.share(_plain(views[start : start + PREDICTION_BATCH], device)))
             for start in range(0, len(views), PREDICTION_BATCH)

@@ -41,3 +41,19 @@ def malignant_probability(logits: Tensor, output: str = "sigmoid") -> Tensor:
     if output == "softmax":
         return torch.softmax(logits.float(), dim=1)[:, MALIGNANT]
     return torch.sigmoid(logits.float()[:, MALIGNANT])
+
+
+def classification_losses(logits: Tensor, labels: Tensor, output: str = "sigmoid") -> Tensor:
+    """`classification_loss` of every image: (..., 2) logits and (...) labels to (...)."""
+    if output == "softmax":
+        flat = F.cross_entropy(logits.float().flatten(0, -2), labels.flatten(), reduction="none")
+        return flat.view(labels.shape)
+    # Not `one_hot`, which looks at the labels' values: a device would make the host wait for them.
+    targets = torch.stack([1 - labels, labels], dim=-1).float()
+    return F.binary_cross_entropy_with_logits(logits.float(), targets, reduction="none").mean(-1)
+
+
+def reconstruction_losses(image_logits: Tensor, images: Tensor) -> Tensor:
+    """`reconstruction_loss` of every image: (..., 1, 64, 64) twice to (...)."""
+    pixels = F.binary_cross_entropy_with_logits(image_logits.float(), images, reduction="none")
+    return pixels.mean((-3, -2, -1))
