@@ -2,9 +2,14 @@
 
 Nearest upsampling by two repeats every pixel in a 2x2 block, so a deconvolution that follows it
 reads each low-resolution pixel several times with different weights. Adding those weights first
-gives four 3x3 kernels, one for each place in the block, that read the low-resolution image
-directly: 9 in place of 25 products for a 5x5 kernel, and no full-size intermediate image. The
-numbers are those of upsampling, then deconvolving, up to rounding.
+saves products, and the full-size intermediate image. There are two ways to write what is left:
+
+- four 3x3 kernels, one for each place in the 2x2 block, that read the low-resolution image: 9
+  products for an output pixel, in place of 25 for a 5x5 kernel;
+- one transposed convolution of stride 2, whose kernel is the given one widened by the block: a 4x4
+  one for a 3x3 kernel, of which an output pixel meets 4 entries, in place of 9.
+
+The numbers are those of upsampling, then deconvolving, up to rounding.
 """
 
 from __future__ import annotations
@@ -26,6 +31,12 @@ def _taps(kernel: int) -> Tensor:
         for k in range(-half, half + 1):
             gather[phase, (phase + k) // 2 + 1, k + half] = 1.0
     return gather
+
+
+def _widened(kernel: Tensor) -> Tensor:
+    """(..., k, k) kernel, summed over the four places of a 2x2 block: (..., k + 1, k + 1)."""
+    tall = F.pad(kernel, (0, 0, 0, 1)) + F.pad(kernel, (0, 0, 1, 0))
+    return F.pad(tall, (0, 1)) + F.pad(tall, (1, 0))
 
 
 class UpsampledDeconv(nn.ConvTranspose2d):
@@ -52,6 +63,12 @@ class UpsampledDeconv(nn.ConvTranspose2d):
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         """(B, inputs, H, W) to (B, outputs, 2 H, 2 W)."""
+        # Faster where it was measured, on CPUs. A widened 5x5 kernel would save no product.
+        if x.device.type == "cpu" and self.kernel_size == (3, 3):
+            return F.conv_transpose2d(x, _widened(self.weight), self.bias, stride=2, padding=1)
+        return self._phases(x)
+
+    def _phases(self, x: Tensor) -> Tensor:
         # A transposed convolution is a convolution with the kernel turned by 180 degrees.
         kernel = self.weight.flip(2, 3).transpose(0, 1)
         phases = torch.einsum("ati,bsj,ocij->oabcts", self.taps, self.taps, kernel).flatten(0, 2)

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from labkit.models.deconv import UpsampledDeconv
@@ -103,24 +105,72 @@ def test_a_network_that_cannot_be_is_refused(kind, bad):
         kind(**bad)
 
 
-@pytest.mark.parametrize(("inputs", "outputs", "kernel", "side"), [(5, 3, 3, 8), (4, 1, 5, 7)])
-def test_upsampled_deconvolution_equals_upsampling_then_deconvolving(inputs, outputs, kernel, side):
+@settings(max_examples=40, deadline=None)
+@given(
+    kernel=st.sampled_from([3, 5]),
+    channels=st.tuples(st.integers(1, 6), st.integers(1, 6)),
+    shape=st.tuples(st.integers(1, 3), st.integers(1, 9), st.integers(1, 9)),
+    channels_last=st.booleans(),
+    by_phases=st.booleans(),
+)
+def test_upsampled_deconvolution_equals_upsampling_then_deconvolving(
+    kernel, channels, shape, channels_last, by_phases
+):
     torch.manual_seed(1)
+    (inputs, outputs), (batch, height, width) = channels, shape
     ours = UpsampledDeconv(inputs, outputs, kernel).double()
     plain = nn.Sequential(
         nn.Upsample(scale_factor=2, mode="nearest"),
         nn.ConvTranspose2d(inputs, outputs, kernel, padding=kernel // 2).double(),
     )
     plain[1].load_state_dict(ours.state_dict())
-    x = torch.randn(2, inputs, side, side + 1, dtype=torch.double)
+    x = torch.randn(batch, inputs, height, width, dtype=torch.double)
+    if channels_last:
+        x = x.contiguous(memory_format=torch.channels_last)
     x_ours, x_plain = x.clone().requires_grad_(), x.clone().requires_grad_()
-    y_ours, y_plain = ours(x_ours), plain(x_plain)
+    y_ours = ours._phases(x_ours) if by_phases else ours(x_ours)
+    y_plain = plain(x_plain)
     torch.testing.assert_close(y_ours, y_plain)
     direction = torch.randn_like(y_plain)
     (y_ours * direction).sum().backward()
     (y_plain * direction).sum().backward()
     torch.testing.assert_close(x_ours.grad, x_plain.grad)
     torch.testing.assert_close(ours.weight.grad, plain[1].weight.grad)
+    torch.testing.assert_close(ours.bias.grad, plain[1].bias.grad)
+
+
+def test_layout_and_inference_mode_change_nothing():
+    torch.manual_seed(4)
+    network = MTCNN().eval()
+    images = torch.rand(3, 1, 64, 64)
+    logits, image = network(images)
+    (logits.square().sum() + image.square().sum()).backward()
+    expected = [p.grad.clone() for p in network.parameters()]
+    network.zero_grad()
+    network.to(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        for found, truth in zip(network(images), (logits, image), strict=True):
+            torch.testing.assert_close(found, truth.detach(), rtol=1e-4, atol=1e-5)
+    logits, image = network(images.contiguous(memory_format=torch.channels_last))
+    (logits.square().sum() + image.square().sum()).backward()
+    for found, truth in zip(network.parameters(), expected, strict=True):
+        torch.testing.assert_close(
+            found.grad, truth, rtol=1e-3, atol=1e-3 * float(truth.abs().max())
+        )
+
+
+def test_bfloat16_stays_near_float32():
+    torch.manual_seed(5)
+    network = MTCNN().eval()
+    images = torch.rand(4, 1, 64, 64)
+    with torch.no_grad():
+        exact = network(images)
+        with torch.autocast("cpu", torch.bfloat16):
+            rounded = network(images)
+    for found, truth in zip(rounded, exact, strict=True):
+        # Eight bits of mantissa, a handful of layers.
+        apart = (found.float() - truth).square().mean().sqrt()
+        assert apart < 0.02 * truth.square().mean().sqrt()
 
 
 def test_pooling_before_relu_changes_nothing():
