@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,8 @@ from labkit.training.course import Course, Row, epoch_means, lost_batch
 from labkit.training.device import Device
 from labkit.training.loss import classification_loss, malignant_probability, reconstruction_loss
 
-PREDICTION_BATCH = 256
+# On a CPU larger batches of images leave the cache between layers.
+_PREDICTION_BATCH = {"cpu": 64, "cuda": 1024}
 
 
 @dataclass(frozen=True)
@@ -125,8 +126,8 @@ def reconstruct_view(
     network.eval()
     images = []
     with torch.inference_mode(), device.arithmetic(), device.autocast():
-        for start in range(0, len(views), PREDICTION_BATCH):
-            x = _plain(views[start : start + PREDICTION_BATCH], device)
+        for part in _in_batches(views, device):
+            x = _plain(part, device)
             images.append(network(x)[1].float().cpu()[:, 0])
     return torch.cat(images).numpy()
 
@@ -183,6 +184,12 @@ def _decayed(network: MTCNN | STCNN) -> list[Tensor]:
     return [p for branch in branches for n, p in branch.named_parameters() if n.endswith("weight")]
 
 
+def _in_batches(views: NDArray[np.int16], device: Device) -> Iterator[NDArray[np.int16]]:
+    size = _PREDICTION_BATCH[device.torch_device.type]
+    for start in range(0, len(views), size):
+        yield views[start : start + size]
+
+
 def _plain(views: NDArray[np.int16], device: Device) -> Tensor:
     x = device.tensor(torch.from_numpy(np.array(views)))
     m = augment.MARGIN
@@ -195,8 +202,8 @@ def _eval_logits(network: MTCNN | STCNN, views: NDArray[np.int16], device: Devic
     network.eval()
     with torch.inference_mode(), device.arithmetic(), device.autocast():
         logits = [
-            network.classify(network.share(_plain(views[start : start + PREDICTION_BATCH], device)))
-            for start in range(0, len(views), PREDICTION_BATCH)
+            network.classify(network.share(_plain(part, device)))
+            for part in _in_batches(views, device)
         ]
     return torch.cat(logits).float()
 
