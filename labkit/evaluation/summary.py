@@ -51,6 +51,35 @@ def scores(
     )
 
 
+def paired_scores(
+    first: pd.DataFrame, second: pd.DataFrame, view: str = "fused", second_view: str | None = None
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64], NDArray[Any]]:
+    """Labels (n,), both runs' probabilities (repeats, n) and patients (n,) of the same nodules.
+
+    Args:
+        first: predictions of a run.
+        second: predictions of another run of the same nodules.
+        view: of the first run.
+        second_view: of the second run; None takes the same.
+
+    Raises:
+        InputError: the runs judge different nodules.
+    """
+    labels, p1, patients = scores(first, view)
+    other_labels, p2, other_patients = scores(second, second_view or view)
+    nodules, others = (
+        np.sort(run.loc[run["view"].astype(str) == v, "nodule_id"].unique())
+        for run, v in ((first, view), (second, second_view or view))
+    )
+    if (
+        not np.array_equal(nodules, others)
+        or np.any(labels != other_labels)
+        or np.any(patients != other_patients)
+    ):
+        raise InputError("the runs judge different nodules: nothing to compare in pairs")
+    return labels, p1, p2, patients
+
+
 def summarise(
     predictions: pd.DataFrame, resamples: int = 2000, seed: int = 0
 ) -> dict[str, dict[str, Any]]:
@@ -113,7 +142,8 @@ def compare(
 ) -> dict[str, Any]:
     """Compare two runs on the same nodules: AUC difference, bootstrap interval, DeLong's test.
 
-    Both are clustered by patient. DeLong's test takes each nodule's mean over repeats.
+    Both are clustered by patient, and both are of the mean AUC over repeats (not of the AUC of
+    mean probabilities, which would be another method: see `evaluation.repeated`).
 
     Args:
         first: predictions of a run.
@@ -124,12 +154,9 @@ def compare(
     Raises:
         InputError: the runs judge different nodules.
     """
-    y1, p1, patients = scores(first, view)
-    y2, p2, other = scores(second, second_view or view)
-    if len(y1) != len(y2) or np.any(y1 != y2) or np.any(patients != other):
-        raise InputError("the runs judge different nodules: nothing to compare in pairs")
-    boot = intervals.bootstrap_auc_difference(y1, p1, p2, groups=patients)
-    test = intervals.delong_test(y1, p1.mean(0), p2.mean(0), groups=patients)
+    labels, p1, p2, patients = paired_scores(first, second, view, second_view)
+    boot = intervals.bootstrap_auc_difference(labels, p1, p2, groups=patients)
+    test = intervals.delong_test(labels, p1, p2, groups=patients)
     return {
         "auc_difference": {"value": boot.value, "low": boot.low, "high": boot.high},
         "delong": {

@@ -60,6 +60,39 @@ def test_repeating_every_patient_does_not_make_the_clustered_test_surer():
     assert abs(intervals.delong_test(*again).z) > 1.9 * abs(once.z)
 
 
+def test_delong_agrees_with_an_independent_implementation():
+    other = pytest.importorskip("MLstatkit", reason="mlstatkit is not installed")
+    for seed, n in enumerate((20, 60, 300)):
+        y, first, second = _two_scores(seed, n)
+        test = intervals.delong_test(y, first, second)
+        z, p, _, _, *auc, _ = other.Delong_test(y, second, first)
+        assert test.auc == pytest.approx(auc[::-1])
+        assert (test.z, test.p_value) == pytest.approx((z, p))
+
+
+def test_repeats_do_not_pass_for_nodules_in_delongs_test():
+    y, first, second = _two_scores(11)
+    patients = np.arange(len(y)) // 2
+    once = intervals.delong_test(y, first, second, groups=patients)
+    copies = intervals.delong_test(y, [first] * 10, [second] * 10, groups=patients)
+    assert copies.z == pytest.approx(once.z)
+    assert copies.difference.low == pytest.approx(once.difference.low)
+
+
+def test_delong_of_repeats_tests_what_the_bootstrap_measures():
+    # The mean AUC over repeats, not the AUC of the mean score, which is higher.
+    rng = np.random.default_rng(12)
+    y, first, second = _two_scores(12, n=150)
+    noisy = [[s + rng.normal(size=len(y)) for _ in range(5)] for s in (first, second)]
+    test = intervals.delong_test(y, *noisy)
+    boot = intervals.bootstrap_auc_difference(y, *noisy, resamples=3000)
+    assert test.auc[0] == pytest.approx(np.mean([roc_auc(y, s) for s in noisy[0]]))
+    assert test.auc[0] < roc_auc(y, np.mean(noisy[0], axis=0))
+    assert test.difference.value == pytest.approx(boot.value)
+    width = test.difference.high - test.difference.low
+    assert width == pytest.approx(boot.high - boot.low, rel=0.1)
+
+
 def test_delong_of_a_score_with_itself_finds_nothing():
     y, first, _ = _two_scores(1)
     test = intervals.delong_test(y, first, first)
@@ -123,6 +156,52 @@ def test_rates_agree_with_counting_and_wilson():
     wilson = stats.binomtest(80, 100).proportion_ci(method="wilson")
     assert rates["sensitivity"].low == pytest.approx(wilson.low, abs=0.02)
     assert rates["sensitivity"].high == pytest.approx(wilson.high, abs=0.02)
+
+
+def test_a_rate_without_a_miss_is_not_certain():
+    y = np.repeat([0, 1], [30, 10])
+    rates = intervals.bootstrap_rates(y, y.astype(float), groups=np.arange(40) // 2, resamples=50)
+    sure = rates["sensitivity"]
+    wilson = stats.binomtest(5, 5).proportion_ci(method="wilson")  # ten nodules, five patients
+    assert (sure.value, sure.low, sure.high) == pytest.approx((1, wilson.low, 1))
+
+
+@pytest.mark.parametrize(("hits", "trials"), [(0, 20), (3, 17), (50, 50)])
+def test_wilsons_interval_is_scipys(hits, trials):
+    ours = intervals.wilson(hits / trials, trials, 0.9)
+    theirs = stats.binomtest(hits, trials).proportion_ci(0.9, method="wilson")
+    assert ours == pytest.approx((theirs.low, theirs.high))
+
+
+def test_the_interval_for_few_nodules_covers_where_the_bootstrap_does_not():
+    # Ten malignant nodules, an AUC of 0.90, one to three nodules a patient who share their noise.
+    truth = stats.norm.cdf(1.8 / np.sqrt(2))
+    rng = np.random.default_rng(1)
+    hits = np.zeros(2)
+    for _ in range(200):
+        y = rng.permutation(np.repeat([0, 1], [80, 10]))
+        patient = np.repeat(np.arange(90), rng.integers(1, 4, size=90))[:90]
+        s = 1.8 * y + np.sqrt(0.4) * rng.normal(size=90)[patient]
+        s = s + np.sqrt(0.6) * rng.normal(size=90)
+        found = (
+            intervals.small_sample_auc(y, s, groups=patient),
+            intervals.bootstrap_auc(y, s, groups=patient, resamples=200),
+        )
+        hits += [i.low <= truth <= i.high for i in found]
+    few, bootstrap = hits / 200
+    assert few >= 0.92
+    assert bootstrap < few - 0.03
+
+
+def test_the_interval_for_few_nodules_stays_within_zero_and_one():
+    y = np.repeat([0, 1], 6)
+    for s in (y + np.arange(12) / 100, np.arange(12) % 7, -y):
+        interval = intervals.small_sample_auc(y, s)
+        assert 0 <= interval.low <= interval.value <= interval.high <= 1
+        assert interval.high - interval.low > 0.2
+    y, first, _ = _two_scores(3, n=400)
+    many, boot = intervals.small_sample_auc(y, first), intervals.bootstrap_auc(y, first)
+    assert (many.low, many.high) == pytest.approx((boot.low, boot.high), abs=0.01)
 
 
 def test_roc_band_holds_the_curve():

@@ -1,0 +1,128 @@
+"""One reader against the others: worked by hand, then on LIDC-IDRI."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from labkit.data import lidc
+from labkit.errors import InputError
+from labkit.evaluation import reader_ceiling
+from labkit.evaluation.metrics import roc_auc
+
+
+def _annotations(ratings: dict[str, list[int]], patients: dict[str, str] | None = None):
+    return pd.DataFrame(
+        [
+            {"nodule_id": n, "patient_id": (patients or {}).get(n, n), "malignancy": r}
+            for n, opinions in ratings.items()
+            for r in opinions
+        ]
+    )
+
+
+def test_every_reader_meets_the_median_of_the_others():
+    table = reader_ceiling.comparisons(_annotations({"a": [5, 4, 1], "b": [3, 3, 3], "c": [1, 5]}))
+    # a: 5 against (4, 1) = 2.5; 4 against (5, 1) = 3, undecided; 1 against (5, 4) = 4.5. b: nobody
+    # decides. c: too few readers.
+    assert table[["nodule_id", "opinion", "label"]].to_numpy().tolist() == [
+        ["a", 5, 0],
+        ["a", 1, 1],
+    ]
+    two = reader_ceiling.comparisons(_annotations({"c": [1, 5]}), min_readers=2)
+    assert two[["opinion", "label"]].to_numpy().tolist() == [[1, 1], [5, 0]]
+
+
+def test_readers_who_agree_score_one_and_readers_who_guess_a_half():
+    agree = _annotations({f"n{i}": [5 - 4 * (i % 2)] * 4 for i in range(20)})
+    found = reader_ceiling.against_the_rest(agree, resamples=50)
+    assert found.auc.value == 1 and found.undecided == 0
+    assert [p.value for p in (*found.strict, *found.lenient)] == [1, 1, 1, 1]
+    assert (found.nodules, found.patients, found.comparisons) == (20, 20, 80)
+    rng = np.random.default_rng(0)
+    guess = _annotations({f"n{i}": rng.integers(1, 6, size=4).tolist() for i in range(3000)})
+    found = reader_ceiling.against_the_rest(guess, resamples=50)
+    assert found.auc.value == pytest.approx(0.5, abs=0.03)
+    # Of five equally likely opinions two are above 3, and three are 3 or above.
+    assert found.strict[0].value == pytest.approx(0.4, abs=0.03)
+    assert found.lenient[0].value == pytest.approx(0.6, abs=0.03)
+    assert found.undecided == pytest.approx(0.2, abs=0.03)
+
+
+def test_a_score_is_judged_in_the_same_comparisons():
+    rng = np.random.default_rng(1)
+    ratings = {
+        f"n{i}": (rng.integers(1, 4) + rng.integers(0, 3, size=4)).tolist() for i in range(90)
+    }
+    annotations = _annotations(ratings, {n: f"p{int(n[1:]) // 2}" for n in ratings})
+    mean = {n: float(np.mean(r)) for n, r in ratings.items() if n != "n0"}
+    found = reader_ceiling.against_the_rest(annotations, mean, resamples=100)
+    table = reader_ceiling.comparisons(annotations)
+    table = table[table["nodule_id"] != "n0"]
+    auc = roc_auc(table["label"], table["nodule_id"].map(mean))
+    assert found.score_auc.value == pytest.approx(auc)
+    assert found.auc.value == pytest.approx(roc_auc(table["label"], table["opinion"]))
+    assert found.difference.value == pytest.approx(found.score_auc.value - found.auc.value)
+    assert found.comparisons == len(table) and found.nodules == table["nodule_id"].nunique()
+
+
+def test_more_comparisons_of_a_patient_do_not_make_it_surer():
+    rng = np.random.default_rng(2)
+    ratings = {f"n{i}": rng.integers(1, 6, size=4).tolist() for i in range(80)}
+    once = reader_ceiling.against_the_rest(_annotations(ratings), resamples=200)
+    twice = {**ratings, **{f"{n}x": r for n, r in ratings.items()}}
+    patients = {n: n.rstrip("x") for n in twice}
+    again = reader_ceiling.against_the_rest(_annotations(twice, patients), resamples=200)
+    assert again.comparisons == 2 * once.comparisons
+    for ours, theirs in ((again.auc, once.auc), (again.strict[0], once.strict[0])):
+        assert (ours.value, ours.low, ours.high) == pytest.approx(
+            (theirs.value, theirs.low, theirs.high)
+        )
+
+
+def test_lidcs_four_reader_nodules_give_the_known_numbers():
+    # 1,766 comparisons, an opinion's AUC of 0.824, and 0.936 of the mean diameter.
+    table = lidc.annotations()
+    four = table[(table["slice_thickness_mm"] <= 2.5) & (table["readers"] == 4)]
+    diameter = four.groupby("nodule_id")["diameter_mm"].mean()
+    found = reader_ceiling.against_the_rest(four, diameter, resamples=300)
+    assert found.comparisons == 1766
+    assert found.auc.value == pytest.approx(0.824, abs=5e-4)
+    assert found.score_auc.value == pytest.approx(0.936, abs=5e-4)
+    assert found.difference.low > 0.05
+    assert found.strict[0].value < found.lenient[0].value
+    assert found.strict[1].value > found.lenient[1].value
+
+
+def test_ratings_in_one_column_become_annotations():
+    nodules = pd.DataFrame({"nodule_id": ["a", "b"], "patient_id": "p", "ratings": ["5|4|3", "1"]})
+    table = reader_ceiling.from_ratings(nodules)
+    assert table["malignancy"].tolist() == [5, 4, 3, 1]
+    assert table["nodule_id"].tolist() == ["a", "a", "a", "b"]
+    with pytest.raises(InputError, match="b: its ratings"):
+        reader_ceiling.from_ratings(nodules.assign(ratings=["5|4", "x|1"]))
+    with pytest.raises(InputError, match="no column of single ratings"):
+        reader_ceiling.from_ratings(nodules.drop(columns="ratings"))
+
+
+@pytest.mark.real
+def test_the_real_cubes_ratings_give_a_reader(real_cubes):
+    with np.load(real_cubes) as file:
+        nodules = pd.DataFrame({k: file[k] for k in ("nodule_id", "patient_id", "ratings")})
+    found = reader_ceiling.against_the_rest(reader_ceiling.from_ratings(nodules), resamples=200)
+    assert found.auc.value == pytest.approx(0.804, abs=1e-3)
+    assert found.auc.low < 0.79 < 0.82 < found.auc.high
+    assert found.nodules == 602
+
+
+def test_annotations_that_cannot_be_judged_are_refused():
+    good = _annotations({"a": [5, 4, 4], "b": [1, 2, 1]})
+    with pytest.raises(InputError, match="lack the columns malignancy"):
+        reader_ceiling.against_the_rest(good.drop(columns="malignancy"))
+    with pytest.raises(InputError, match="rated 1 to 5"):
+        reader_ceiling.against_the_rest(good.assign(malignancy=0))
+    with pytest.raises(InputError, match="2 or more"):
+        reader_ceiling.against_the_rest(good, min_readers=1)
+    with pytest.raises(InputError, match="no nodule has both"):
+        reader_ceiling.against_the_rest(good, {"elsewhere": 0.5})
+    with pytest.raises(InputError, match="no nodule is left"):
+        reader_ceiling.against_the_rest(good, min_readers=4)
