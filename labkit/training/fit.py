@@ -22,6 +22,7 @@ from labkit.errors import InputError
 from labkit.files import read_json, write_csv, write_json
 from labkit.models.fusion import auc_weights, fuse
 from labkit.models.mtcnn import MTCNN, STCNN
+from labkit.training import journal
 from labkit.training.config import TrainingConfig
 from labkit.training.device import Device
 from labkit.training.loop import (
@@ -190,6 +191,7 @@ def fit(
     place: tuple[int, ...] = (),
     jobs: int | None = None,
     progress: bool = True,
+    live: str | Path | None = None,
 ) -> NineViewModel:
     """Train one network a view on labelled nodules of a cohort.
 
@@ -203,6 +205,7 @@ def fit(
         place: distinguishes runs that share `config.seed`, such as (repeat, fold).
         jobs: networks trained at once; None takes one a core on a CPU, one on a GPU.
         progress: show a bar.
+        live: folder in which its epochs are noted as they come, for `plots.live.curves`.
 
     Raises:
         InputError: unlabelled rows, or too few to hold any out.
@@ -215,9 +218,12 @@ def fit(
     labels = cohort.nodules["label"]
     y_train, y_val = (labels.iloc[r].to_numpy(dtype=np.int64) for r in (train, val))
     jobs = max(1, min(jobs or default_jobs(chosen), len(config.views)))
+    folder = None if live is None else Path(live)
+    if folder is not None:
+        journal.begin(folder, (_name(view) for view in config.views))
     tasks = (
         delayed(_fit_view)(
-            view, cohort.views[train, view], y_train, cohort.views[val, view], y_val,
+            view, folder, cohort.views[train, view], y_train, cohort.views[val, view], y_val,
             config, chosen, network_seed(config.seed, *place, view),
         )
         for view in config.views
@@ -244,9 +250,17 @@ def fit(
     )
 
 
-def _fit_view(view: int, *arguments: Any) -> tuple[int, Trained]:
+def _fit_view(view: int, live: Path | None, *arguments: Any) -> tuple[int, Trained]:
+    note = None if live is None else journal.writer(live, _name(view))
     with one_thread():
-        return view, train_view(*arguments)
+        trained = train_view(*(*arguments, note))
+    if live is not None:
+        journal.finish(live, _name(view), trained.history)
+    return view, trained
+
+
+def _name(view: int) -> str:
+    return f"view{view}"
 
 
 def labelled_rows(cohort: Cohort, indices: ArrayLike) -> NDArray[np.int64]:
