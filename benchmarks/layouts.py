@@ -59,11 +59,11 @@ def measure(
                 print(f"{name}: refused: {refused[name]}", flush=True)
                 continue
             found[name] = {
-                "ms_per_round": round(1e3 * timed["seconds"], 3),
-                "tflops": round(timed["tflops"], 4),
+                "ms_per_round": round(1e3 * float(timed["seconds"]), 3),
+                "tflops": round(float(timed["tflops"]), 4),
             }
             if on_gpu:
-                found[name]["memory_gb"] = round(timed["memory_gb"], 2)
+                found[name]["memory_gb"] = round(float(timed["memory_gb"]), 2)
             print(f"{name}: {found[name]}", flush=True)
     return found, refused
 

@@ -14,6 +14,7 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
     "output": ("sigmoid", "softmax"),
     "precision": ("auto", "fp32", "tf32", "bf16"),
     "monitor": ("loss", "auc"),
+    "l2_on": ("both", "share", "img"),
 }
 
 
@@ -33,7 +34,9 @@ class TrainingConfig:
             the last (III-D: 1e-4, 1e-5, 5e-6).
         patience: epochs without a better validation result before training stops (III-D: 10).
         monitor: "loss" (classification loss) or "auc" on the inner validation split.
-        l2: weight of the squared ShareNet and ImgNet weights in the loss (IV-C; off).
+        l2: weight of the squared convolution weights in the loss (IV-C; off).
+        l2_on: whose weights those are: "share" (encoder), "img" (decoder) or "both"; "st" has no
+            decoder.
         augmented_copies: freshly transformed copies of every image in an epoch (III-D: 4).
         plain_copy: whether an epoch also shows every image as it is.
         shift_px: largest translation of a transformed copy, pixels of 1 mm (III-D: 6).
@@ -61,6 +64,7 @@ class TrainingConfig:
     patience: int = 10
     monitor: str = "loss"
     l2: float = 0.0
+    l2_on: str = "both"
     augmented_copies: int = 4
     plain_copy: bool = True
     shift_px: int = 6
@@ -80,6 +84,9 @@ class TrainingConfig:
             "learning_rate must be positive": self.learning_rate > 0,
             "patience must be 1 or more": self.patience >= 1,
             "l2 must be 0 or more": self.l2 >= 0,
+            "l2_on='img' needs a decoder, which model='st' lacks": (
+                self.l2_on != "img" or self.model == "mt"
+            ),
             "shift_px must be 0 to 6, the room that the views have": 0 <= self.shift_px <= 6,
             "validation_fraction must lie between 0.05 and 0.5": (
                 0.05 <= self.validation_fraction <= 0.5

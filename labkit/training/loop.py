@@ -9,14 +9,19 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from labkit.models.mtcnn import MTCNN, STCNN
 from labkit.training import augment
 from labkit.training.config import TrainingConfig
 from labkit.training.course import Course, Row, epoch_means, lost_batch
 from labkit.training.device import Device
-from labkit.training.loss import classification_loss, malignant_probability, reconstruction_loss
+from labkit.training.loss import (
+    classification_loss,
+    decayed,
+    malignant_probability,
+    reconstruction_loss,
+)
 
 # On a CPU larger batches of images leave the cache between layers.
 _PREDICTION_BATCH = {"cpu": 64, "cuda": 1024}
@@ -153,7 +158,7 @@ def _one_epoch(
     transforms = transforms.to(device.torch_device)
     shown = sample.to(device.torch_device)
     network.train()
-    decayed = _decayed(network) if config.l2 else []
+    shrunk = _shrunk(network, config.l2_on) if config.l2 else []
     losses: list[Tensor] = []
     for start in range(0, len(shown), config.batch_size):
         batch = slice(start, start + config.batch_size)
@@ -166,8 +171,8 @@ def _one_epoch(
             cls.new_zeros(()) if image_logits is None else reconstruction_loss(image_logits, images)
         )
         loss = cls + config.alpha * img
-        if decayed:
-            loss = loss + config.l2 * torch.stack([w.square().sum() for w in decayed]).sum()
+        if shrunk:
+            loss = loss + config.l2 * torch.stack([w.square().sum() for w in shrunk]).sum()
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
@@ -176,12 +181,9 @@ def _one_epoch(
     return torch.stack(losses).cpu(), sample
 
 
-def _decayed(network: MTCNN | STCNN) -> list[Tensor]:
-    """Convolution weights of ShareNet and ImgNet, on which l2 acts (IV-C)."""
-    branches: list[nn.Module] = [network.share]
-    if isinstance(network, MTCNN):
-        branches.append(network.reconstruct)
-    return [p for branch in branches for n, p in branch.named_parameters() if n.endswith("weight")]
+def _shrunk(network: MTCNN | STCNN, l2_on: str) -> list[Tensor]:
+    """Weights on which l2 acts."""
+    return [p for name, p in network.named_parameters() if decayed(name, l2_on)]
 
 
 def _in_batches(views: NDArray[np.int16], device: Device) -> Iterator[NDArray[np.int16]]:

@@ -8,6 +8,8 @@ from torch import Tensor
 
 from labkit.models.mtcnn import MALIGNANT
 
+_DECAYED = {"share": ("share",), "img": ("reconstruct",), "both": ("share", "reconstruct")}
+
 
 def classification_loss(logits: Tensor, labels: Tensor, output: str = "sigmoid") -> Tensor:
     """L_cls of Eq. 1: mean cross-entropy of the two output neurons.
@@ -34,6 +36,19 @@ def reconstruction_loss(image_logits: Tensor, images: Tensor) -> Tensor:
             below, so a good reconstruction has a loss well above zero.
     """
     return F.binary_cross_entropy_with_logits(image_logits.float(), images)
+
+
+def decayed(name: str, l2_on: str) -> bool:
+    """Whether l2 acts on the parameter of this name: convolution weights, no biases (IV-C).
+
+    The paper does not say on which branches; `l2_on` does ("share", "img" or "both").
+
+    >>> decayed("share.0.weight", "both"), decayed("share.0.bias", "both")
+    (True, False)
+    >>> decayed("share.0.weight", "img"), decayed("classify.1.weight", "both")
+    (False, False)
+    """
+    return name.endswith(".weight") and name.split(".")[0] in _DECAYED[l2_on]
 
 
 def malignant_probability(logits: Tensor, output: str = "sigmoid") -> Tensor:

@@ -18,7 +18,7 @@ from labkit.training.config import TrainingConfig
 from labkit.training.device import Device
 from labkit.training.draws import Epoch
 from labkit.training.loop import build_network
-from labkit.training.loss import classification_losses, reconstruction_losses
+from labkit.training.loss import classification_losses, decayed, reconstruction_losses
 from labkit.training.stack import FC_WIDTHS, NOTHING_DROPPED, Kept, Outputs, Weights
 
 _WARM_UP = 3
@@ -177,7 +177,7 @@ class Slots:
         total = cls.sum() + config.alpha * img.sum()
         if config.l2:
             for name, weight in self.weights.items():
-                if name.endswith(".weight") and not name.startswith("classify."):
+                if decayed(name, config.l2_on):
                     total = total + config.l2 * weight.square().sum()
         # The fused optimiser walks through memory: gradients have to lie as their weights do.
         gradients = [

@@ -60,6 +60,22 @@ def test_alpha_zero_is_the_single_task_network(discs):
         torch.testing.assert_close(weight, multi[name], rtol=1e-5, atol=1e-6)
 
 
+def test_l2_on_the_decoder_alone_leaves_the_single_task_network_as_it_is(discs):
+    plain, decayed = (
+        fit(discs, discs.labelled,
+            dataclasses.replace(QUICK, views=(0,), alpha=0.0, epochs=2, l2=l2, l2_on="img"),
+            device="cpu", progress=False).networks[0].state_dict()
+        for l2 in (0.0, 0.1)
+    )  # fmt: skip
+    for name, weight in plain.items():
+        if name.startswith("reconstruct.") and name.endswith(".weight"):
+            assert decayed[name].square().sum() < weight.square().sum()
+        else:
+            assert torch.equal(decayed[name], weight), name
+    with pytest.raises(InputError, match="lacks"):
+        TrainingConfig.brief(model="st", l2=0.1, l2_on="img")
+
+
 def test_reconstruction_improves_and_shows_the_disc(discs):
     config = TrainingConfig.brief(epochs=25, views=(0,), precision="fp32", batch_size=8, alpha=1.0,
                                   patience=25)  # fmt: skip

@@ -5,7 +5,13 @@ import pytest
 import torch
 from sklearn.metrics import log_loss
 
-from labkit.training.loss import classification_loss, malignant_probability, reconstruction_loss
+from labkit.models.mtcnn import MTCNN
+from labkit.training.loss import (
+    classification_loss,
+    decayed,
+    malignant_probability,
+    reconstruction_loss,
+)
 
 
 def test_classification_loss_is_the_mean_log_loss_of_the_two_neurons():
@@ -47,3 +53,15 @@ def test_a_perfect_reconstruction_reaches_the_images_entropy_and_no_other_goes_b
     assert float(perfect) == pytest.approx(float(entropy), rel=1e-4)
     worse = reconstruction_loss(torch.logit(image) + 0.3 * torch.randn_like(image), image)
     assert worse > perfect
+
+
+@pytest.mark.parametrize(
+    ("l2_on", "branches"),
+    [("share", {"share"}), ("img", {"reconstruct"}), ("both", {"share", "reconstruct"})],
+)
+def test_l2_acts_on_the_convolutions_of_the_branches_that_it_names(l2_on, branches):
+    names = [name for name, _ in MTCNN().named_parameters()]
+    acted_on = {name for name in names if decayed(name, l2_on)}
+    convolutions = {n for n in names if n.split(".")[0] in branches and n.endswith(".weight")}
+    assert acted_on == convolutions
+    assert len(acted_on) == 3 * len(branches)

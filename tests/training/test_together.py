@@ -76,8 +76,9 @@ def test_every_way_gives_the_numbers_of_the_loop(data, way, model):
             assert_the_same(found[number], alone(data, task, chosen), chosen)
 
 
-def test_softmax_l2_and_depth_are_the_loops_too(data):
-    chosen = config(output="softmax", l2=1e-3, depth=2, dropout_on="fc1", epochs=2)
+@pytest.mark.parametrize("l2_on", ["both", "share", "img"])
+def test_softmax_l2_and_depth_are_the_loops_too(data, l2_on):
+    chosen = config(output="softmax", l2=1e-2, l2_on=l2_on, depth=2, dropout_on="fc1", epochs=2)
     with one_thread():
         found = dict(
             together.train_many(*data, tasks()[:2], chosen, CPU, 2, "grouped convolutions")
