@@ -96,12 +96,16 @@ def parser(commands: Mapping[str, Callable[[argparse.Namespace], None]]) -> argp
         "crossval", "cross-validate; the same command goes on after an interruption",
         "labkit crossval runs/cohorts/simulated --model mt --out runs/mt",
         "labkit crossval COHORT --model st --folds 10 --repeats 10 --paper --out runs/st_paper",
+        "labkit crossval COHORT --paper --scheduler tcp://node7:8786 --out runs/on_a_cluster",
     )  # fmt: skip
     _add_training(crossval)
     crossval.add_argument("--folds", type=int, default=10)
     crossval.add_argument("--repeats", type=int, default=1)
     crossval.add_argument("--split", choices=("patient", "nodule"), default="patient")
     crossval.add_argument("--jobs", type=int, help="networks trained at once")
+    crossval.add_argument("--scheduler", metavar="ADDRESS",
+                          help="of a Dask scheduler, whose workers train instead of this machine "
+                          "(see notebooks/running_on_a_cluster.md)")  # fmt: skip
     crossval.add_argument("--out", type=Path, required=True, help="folder of the run")
 
     runs = command(
@@ -153,7 +157,9 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--depth", type=int, choices=range(1, 6), default=3)
     parser.add_argument("--dropout-on", choices=("none", "fc1", "fc1+fc2"),
                         help="default: fc1+fc2 with --paper, else fc1")  # fmt: skip
-    parser.add_argument("--l2", type=float, default=0.0)
+    parser.add_argument("--l2", type=float, default=0.0, help="weight of the squared weights")
+    parser.add_argument("--l2-on", choices=("both", "share", "img"), default="both",
+                        help="encoder, decoder or both")  # fmt: skip
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--learning-rate", type=float)
@@ -162,6 +168,6 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
                         help="whether an epoch shows each image untransformed too")  # fmt: skip
     parser.add_argument("--patience", type=int, default=10)
     parser.add_argument("--views", help="numbers such as 0,1,2 (default: all nine)")
-    parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto")
+    parser.add_argument("--precision", choices=("auto", "fp32", "tf32", "bf16"), default="auto")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")

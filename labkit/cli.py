@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 _TRAINING = (
-    "model", "alpha", "depth", "dropout_on", "l2", "epochs", "batch_size", "learning_rate",
+    "model", "alpha", "depth", "dropout_on", "l2", "l2_on", "epochs", "batch_size", "learning_rate",
     "augmented_copies", "plain_copy", "patience", "precision", "seed",
 )  # fmt: skip
 
@@ -39,9 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (OSError, FloatingPointError) as error:
         print(f"labkit: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("\nlabkit: stopped; what was finished is kept, the same command goes on",
-              file=sys.stderr)  # fmt: skip
+    except KeyboardInterrupt as stop:
+        kept = str(stop) or "what was finished is kept, the same command goes on"
+        print(f"\nlabkit: stopped; {kept}", file=sys.stderr)
         return 130
     return 0
 
@@ -186,20 +186,21 @@ def _crossval(options: argparse.Namespace) -> None:
     crossval.run(
         Cohort.open(options.cohort), _config(options), options.out, folds=options.folds,
         repeats=options.repeats, split=options.split, device=options.device, jobs=options.jobs,
+        scheduler=options.scheduler,
     )  # fmt: skip
     _print_runs([options.out], ("fused", "size_only"))
     print(f"wrote {options.out / 'predictions.csv'} and {options.out / 'metrics.json'}")
 
 
 def _runs(options: argparse.Namespace) -> None:
-    from labkit.evaluation.listing import list_runs
+    from labkit.evaluation.listing import as_text, list_runs
     from labkit.files import write_csv
 
     table = list_runs(options.folders or [paths.runs()])
     if table.empty:
         print("no runs here; labkit crossval makes one")
         return
-    print(table.fillna("").to_string(index=False))
+    print(as_text(table))
     if options.out is not None:
         write_csv(options.out, table)
         print(f"wrote {options.out}")

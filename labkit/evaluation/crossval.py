@@ -7,44 +7,48 @@ after `predictions.csv` can be computed again from it.
 
 from __future__ import annotations
 
-import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from joblib import delayed
-from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
 from tqdm.auto import tqdm
 
 from labkit.data.cohort import Cohort
 from labkit.errors import InputError
-from labkit.evaluation.estimate import estimate_seconds
+from labkit.evaluation.estimate import seconds_alone
 from labkit.evaluation.folds import make_folds
+from labkit.evaluation.gather import FUSED, SIZE_ONLY, gather, size_only
 from labkit.evaluation.runs import (
     Plan,
     claim,
     is_done,
-    kept_folder,
     read_predictions,
     unit_file,
 )
-from labkit.evaluation.summary import summarise
-from labkit.files import read_json, write_csv, write_json
-from labkit.models.fusion import auc_weights, fuse
+from labkit.evaluation.units import (
+    Outcome,
+    Unit,
+    all_trained,
+    in_tasks,
+    sweep,
+    train_units,
+    wait_for,
+)
+from labkit.training import journal
+from labkit.training.cluster import Cluster, connect
 from labkit.training.config import TrainingConfig
 from labkit.training.device import Device
-from labkit.training.fit import NineViewModel, load_network
-from labkit.training.hardware import duration
-from labkit.training.loop import network_seed, predict_view, train_view
-from labkit.training.split import inner_split
-from labkit.training.workers import default_jobs, one_thread, side_by_side
+from labkit.training.hardware import describe_hardware, duration
+from labkit.training.loop import network_seed
+from labkit.training.workers import default_jobs, side_by_side
 
 __all__ = ["FUSED", "SIZE_ONLY", "Plan", "read_predictions", "run", "size_only"]
 
-FUSED = "fused"
-SIZE_ONLY = "size_only"
+_ABANDONED_S = 600  # after which a half-written file is nobody's
+_TOLD = 20  # lost networks that an error names
 
 
 def run(
@@ -58,6 +62,7 @@ def run(
     first_folds: int | None = None,
     device: str = "auto",
     jobs: int | None = None,
+    scheduler: str | None = None,
     keep_first_model: bool = False,
     progress: bool = True,
 ) -> pd.DataFrame:
@@ -70,6 +75,8 @@ def run(
         folds, repeats, split, first_folds: see `Plan`.
         device: "auto", "cpu" or "cuda".
         jobs: networks trained at once; None takes one a core on a CPU, one on a GPU.
+        scheduler: address of a Dask scheduler, whose workers train rather than this machine, one
+            task each; they must see the cohort and `out` by the same paths.
         keep_first_model: also keep the nine networks of the first fold, in `out`/model.
         progress: print an estimate and show bars.
 
@@ -80,197 +87,171 @@ def run(
         probability, label.
 
     Raises:
-        InputError: the folder holds another run, or the cohort is too small for the folds.
+        InputError: the folder holds another run, the cohort is too small for the folds, or the
+            cluster cannot do it (see `training.cluster`).
+        FloatingPointError: networks were lost since their loss was no number; all others are
+            finished.
+        KeyboardInterrupt: interrupted; the message says how far the run has come.
     """
-    out = Path(out)
+    # Absolute, since other processes and machines may start elsewhere.
+    out = Path(out).absolute()
     plan = Plan(folds, repeats, split, first_folds)
-    chosen = Device.choose(device, config.precision)
-    rows = cohort.labelled
-    if len(rows) == 0:
+    if len(cohort.labelled) == 0:
         raise InputError(f"{cohort.folder}: no nodule has a label")
-    claim(out, cohort, config, plan, chosen)
-    fold_of = [
-        make_folds(cohort.nodules.iloc[rows], folds, split, network_seed(config.seed, repeat))
-        for repeat in range(repeats)
-    ]
-    todo = [
-        (repeat, fold, view)
-        for repeat, fold in plan.places()
-        for view in config.views
-        if not is_done(out, repeat, fold, view, keep_first_model)
-    ]
-    total = len(list(plan.places())) * len(config.views)
-    jobs = max(1, min(jobs or default_jobs(chosen), len(todo)))
-    if progress and todo:
-        done = total - len(todo)
-        with one_thread():
-            alone = estimate_seconds(len(rows), config, plan, chosen)
-        seconds = alone * len(todo) / total / jobs
-        print(
-            f"{config.model.upper()}-CNN, {plan.repeats} x {plan.folds} folds x "
-            f"{len(config.views)} views on {chosen.description}: {len(todo)} networks to train, "
-            f"{jobs} at once"
-            + (f", {done} already there" if done else "")
-            + f"; at most {duration(seconds)}, less when training stops early",
-            flush=True,
-        )
-
-    def unit(repeat: int, fold: int, view: int) -> Any:
-        test = rows[fold_of[repeat] == fold]
-        train = rows[fold_of[repeat] != fold]
-        keep = keep_first_model and (repeat, fold) == (0, 0)
-        return delayed(_train_unit)(
-            cohort.folder, config, out, device, (repeat, fold, view), train, test, keep,
-        )  # fmt: skip
-
-    with tqdm(
-        total=total, initial=total - len(todo), desc=f"{config.model.upper()}-CNN", unit="network",
-        disable=not progress, smoothing=0.1,
-    ) as bar:  # fmt: skip
-        # Networks at hand come back as they finish; a kill loses only those under way.
-        for val_auc in side_by_side((unit(*t) for t in todo), jobs):
-            bar.set_postfix(val_auc=f"{val_auc:.3f}", refresh=False)
-            bar.update(1)
-    return _gather(cohort, config, plan, out, rows, fold_of, keep_first_model, chosen)
+    if scheduler is None:
+        return _run(cohort, config, out, plan, _here(device, config, jobs), keep_first_model,
+                    progress)  # fmt: skip
+    if jobs is not None:
+        raise InputError("jobs counts processes on this machine; on a cluster every worker trains, "
+                         "so leave it out")  # fmt: skip
+    with connect(scheduler) as cluster:
+        hardware, on_gpu = cluster.hardware(device, config.precision)
+        where = _Where(device, hardware, on_gpu, len(cluster.workers), cluster)
+        return _run(cohort, config, out, plan, where, keep_first_model, progress)
 
 
-def size_only(
-    nodules: pd.DataFrame, train: NDArray[np.int64], test: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """(n_test,) malignant probability from the diameter alone.
+@dataclass(frozen=True)
+class _Where:
+    """Where networks are trained: so many tasks at once, here or by a cluster's workers."""
 
-    Logistic regression on log diameter, fitted on the training rows; what every image method has
-    to be set beside, since on LIDC the mean reader diameter alone has an AUC of 0.94.
-    """
-    x = np.log(nodules["diameter_mm"].to_numpy(dtype=float))[:, None]
-    y = nodules["label"].to_numpy(dtype=float)
-    model = LogisticRegression().fit(x[train], y[train].astype(int))
-    return model.predict_proba(x[test])[:, 1]
+    device: str
+    hardware: dict[str, Any]
+    on_gpu: bool
+    at_once: int
+    cluster: Cluster | None
 
 
-def _train_unit(
-    cohort_folder: Path,
+def _here(device: str, config: TrainingConfig, jobs: int | None) -> _Where:
+    chosen = Device.choose(device, config.precision)
+    hardware = {**describe_hardware(), "device": chosen.description}
+    on_gpu = chosen.torch_device.type == "cuda"
+    return _Where(device, hardware, on_gpu, jobs or default_jobs(chosen), None)
+
+
+def _run(
+    cohort: Cohort,
     config: TrainingConfig,
     out: Path,
-    device_name: str,
-    place: tuple[int, int, int],
-    train_rows: NDArray[np.int64],
-    test_rows: NDArray[np.int64],
-    keep: bool,
-) -> float:
-    """Train one network, write what it leaves, return its validation AUC."""
-    cohort = Cohort.open(cohort_folder)
-    device = Device.choose(device_name, config.precision)
-    repeat, fold, view = place
-    train, val = inner_split(
-        cohort.nodules,
-        train_rows,
-        config.validation_fraction,
-        network_seed(config.seed, repeat, fold),
-    )
-    labels = cohort.nodules["label"]
-    y_train, y_val = (labels.iloc[r].to_numpy(dtype=np.int64) for r in (train, val))
-    with one_thread():
-        start = time.perf_counter()
-        result = train_view(
-            cohort.views[train, view], y_train, cohort.views[val, view], y_val,
-            config, device, network_seed(config.seed, repeat, fold, view),
-        )  # fmt: skip
-        seconds = time.perf_counter() - start
-        test = predict_view(result.network, cohort.views[test_rows, view], config, device)
-    if keep:
-        single = NineViewModel(
-            TrainingConfig.from_dict({**config.as_dict(), "views": [view]}),
-            (result.network,), (result.val_auc,), pd.DataFrame(result.history), device,
-        )  # fmt: skip
-        single.save(kept_folder(out, view))
-    write_json(
-        unit_file(out, repeat, fold, view),
-        {
-            "val_auc": result.val_auc,
-            "best_epoch": result.best_epoch,
-            "seconds": seconds,
-            "test_probability": test.tolist(),
-            "history": result.history,
-        },
-    )
-    return result.val_auc
+    plan: Plan,
+    where: _Where,
+    keep_first_model: bool,
+    progress: bool,
+) -> pd.DataFrame:
+    claim(out, cohort, config, plan, where.hardware)
+    if where.cluster is not None:
+        shared = [cohort.folder.absolute() / "cohort.json", out / "run.json"]
+        where.cluster.check_folders(shared, out)
+    sweep(out, older_than_s=_ABANDONED_S)
+    units = _units(cohort, config, plan, keep_first_model)
+    todo = [unit for unit in units if not is_done(out, *unit.place, keep_first_model)]
+    # One GPU of this machine gets everything at once, so that none of its slots is ever empty.
+    alone = where.on_gpu and where.cluster is None and where.at_once == 1
+    tasks = [todo] if alone and todo else in_tasks(todo, where.on_gpu, where.at_once)
+    at_once = max(1, min(where.at_once, len(tasks)))
+    if progress and todo:
+        print(
+            _announcement(cohort, config, plan, where, len(todo), len(units), at_once), flush=True
+        )
+    lost: list[Outcome] = []
+    try:
+        with tqdm(
+            total=len(units), initial=len(units) - len(todo), desc=f"{config.model.upper()}-CNN",
+            unit="network", disable=not progress, smoothing=0.1,
+        ) as bar:  # fmt: skip
+            # As they finish; a kill loses only those under way.
+            for outcome in _outcomes(cohort, config, out, where, tasks, at_once):
+                if outcome.lost is None:
+                    bar.set_postfix(val_auc=f"{outcome.val_auc:.3f}", refresh=False)
+                else:
+                    lost.append(outcome)
+                bar.update(1)
+    except KeyboardInterrupt:
+        if where.cluster is None:  # whose workers, in contrast, finish what they have under way
+            sweep(out, older_than_s=0)
+            journal.clear(out)
+        done = sum(is_done(out, *unit.place, keep_first_model) for unit in units)
+        raise KeyboardInterrupt(
+            f"{done} of {len(units)} networks are done and kept in {out}; the same command goes on"
+        ) from None
+    if lost:
+        raise FloatingPointError(_lost_in_words(lost, len(units), out))
+    if where.cluster is not None:
+        wait_for(unit_file(out, *unit.place) for unit in units)
+    journal.clear(out)
+    return gather(cohort, config, out, units, keep_first_model)
 
 
-def _gather(
+def _announcement(
     cohort: Cohort,
     config: TrainingConfig,
     plan: Plan,
-    out: Path,
-    rows: NDArray[np.int64],
-    fold_of: list[NDArray[np.int64]],
-    keep_first_model: bool,
-    device: Device,
-) -> pd.DataFrame:
-    """Put the units together: predictions, learning curves, metrics."""
-    has_size = "diameter_mm" in cohort.nodules and bool(
-        (cohort.nodules["diameter_mm"].iloc[rows] > 0).all()
+    where: _Where,
+    todo: int,
+    total: int,
+    at_once: int,
+) -> str:
+    """What will be trained, and how long it takes at most, from timing it where it will be."""
+    timing = (len(cohort.labelled), config, plan, where.device)
+    if where.cluster is None:
+        alone, beside = seconds_alone(*timing), f"{at_once} at once"
+    else:
+        alone, beside = where.cluster.once(seconds_alone, *timing), f"by {at_once} workers"
+    already = f", {total - todo} already there" if todo < total else ""
+    timed = "" if where.cluster is None else " (timed on one of them)"
+    return (
+        f"{config.model.upper()}-CNN, {plan.repeats} x {plan.folds} folds x {len(config.views)} "
+        f"views on {where.hardware['device']}: {todo} networks to train, {beside}{already}; at "
+        f"most {duration(alone * todo / total / at_once)}{timed}, less when training stops early"
     )
-    parts, curves, seconds = [], [], 0.0
+
+
+def _units(
+    cohort: Cohort, config: TrainingConfig, plan: Plan, keep_first_model: bool
+) -> list[Unit]:
+    """All networks of a run, in the order that they are trained."""
+    rows = cohort.labelled
+    units = []
+    fold_of = {
+        repeat: make_folds(
+            cohort.nodules.iloc[rows], plan.folds, plan.split, network_seed(config.seed, repeat)
+        )
+        for repeat in range(plan.repeats)
+    }
     for repeat, fold in plan.places():
-        units = [
-            read_json(unit_file(out, repeat, fold, view), "a unit of a run")
-            for view in config.views
-        ]
-        test, train = rows[fold_of[repeat] == fold], rows[fold_of[repeat] != fold]
-        by_view = np.array([u["test_probability"] for u in units]).T
-        columns = {str(v): by_view[:, i] for i, v in enumerate(config.views)}
-        columns[FUSED] = fuse(by_view, auc_weights([u["val_auc"] for u in units]))
-        if has_size:
-            columns[SIZE_ONLY] = size_only(cohort.nodules, train, test)
-        chosen = cohort.nodules.iloc[test]
-        for view, probability in columns.items():
-            parts.append(
-                pd.DataFrame(
-                    {
-                        "nodule_id": chosen["nodule_id"].to_numpy(),
-                        "patient_id": chosen["patient_id"].to_numpy(),
-                        "repeat": repeat,
-                        "fold": fold,
-                        "view": view,
-                        "probability": probability,
-                        "label": chosen["label"].to_numpy(dtype=int),
-                    }
-                )
-            )
-        for number, u in zip(config.views, units, strict=True):
-            seconds += u["seconds"]
-            curves.append(
-                pd.DataFrame(u["history"]).assign(
-                    repeat=repeat, fold=fold, view=number, best_epoch=u["best_epoch"]
-                )
-            )
-    predictions = pd.concat(parts, ignore_index=True)
-    if keep_first_model:
-        _assemble_first_model(out, config, device)
-    write_csv(out / "history.csv", pd.concat(curves, ignore_index=True))
-    write_csv(out / "predictions.csv", predictions)
-    write_json(
-        out / "metrics.json",
-        {
-            **read_json(out / "run.json", "a run"),
-            "training_seconds": round(seconds, 1),
-            "epochs_run": int(sum(len(c) for c in curves)),
-            "metrics": summarise(predictions),
-        },
-    )
-    return predictions
+        tested = fold_of[repeat] == fold
+        keep = keep_first_model and (repeat, fold) == (0, 0)
+        units += [Unit(repeat, fold, v, rows[~tested], rows[tested], keep) for v in config.views]
+    return units
 
 
-def _assemble_first_model(out: Path, config: TrainingConfig, device: Device) -> None:
-    """Join the networks that the first fold kept into one nine-view model."""
-    if (out / "model" / "model.json").is_file():
+def _outcomes(
+    cohort: Cohort,
+    config: TrainingConfig,
+    out: Path,
+    where: _Where,
+    tasks: list[list[Unit]],
+    at_once: int,
+) -> Iterator[Outcome]:
+    """What becomes of each unit, as soon as it is known."""
+    given = (cohort.folder.absolute(), config, out, where.device)
+    if where.cluster is None and at_once == 1:
+        for task in tasks:
+            yield from train_units(*given, task)
         return
-    networks, aucs, curves = [], [], []
-    for view in config.views:
-        folder = kept_folder(out, view)
-        networks.append(load_network(folder / f"view_{view}.safetensors", config, device))
-        aucs.append(float(read_json(folder / "model.json", "a labkit model")["view_auc"][0]))
-        curves.append(pd.read_csv(folder / "history.csv").assign(view=view))
-    history = pd.concat(curves, ignore_index=True)
-    NineViewModel(config, tuple(networks), tuple(aucs), history, device).save(out / "model")
+    calls = (delayed(all_trained)(*given, task) for task in tasks)
+    for outcomes in side_by_side(calls, at_once, where.cluster):
+        yield from outcomes
+
+
+def _lost_in_words(lost: list[Outcome], total: int, out: Path) -> str:
+    lost = sorted(lost, key=lambda outcome: outcome.place)
+    told = []
+    for outcome in lost:
+        where, _, cure = (outcome.lost or "").partition(": ")
+        told.append("repeat {}, fold {}, view {}: {}".format(*outcome.place, where))
+    more = f"; and {len(told) - _TOLD} more" if len(told) > _TOLD else ""
+    return (
+        f"{len(lost)} of {total} networks were lost: {'; '.join(told[:_TOLD])}{more}. {cure}, with "
+        f"another --out; the other networks are kept in {out}, and the same command tries only the "
+        "lost ones again"
+    )

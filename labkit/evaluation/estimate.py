@@ -9,7 +9,18 @@ import numpy as np
 from labkit.evaluation.runs import Plan
 from labkit.training.config import TrainingConfig
 from labkit.training.device import Device
+from labkit.training.draws import steps_of
 from labkit.training.loop import train_view
+from labkit.training.ways import choose
+from labkit.training.workers import one_thread
+
+
+def seconds_alone(labelled: int, config: TrainingConfig, plan: Plan, device_name: str) -> float:
+    """`estimate_seconds` on one thread of the machine where this runs."""
+    with one_thread():
+        return estimate_seconds(
+            labelled, config, plan, Device.choose(device_name, config.precision)
+        )
 
 
 def estimate_seconds(
@@ -24,7 +35,17 @@ def estimate_seconds(
         device: where.
         steps: how many steps to time.
     """
-    copies = int(config.plain_copy) + config.augmented_copies
+    training = labelled * (1 - 1 / plan.folds) * (1 - config.validation_fraction)
+    networks = len(list(plan.places())) * len(config.views)
+    if device.torch_device.type == "cuda":
+        a_step = choose(config, device, networks).seconds
+    else:
+        a_step = _step_seconds(labelled, config, device, steps)
+    return float(a_step * networks * config.epochs * steps_of(int(training), config))
+
+
+def _step_seconds(labelled: int, config: TrainingConfig, device: Device, steps: int) -> float:
+    """Seconds of a step of one network alone."""
     batch = min(config.batch_size, labelled)
     rng = np.random.default_rng(0)
     views = rng.integers(-1000, 400, (batch, 76, 76)).astype(np.int16)
@@ -39,7 +60,4 @@ def estimate_seconds(
         return time.perf_counter() - start
 
     once()  # the first call also compiles kernels and fills caches
-    a_step = once() / steps * config.batch_size / batch
-    training = labelled * (1 - 1 / plan.folds) * (1 - config.validation_fraction)
-    networks = len(list(plan.places())) * len(config.views)
-    return float(a_step * networks * config.epochs * np.ceil(training * copies / config.batch_size))
+    return once() / steps * config.batch_size / batch

@@ -6,6 +6,7 @@ import datetime
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -13,8 +14,6 @@ from labkit.data.cohort import Cohort
 from labkit.errors import InputError
 from labkit.files import read_json, write_json
 from labkit.training.config import TrainingConfig
-from labkit.training.device import Device
-from labkit.training.hardware import describe_hardware
 
 
 @dataclass(frozen=True)
@@ -58,8 +57,14 @@ def read_predictions(out: str | Path) -> pd.DataFrame:
     return pd.read_csv(file, dtype={"nodule_id": str, "patient_id": str, "view": str})
 
 
-def claim(out: Path, cohort: Cohort, config: TrainingConfig, plan: Plan, device: Device) -> None:
-    """Write what is run to `run.json`, or make sure that the one there is the same run."""
+def claim(
+    out: Path, cohort: Cohort, config: TrainingConfig, plan: Plan, hardware: dict[str, Any]
+) -> None:
+    """Write what is run, and on what, to `run.json`; or make sure that the one there is the same.
+
+    Raises:
+        InputError: the folder holds another run, or other things.
+    """
     identity = {
         "cohort": {
             "name": cohort.name,
@@ -74,10 +79,13 @@ def claim(out: Path, cohort: Cohort, config: TrainingConfig, plan: Plan, device:
     file = out / "run.json"
     if file.exists():
         there = read_json(file, "a run")
+        if isinstance(there.get("config"), dict):
+            # A run from before a setting existed was made with the setting's default.
+            there["config"] = TrainingConfig.from_dict(there["config"]).as_dict()
         for part, values in identity.items():
             if there.get(part) != values:
-                old, new = there.get(part), values
-                changed = [k for k in new if not isinstance(old, dict) or old.get(k) != new[k]]
+                old, new = there.get(part) or {}, values
+                changed = sorted(k for k in {*old, *new} if old.get(k) != new.get(k))
                 raise InputError(
                     f"{out} holds another run: its {part} differs in {', '.join(changed)}; "
                     "choose another --out or delete it"
@@ -87,7 +95,6 @@ def claim(out: Path, cohort: Cohort, config: TrainingConfig, plan: Plan, device:
     if out.exists() and any(not p.name.startswith(f".{file.name}.") for p in out.iterdir()):
         raise InputError(f"{out}: not empty and not a run; choose another --out")
     now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-    hardware = {**describe_hardware(), "device": device.description}
     write_json(file, {**identity, "hardware": hardware, "started": now})
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from labkit.models.fusion import auc_weights, fuse
 from labkit.models.mtcnn import MTCNN, STCNN
 from labkit.training import journal
 from labkit.training.config import TrainingConfig
+from labkit.training.course import Row
 from labkit.training.device import Device
 from labkit.training.loop import (
     Trained,
@@ -34,6 +36,7 @@ from labkit.training.loop import (
     train_view,
 )
 from labkit.training.split import inner_split
+from labkit.training.together import Task, train_many
 from labkit.training.workers import default_jobs, one_thread, side_by_side
 
 _FORMAT = "labkit nine-view model 1"
@@ -203,12 +206,13 @@ def fit(
         config: the protocol.
         device: "auto", "cpu" or "cuda".
         place: distinguishes runs that share `config.seed`, such as (repeat, fold).
-        jobs: networks trained at once; None takes one a core on a CPU, one on a GPU.
+        jobs: processes on a CPU; None takes one a core. A GPU trains all networks side by side.
         progress: show a bar.
         live: folder in which its epochs are noted as they come, for `plots.live.curves`.
 
     Raises:
         InputError: unlabelled rows, or too few to hold any out.
+        FloatingPointError: a network's loss is no longer a number.
     """
     rows = labelled_rows(cohort, indices)
     chosen = Device.choose(device, config.precision)
@@ -232,7 +236,12 @@ def fit(
     with tqdm(
         total=len(config.views), desc="training", unit="network", disable=not progress, leave=False
     ) as bar:
-        for view, result in side_by_side(tasks, jobs):
+        together = chosen.torch_device.type == "cuda"
+        trained = (
+            _together(cohort, train, val, config, chosen, place, folder)
+            if together else side_by_side(tasks, jobs)
+        )  # fmt: skip
+        for view, result in trained:
             results[view] = result
             bar.set_postfix(view=view, val_auc=f"{result.val_auc:.3f}", refresh=False)
             bar.update(1)
@@ -257,6 +266,33 @@ def _fit_view(view: int, live: Path | None, *arguments: Any) -> tuple[int, Train
     if live is not None:
         journal.finish(live, _name(view), trained.history)
     return view, trained
+
+
+def _together(
+    cohort: Cohort,
+    train: NDArray[np.int64],
+    val: NDArray[np.int64],
+    config: TrainingConfig,
+    device: Device,
+    place: tuple[int, ...],
+    live: Path | None,
+) -> Iterator[tuple[int, Trained]]:
+    """All views' networks side by side on one device, as they finish."""
+    views = config.views
+    tasks = [Task(v, train, val, network_seed(config.seed, *place, v)) for v in views]
+    notes = {} if live is None else {v: journal.writer(live, _name(v)) for v in views}
+
+    def note(number: int, row: Row) -> None:
+        if notes:
+            notes[views[number]](row)
+
+    labels = cohort.nodules["label"].fillna(0).to_numpy(dtype=np.int64)
+    for number, trained in train_many(cohort.views, labels, tasks, config, device, on_epoch=note):
+        if isinstance(trained, FloatingPointError):
+            raise trained
+        if live is not None:
+            journal.finish(live, _name(views[number]), trained.history)
+        yield views[number], trained
 
 
 def _name(view: int) -> str:

@@ -89,7 +89,7 @@ def train_many(
     """
     if slots is None or way is None:
         on_gpu = device.torch_device.type == "cuda"
-        best = choose(config, device, len(tasks)) if on_gpu else ("one after another", 9)
+        best = choose(config, device, len(tasks))[:2] if on_gpu else ("one after another", 9)
         way, slots = way or best[0], slots or best[1]
     waiting = deque(range(len(tasks)))
     count = max(1, min(slots, len(tasks)))
@@ -139,7 +139,7 @@ class _Bank:
     def train(self, waiting: deque[int]) -> Iterator[tuple[int, Trained | FloatingPointError]]:
         """Take tasks from the queue until it is empty and all are trained."""
         device, config = self._device, self._config
-        flat = torch.from_numpy(np.ascontiguousarray(self._data)).flatten(0, 1)
+        flat = torch.from_numpy(np.array(self._data)).flatten(0, 1)  # a copy: it may be read-only
         of_each = torch.from_numpy(self._labels).repeat_interleave(self._views)
         steps = max(steps_of(len(t.train), config) for t in self._tasks)
         # Whoever is in a slot is the queue's business again if memory runs out.

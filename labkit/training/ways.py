@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable
 from functools import lru_cache
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -121,20 +122,42 @@ def _wait(device: Device) -> None:
         torch.cuda.synchronize(device.torch_device)
 
 
+class Choice(NamedTuple):
+    """How the networks of a run are laid out on a GPU.
+
+    Args:
+        way: a name from `stack.GPU_WAYS`.
+        slots: networks side by side.
+        seconds: a step of one network among them, about.
+    """
+
+    way: str
+    slots: int
+    seconds: float
+
+
 @lru_cache
-def choose(config: TrainingConfig, device: Device, networks: int) -> tuple[str, int]:
-    """The fastest way on a GPU, and how many networks of it to lay side by side.
+def choose(config: TrainingConfig, device: Device, networks: int) -> Choice:
+    """The fastest way on a GPU, and as many slots as its memory holds, at most 90.
 
     Args:
         config: how they are trained.
         device: a GPU.
         networks: how many there are to train in all.
 
-    Returns:
-        a name from `stack.GPU_WAYS`, and a number of slots: as many as memory holds, at most 90.
+    Raises:
+        torch.OutOfMemoryError: its memory is too small for one network.
     """
     tried = min(networks, 9)
-    fastest = time_ways(config, device, tried, steps=2, repeats=2).iloc[0]
+    while True:
+        try:
+            fastest = time_ways(config, device, tried, steps=2, repeats=2).iloc[0]
+            break
+        except torch.OutOfMemoryError:
+            if tried == 1:
+                raise
+            tried //= 2
     free, _ = torch.cuda.mem_get_info(device.torch_device)
     fitting = int(_SHARE_OF_MEMORY * free / 1e9 / fastest["memory_gb"] * tried)
-    return str(fastest["way"]), max(1, min(networks, MOST_SLOTS, fitting))
+    slots = max(1, min(networks, MOST_SLOTS, fitting))
+    return Choice(str(fastest["way"]), slots, float(fastest["seconds"]) / tried)

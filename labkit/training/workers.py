@@ -1,4 +1,4 @@
-"""Many small networks on one machine: a process and a core for each.
+"""Many small networks: a process and a core for each, on this machine or on many.
 
 Two networks on one core each train faster than the two one after the other on both cores: a step
 is short, and cores that share one wait for each other many times in it (and the longer, the busier
@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import warnings
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import torch
 from joblib import Parallel
 
 from labkit.training.device import Device
+
+if TYPE_CHECKING:
+    from labkit.training.cluster import Cluster
 
 _MEMORY_EACH = 2**30
 
@@ -46,10 +50,39 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def side_by_side(tasks: Iterable[Any], jobs: int) -> Iterator[Any]:
-    """Results of joblib's delayed calls as they come in, in any order."""
+def side_by_side(tasks: Iterable[Any], jobs: int, cluster: Cluster | None = None) -> Iterator[Any]:
+    """Results of joblib's delayed calls as they come in, in any order.
+
+    Args:
+        tasks: `joblib.delayed` calls.
+        jobs: processes on this machine; a cluster takes all its workers instead.
+        cluster: where to run them, rather than here (see `cluster.connect`).
+    """
+    if cluster is not None:
+        yield from cluster.results(tasks)
+        return
     with warnings.catch_warnings():
         # Workers kept from lighter work look to joblib as if they leaked memory once they load
         # torch; it replaces them, which is harmless and no news to the reader.
         warnings.filterwarnings("ignore", "A worker stopped while some jobs were given")
-        yield from Parallel(n_jobs=jobs, return_as="generator_unordered")(tasks)
+        parallel = Parallel(n_jobs=jobs, batch_size=1, return_as="generator_unordered")
+        with _ctrl_c_later():
+            results = parallel(tasks)
+        yield from results
+
+
+@contextlib.contextmanager
+def _ctrl_c_later() -> Iterator[None]:
+    """Context that Ctrl-C interrupts at its end only, and processes begun in it never.
+
+    A terminal sends Ctrl-C to workers, too. They are to be stopped by this process, rather than
+    each with a traceback of its own.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

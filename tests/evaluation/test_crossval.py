@@ -1,8 +1,11 @@
 """Cross-validation keeps patients apart, goes on after a kill, and refuses to mix runs."""
 
+import contextlib
 import dataclasses
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,15 +13,19 @@ import time
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 
 from labkit.errors import InputError
-from labkit.evaluation import crossval, summary
+from labkit.evaluation import crossval, summary, units
 from labkit.evaluation.folds import make_folds
 from labkit.evaluation.metrics import roc_auc
 from labkit.models.fusion import auc_weights, fuse
+from labkit.training import loop
 from labkit.training.config import TrainingConfig
+from labkit.training.device import Device
 from labkit.training.fit import load
+from labkit.training.loop import network_seed
 
 QUICK = TrainingConfig.brief(epochs=4, views=(0, 8), precision="fp32", batch_size=16)
 RUN = {"folds": 3, "device": "cpu", "jobs": 1, "progress": False}
@@ -54,11 +61,35 @@ def test_predictions_on_disk_are_the_ones_returned(run):
 def test_fused_rows_follow_equation_4_with_weights_of_the_inner_split(run):
     out, predictions = run
     fold = predictions[predictions["fold"] == 1]
-    units = [json.loads((out / "units" / f"repeat0_fold1_view{v}.json").read_text())
-             for v in (0, 8)]  # fmt: skip
-    by_view = np.array([u["test_probability"] for u in units]).T
-    expected = fuse(by_view, auc_weights([u["val_auc"] for u in units]))
+    left = [json.loads((out / "units" / f"repeat0_fold1_view{v}.json").read_text())
+            for v in (0, 8)]  # fmt: skip
+    by_view = np.array([u["test_probability"] for u in left]).T
+    expected = fuse(by_view, auc_weights([u["val_auc"] for u in left]))
     np.testing.assert_allclose(fold[fold["view"] == "fused"]["probability"], expected)
+
+
+def test_a_unit_says_which_training_nodules_it_stopped_by_and_what_it_gave_them(discs, run):
+    out, predictions = run
+    labels = discs.nodules.set_index("nodule_id")["label"].astype(float)
+    for view in (0, 8):
+        unit = json.loads((out / "units" / f"repeat0_fold1_view{view}.json").read_text())
+        held_out = unit["val_nodule_id"]
+        tested = predictions[(predictions["fold"] == 1) & (predictions["view"] == str(view))]
+        assert not set(held_out) & set(tested["nodule_id"])
+        assert roc_auc(labels.loc[held_out], unit["val_probability"]) == pytest.approx(
+            unit["val_auc"]
+        )
+
+
+def test_a_run_from_before_a_setting_existed_is_a_run_with_its_default(discs, run, tmp_path):
+    out, predictions = run
+    old = tmp_path / "old"
+    shutil.copytree(out, old)
+    values = json.loads((old / "run.json").read_text())
+    del values["config"]["l2_on"]
+    (old / "run.json").write_text(json.dumps(values))
+    again = crossval.run(discs, QUICK, old, keep_first_model=True, **RUN)
+    pd.testing.assert_frame_equal(again, predictions)
 
 
 def test_metrics_can_be_computed_again_from_the_predictions(run):
@@ -115,30 +146,147 @@ def test_an_unfinished_run_has_no_predictions(tmp_path):
         crossval.read_predictions(tmp_path)
 
 
-def test_a_killed_run_goes_on_to_the_numbers_of_an_unbroken_one(discs, run, tmp_path):
-    _, unbroken = run
-    out = tmp_path / "killed"
+def _start(discs, out, jobs):
+    """A run in a process group of its own, which is what a terminal's Ctrl-C reaches."""
     script = (
-        "import sys; from labkit.data.cohort import Cohort; "
-        "from labkit.evaluation import crossval; from tests.evaluation.test_crossval import *; "
-        "crossval.run(Cohort.open(sys.argv[1]), QUICK, sys.argv[2], **RUN)"
+        "import sys\n"
+        "from labkit import cli\n"
+        "from labkit.evaluation import crossval\n"
+        "from tests.evaluation.test_crossval import QUICK\n"
+        "cli._config = lambda options: QUICK\n"
+        "sys.exit(cli.main(sys.argv[1:]))\n"
     )
-    process = subprocess.Popen(
-        [sys.executable, "-c", script, str(discs.folder), str(out)], env={**os.environ}
-    )
+    options = ["--folds", "3", "--device", "cpu", "--jobs", str(jobs), "--out", str(out)]
+    return subprocess.Popen(
+        [sys.executable, "-c", script, "crossval", str(discs.folder), *options],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+
+
+def _finished(out):
+    return {f: f.stat().st_mtime_ns for f in out.glob("units/repeat*.json")}
+
+
+def _wait(condition, process):
     deadline = time.monotonic() + 120
-    while len(list(out.glob("units/repeat*.json"))) < 2 and time.monotonic() < deadline:
-        assert process.poll() is None, "the run ended before it could be killed"
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    finished = {f: f.stat().st_mtime_ns for f in out.glob("units/repeat*.json")}
+    while not condition():
+        assert process.poll() is None, f"the run ended too early:\n{process.communicate()[1]}"
+        assert time.monotonic() < deadline, "the run does not get on"
+        time.sleep(0.01)
+
+
+def _alive(group):
+    """Command lines of the processes of a group that have not ended."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, ProcessLookupError):
+            if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process.cmdline())
+    return found
+
+
+def test_a_run_killed_at_random_goes_on_to_the_numbers_of_an_unbroken_one(discs, run, tmp_path):
+    unbroken_out, unbroken = run
+    out = tmp_path / "killed"
+    rng = np.random.default_rng(5)
+    for jobs, at_least in ((1, 0), (2, 1), (1, 2)):
+        before = _finished(out)
+        process = _start(discs, out, jobs)
+        under_way = [out / "live", out / "units"][: 1 + (at_least > len(before))]
+        _wait(lambda u=under_way, n=at_least: all(f.is_dir() and any(f.iterdir()) for f in u)
+              and len(_finished(out)) >= n, process)  # fmt: skip
+        time.sleep(rng.uniform(0, 0.6))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        assert not (out / "predictions.csv").exists()
+        assert before.items() <= _finished(out).items(), "a finished network was trained again"
+    finished = _finished(out)
     assert 2 <= len(finished) < 6
-    assert not (out / "predictions.csv").exists()
+    rest = out / "units" / ".repeat0_fold9_view9.json.x.json"  # as if killed while writing, ...
+    rest.write_text('{"val_auc": 0.')
+    os.utime(rest, (time.time() - 3600,) * 2)  # ... an hour ago
     resumed = crossval.run(discs, QUICK, out, **RUN)
-    pd.testing.assert_frame_equal(resumed, unbroken, rtol=1e-6)
-    for file, when in finished.items():
-        assert file.stat().st_mtime_ns == when, "a finished network was trained again"
+    pd.testing.assert_frame_equal(resumed, unbroken, check_exact=True)
+    assert finished.items() <= _finished(out).items(), "a finished network was trained again"
+    assert not [f for f in out.rglob(".*") if time.time() - f.stat().st_mtime > 600]
+    names = {f.name for f in out.iterdir()}
+    assert names == {f.name for f in unbroken_out.iterdir()} - {"model"}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is no signal there")
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(discs, tmp_path, jobs):
+    out = tmp_path / "stopped"
+    process = _start(discs, out, jobs)
+    _wait(lambda: len(_finished(out)) >= 1, process)
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert "Traceback" not in said and "KeyboardInterrupt" not in said, said
+    told = re.search(r"labkit: stopped; (\d) of 6 networks are done and kept in (.+); the same "
+                     "command goes on", said)  # fmt: skip
+    assert told, said
+    assert int(told[1]) == len(_finished(out)) < 6
+    assert _alive(process.pid) == []
+    assert not list(out.rglob(".*")), "half-written files are left"
+    assert sorted(f.name for f in out.iterdir()) == ["run.json", "units"]
+
+
+def test_a_lost_network_is_named_and_the_others_go_on(discs, run, tmp_path, monkeypatch):
+    _, unbroken = run
+    out = tmp_path / "run"
+    unlucky = network_seed(QUICK.seed, 0, 1, 8)
+
+    def train_view(*arguments):
+        if arguments[6] == unlucky:
+            raise FloatingPointError(
+                "the loss is not a number in epoch 2, batch 1 of 2 (training rows 1, 4, ...): "
+                "lower the learning rate (now 0.001) or use fp32"
+            )
+        return loop.train_view(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(units, "train_view", train_view)
+        with pytest.raises(FloatingPointError) as error:
+            crossval.run(discs, QUICK, out, **RUN)
+    assert "\n" not in str(error.value)
+    assert str(error.value).startswith(
+        "1 of 6 networks were lost: repeat 0, fold 1, view 8: the loss is not a number in epoch 2, "
+        "batch 1 of 2 (training rows 1, 4, ...). lower the learning rate (now 0.001) or use fp32"
+    )
+    finished = _finished(out)
+    assert len(finished) == 5
+    there = crossval.run(discs, QUICK, out, **RUN)
+    pd.testing.assert_frame_equal(there, unbroken, check_exact=True)
+    assert finished.items() <= _finished(out).items()
+
+
+def test_networks_that_all_diverge_are_all_named_with_their_batch(discs, tmp_path):
+    wild = dataclasses.replace(QUICK, learning_rate=1e30)
+    with pytest.raises(FloatingPointError, match="6 of 6 networks were lost") as error:
+        crossval.run(discs, wild, tmp_path / "run", **RUN)
+    for fold in range(3):
+        for view in QUICK.views:
+            assert f"repeat 0, fold {fold}, view {view}: " in str(error.value)
+    assert len(re.findall(r"batch \d+ of \d+", str(error.value))) == 6
+
+
+def test_tasks_hold_every_unit_once_in_order():
+    none = np.empty(0, dtype=np.int64)
+    all_units = [units.Unit(r, f, v, none, none)
+                 for r in range(10) for f in range(10) for v in range(9)]  # fmt: skip
+    for on_gpu, workers in ((False, 4), (True, 1), (True, 7), (True, 2000)):
+        tasks = units.in_tasks(all_units, on_gpu, workers)
+        assert [u for task in tasks for u in task] == all_units
+        assert (max(map(len, tasks)) == 1) == (not on_gpu or workers == 2000)
+    assert units.in_tasks([], True, 3) == []
+
+
+def test_files_of_another_machine_that_never_appear_are_an_error(tmp_path):
+    (tmp_path / "there.json").touch()
+    units.wait_for([tmp_path / "there.json"], seconds=0)
+    with pytest.raises(InputError, match=r"missing\.json.*all machines share"):
+        units.wait_for([tmp_path / n for n in ("there.json", "missing.json")], seconds=0)
 
 
 def test_folds_by_patient_and_by_nodule():
@@ -177,3 +325,29 @@ def test_runs_on_different_nodules_are_not_compared(run):
     fewer = predictions[predictions["nodule_id"] != predictions["nodule_id"].iloc[0]]
     with pytest.raises(InputError, match="different nodules"):
         summary.compare(predictions, fewer)
+
+
+def test_units_trained_side_by_side_leave_what_they_leave_alone(discs, tmp_path):
+    """The road of a GPU, walked on a CPU: the same files, with the same numbers in float32."""
+    config = dataclasses.replace(QUICK, views=(0, 4), precision="fp32")
+    cpu = Device.choose("cpu", "fp32")
+    rows = discs.labelled
+    these = [
+        units.Unit(0, fold, view, rows[fold::2], rows[1 - fold :: 2])
+        for fold in (0, 1)
+        for view in config.views
+    ]
+    plain = {
+        unit.place: trained
+        for unit, trained, _ in units._one_by_one(discs, config, tmp_path, cpu, these)
+    }
+    found = list(units._together(discs, config, tmp_path, cpu, these))
+    assert {unit.place for unit, _, _ in found} == set(plain)
+    for unit, trained, seconds in found:
+        alone = plain[unit.place]
+        assert trained.best_epoch == alone.best_epoch
+        np.testing.assert_allclose(trained.val_probability, alone.val_probability, atol=1e-3)
+        assert seconds > 0
+        assert (
+            tmp_path / "live" / f"{units.unit_file(tmp_path, *unit.place).stem}.jsonl"
+        ).is_file()

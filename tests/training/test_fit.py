@@ -9,6 +9,8 @@ import torch
 
 from labkit.errors import InputError
 from labkit.evaluation.metrics import roc_auc
+from labkit.training import fit as fit_module
+from labkit.training import journal
 from labkit.training.config import TrainingConfig
 from labkit.training.device import Device
 from labkit.training.fit import fit, load
@@ -199,3 +201,21 @@ def test_a_device_that_is_not_there_is_refused():
     if not torch.cuda.is_available():
         with pytest.raises(InputError, match="no CUDA device"):
             Device.choose("cuda")
+
+
+def test_views_side_by_side_are_what_they_are_in_processes(discs, tmp_path):
+    """The road of a GPU, walked on a CPU."""
+    config = dataclasses.replace(QUICK, epochs=2)
+    apart = fit(discs, discs.labelled, config, device="cpu", jobs=1, progress=False)
+    train, val = inner_split(
+        discs.nodules, discs.labelled, config.validation_fraction, network_seed(config.seed)
+    )
+    journal.begin(tmp_path, ["view0", "view4"])
+    found = dict(fit_module._together(discs, train, val, config, apart.device, (), tmp_path))
+    assert set(found) == {0, 4}
+    for network, view in zip(apart.networks, config.views, strict=True):
+        pairs = zip(network.parameters(), found[view].network.parameters(), strict=True)
+        gaps = torch.cat([(a - b).detach().abs().flatten() for a, b in pairs])
+        assert gaps.mean() < 1e-5
+    left = sorted(p.name for p in (tmp_path / "units").iterdir())
+    assert left == ["view0.json", "view4.json"]

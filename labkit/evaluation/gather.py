@@ -1,0 +1,125 @@
+"""What the networks of a cross-validation left, put together: predictions, curves, metrics."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+
+from labkit.data.cohort import Cohort
+from labkit.evaluation.runs import kept_folder
+from labkit.evaluation.summary import summarise
+from labkit.evaluation.units import Unit, read_unit
+from labkit.files import read_json, write_csv, write_json
+from labkit.models.fusion import auc_weights, fuse
+from labkit.training.config import TrainingConfig
+from labkit.training.device import Device
+from labkit.training.fit import NineViewModel, load_network
+
+FUSED = "fused"
+SIZE_ONLY = "size_only"
+
+
+def size_only(
+    nodules: pd.DataFrame, train: NDArray[np.int64], test: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """(n_test,) malignant probability from the diameter alone.
+
+    Logistic regression on log diameter, fitted on the training rows; what every image method has
+    to be set beside, since on LIDC the mean reader diameter alone has an AUC of 0.94.
+    """
+    x = np.log(nodules["diameter_mm"].to_numpy(dtype=float))[:, None]
+    y = nodules["label"].to_numpy(dtype=float)
+    model = LogisticRegression().fit(x[train], y[train].astype(int))
+    return model.predict_proba(x[test])[:, 1]
+
+
+def gather(
+    cohort: Cohort,
+    config: TrainingConfig,
+    out: Path,
+    units: list[Unit],
+    keep_first_model: bool,
+) -> pd.DataFrame:
+    """Write `predictions.csv`, `history.csv` and `metrics.json` of a run from its units.
+
+    Args:
+        cohort: its labelled nodules are predicted.
+        config: how the networks were trained.
+        out: folder of the run.
+        units: all of them, ordered by place; their files are there.
+        keep_first_model: also join the networks that the first fold kept, in `out`/model.
+
+    Returns:
+        The predictions, as `crossval.run` does.
+    """
+    rows = cohort.labelled
+    has_size = "diameter_mm" in cohort.nodules and bool(
+        (cohort.nodules["diameter_mm"].iloc[rows] > 0).all()
+    )
+    parts, curves, seconds = [], [], 0.0
+    for (repeat, fold), of_fold in groupby(units, key=lambda unit: unit.place[:2]):
+        planned = list(of_fold)
+        left = [read_unit(out, unit.place) for unit in planned]
+        test, train = planned[0].test, planned[0].train
+        by_view = np.array([u["test_probability"] for u in left]).T
+        columns = {str(v): by_view[:, i] for i, v in enumerate(config.views)}
+        columns[FUSED] = fuse(by_view, auc_weights([u["val_auc"] for u in left]))
+        if has_size:
+            columns[SIZE_ONLY] = size_only(cohort.nodules, train, test)
+        chosen = cohort.nodules.iloc[test]
+        for view, probability in columns.items():
+            parts.append(
+                pd.DataFrame(
+                    {
+                        "nodule_id": chosen["nodule_id"].to_numpy(),
+                        "patient_id": chosen["patient_id"].to_numpy(),
+                        "repeat": repeat,
+                        "fold": fold,
+                        "view": view,
+                        "probability": probability,
+                        "label": chosen["label"].to_numpy(dtype=int),
+                    }
+                )
+            )
+        for number, u in zip(config.views, left, strict=True):
+            seconds += u["seconds"]
+            curves.append(
+                pd.DataFrame(u["history"]).assign(
+                    repeat=repeat, fold=fold, view=number, best_epoch=u["best_epoch"]
+                )
+            )
+    predictions = pd.concat(parts, ignore_index=True)
+    if keep_first_model:
+        _assemble_first_model(out, config)
+    write_csv(out / "history.csv", pd.concat(curves, ignore_index=True))
+    write_csv(out / "predictions.csv", predictions)
+    write_json(
+        out / "metrics.json",
+        {
+            **read_json(out / "run.json", "a run"),
+            "training_seconds": round(seconds, 1),
+            "epochs_run": int(sum(len(c) for c in curves)),
+            "metrics": summarise(predictions),
+        },
+    )
+    return predictions
+
+
+def _assemble_first_model(out: Path, config: TrainingConfig) -> None:
+    """Join the networks that the first fold kept into one nine-view model."""
+    device = Device.choose("cpu", config.precision)
+    if (out / "model" / "model.json").is_file():
+        return
+    networks, aucs, curves = [], [], []
+    for view in config.views:
+        folder = kept_folder(out, view)
+        networks.append(load_network(folder / f"view_{view}.safetensors", config, device))
+        aucs.append(float(read_json(folder / "model.json", "a labkit model")["view_auc"][0]))
+        curves.append(pd.read_csv(folder / "history.csv").assign(view=view))
+    history = pd.concat(curves, ignore_index=True)
+    NineViewModel(config, tuple(networks), tuple(aucs), history, device).save(out / "model")
