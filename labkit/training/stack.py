@@ -11,14 +11,14 @@ Shapes: M networks, B images each.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import partial
 from typing import NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from labkit.models.deconv import _taps
+from labkit.models.deconv import phase_kernels, upsampled_deconv
 from labkit.models.mtcnn import IMAGE_SIZE
 
 FC_WIDTHS = (256, 16)
@@ -59,20 +59,6 @@ Kept = tuple[Tensor | None, Tensor | None]
 NOTHING_DROPPED: Kept = (None, None)
 
 
-def phase_kernels(weight: Tensor) -> Tensor:
-    """(..., I, O, k, k) of a deconvolution to (..., 4 O, I, 3, 3) kernels, one a phase."""
-    taps = _taps_on(weight.shape[-1], weight.device).to(weight.dtype)
-    kernel = weight.flip(-2, -1).transpose(-4, -3)
-    phases = torch.einsum("ati,bsj,...ocij->...oabcts", taps, taps, kernel)
-    return phases.flatten(-6, -4)
-
-
-@lru_cache
-def _taps_on(kernel: int, device: torch.device) -> Tensor:
-    # Kept: a copy from the host is not allowed while a step is recorded.
-    return _taps(kernel).to(device)
-
-
 def layers(weights: Weights, branch: str) -> list[tuple[Tensor, Tensor]]:
     """(weight, bias) of every layer of a branch ("share", "classify", "reconstruct"), in order."""
     names = [n for n in weights if n.startswith(f"{branch}.") and n.endswith(".weight")]
@@ -104,6 +90,10 @@ def one_network(
         return kernel.contiguous(memory_format=torch.channels_last) if channels_last else kernel
 
     x = images
+    if channels_last:
+        # With a single channel both layouts are the same bytes; strides tell PyTorch which it is.
+        side = x.shape[-1]
+        x = x.as_strided(x.shape, (side * side, 1, side, 1))
     for weight, bias in layers(weights, "share"):
         # The maximum and ReLU commute, and ReLU is cheaper after the pooling than before it.
         x = F.conv2d(x, laid_out(weight), bias, padding=weight.shape[-1] // 2)
@@ -115,8 +105,7 @@ def one_network(
             logits = _dropped(F.relu(logits), kept[i])
     decoder = layers(weights, "reconstruct") if reconstruct else []
     for i, (weight, bias) in enumerate(decoder):
-        x = F.conv2d(x, laid_out(phase_kernels(weight)), bias.repeat_interleave(4), padding=1)
-        x = F.pixel_shuffle(x, 2)
+        x = upsampled_deconv(x, weight, bias)
         if i < len(decoder) - 1:
             x = F.relu(x)
     return logits, x if decoder else None
@@ -242,8 +231,10 @@ def multiplied(weights: Weights, images: Tensor, kept: Kept, reconstruct: bool =
     return Outputs(logits, x.permute(0, 1, 4, 2, 3) if decoder else None)
 
 
+ONE_AFTER_ANOTHER = "one after another"
+
 WAYS: dict[str, Callable[..., Outputs]] = {
-    "one after another": looped,
+    ONE_AFTER_ANOTHER: looped,
     "vmap": vmapped,
     "grouped convolutions": grouped,
     "batched matrix products": multiplied,

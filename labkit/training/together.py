@@ -28,7 +28,7 @@ from labkit.training.device import Device
 from labkit.training.draws import Chance, Epoch, steps_of
 from labkit.training.loop import Trained, build_network
 from labkit.training.slots import Slots
-from labkit.training.stack import GPU_WAYS
+from labkit.training.stack import GPU_WAYS, ONE_AFTER_ANOTHER
 from labkit.training.ways import choose
 
 
@@ -80,7 +80,7 @@ def train_many(
         device: where.
         slots: networks side by side; halved, with a warning, when the device's memory is too small.
         way: how they are computed (`stack.GPU_WAYS`). Where `slots` or `way` is None, a GPU's are
-            measured (`ways.choose`); a CPU takes nine, one after another.
+            measured (`ways.choose`); a CPU takes one after another.
         on_epoch: called with a task's number and every row of its history.
 
     Yields:
@@ -89,7 +89,7 @@ def train_many(
     """
     if slots is None or way is None:
         on_gpu = device.torch_device.type == "cuda"
-        best = choose(config, device, len(tasks))[:2] if on_gpu else ("one after another", 9)
+        best = choose(config, device, len(tasks))[:2] if on_gpu else (ONE_AFTER_ANOTHER, 1)
         way, slots = way or best[0], slots or best[1]
     waiting = deque(range(len(tasks)))
     count = max(1, min(slots, len(tasks)))

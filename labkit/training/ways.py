@@ -25,7 +25,7 @@ from labkit.training.device import Device
 from labkit.training.draws import Chance
 from labkit.training.loop import build_network
 from labkit.training.slots import Slots
-from labkit.training.stack import FC_WIDTHS, GPU_WAYS, WAYS
+from labkit.training.stack import FC_WIDTHS, GPU_WAYS, ONE_AFTER_ANOTHER, WAYS
 
 MOST_SLOTS = 90
 _SHARE_OF_MEMORY = 0.8
@@ -86,22 +86,24 @@ def time_ways(
     epoch = Chance(0, images, config).epoch()
     rows = []
     for way in ways or (GPU_WAYS if on_gpu else WAYS):
+        # One after another needs no more than one slot, and its memory.
+        count = 1 if way == ONE_AFTER_ANOTHER else networks
         if on_gpu:
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats(place)
         with device.arithmetic(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             slots = Slots(
-                networks, views, labels, config, device, GPU_WAYS[way], len(epoch.sample),
+                count, views, labels, config, device, GPU_WAYS[way], len(epoch.sample),
                 record=on_gpu if record is None else record,
             )  # fmt: skip
-            for m in range(networks):
+            for m in range(count):
                 slots.load(m, build_network(config))
                 slots.write(m, torch.arange(images), epoch, config.learning_rate)
             slots.run(1)  # compiles kernels, records the graph
             seconds = [_timed(slots, steps, device) for _ in range(repeats)]
         memory = torch.cuda.max_memory_allocated(place) / 1e9 if on_gpu else None
-        each = statistics.median(seconds) / steps
+        each = statistics.median(seconds) / steps * networks / count
         rows.append((way, each, networks * step_flop(config) / each / 1e12, memory))
         del slots
     table = pd.DataFrame(rows, columns=["way", "seconds", "tflops", "memory_gb"])
@@ -159,5 +161,6 @@ def choose(config: TrainingConfig, device: Device, networks: int) -> Choice:
             tried //= 2
     free, _ = torch.cuda.mem_get_info(device.torch_device)
     fitting = int(_SHARE_OF_MEMORY * free / 1e9 / fastest["memory_gb"] * tried)
-    slots = max(1, min(networks, MOST_SLOTS, fitting))
+    one = fastest["way"] == ONE_AFTER_ANOTHER
+    slots = 1 if one else max(1, min(networks, MOST_SLOTS, fitting))
     return Choice(str(fastest["way"]), slots, float(fastest["seconds"]) / tried)
