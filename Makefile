@@ -28,6 +28,8 @@ bench: $(STAMP)         ## what is claimed about speed, measured into results/
 	$(BIN)/python benchmarks/views.py --out results/benchmark_views.json
 	$(BIN)/python benchmarks/simulate.py --cohort --out results/benchmark_simulate.json
 	$(BIN)/python -m benchmarks.training --out results/benchmark_training.json
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.layouts --device cpu --out results/benchmark_layouts.json
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.roofline --device cpu --out results/roofline_cpu.json
 	$(BIN)/python benchmarks/lungs.py --out results/lungs.json
 
 install: $(STAMP)

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from labkit import __version__, profiles
+from labkit import __version__, experiments, profiles
 
 
 def parser(commands: Mapping[str, Callable[[argparse.Namespace], None]]) -> argparse.ArgumentParser:
@@ -138,6 +138,24 @@ def parser(commands: Mapping[str, Callable[[argparse.Namespace], None]]) -> argp
     predict.add_argument("cohort", type=Path)
     predict.add_argument("--device", default="auto", help="auto, cpu or cuda")
     predict.add_argument("--out", type=Path, required=True, help="CSV file")
+
+    reproduce = command(
+        "reproduce", "the paper's figures and tables, each beside what was published",
+        "labkit reproduce fig1 --out runs/reproduced",
+        "labkit reproduce table1 fig7 --cohort runs/cohorts/lidc --profile lab --out runs/lidc",
+        "labkit reproduce all --profile paper --scheduler tcp://node7:8786 --out runs/paper",
+    )  # fmt: skip
+    reproduce.add_argument("names", nargs="+", choices=experiments.names(), metavar="NAME",
+                           help=", ".join(experiments.names()))  # fmt: skip
+    reproduce.add_argument("--cohort", type=Path,
+                           help="its folder (default: the simulated cohort)")  # fmt: skip
+    reproduce.add_argument("--profile", choices=tuple(profiles.PROFILES),
+                           help="how much of everything (default: lab)")  # fmt: skip
+    reproduce.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    reproduce.add_argument("--jobs", type=int, help="networks trained at once")
+    reproduce.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster that trains")
+    reproduce.add_argument("--out", type=Path, required=True,
+                           help="folder of all that is made from the cohort")  # fmt: skip
     return whole
 
 

@@ -259,6 +259,17 @@ def _print_pair(first: str, second: str, pair: dict[str, dict[str, float]]) -> N
           f"DeLong by patient p = {test['p_value']:.3g}")  # fmt: skip
 
 
+def _reproduce(options: argparse.Namespace) -> None:
+    from labkit.experiments import reproduce
+
+    files = reproduce(
+        options.names, options.cohort, options.profile, options.out, device=options.device,
+        jobs=options.jobs, scheduler=options.scheduler,
+    )  # fmt: skip
+    for name, file in files.items():
+        print(f"{name}: {file.with_suffix('.png')} and {file}")
+
+
 _COMMANDS = {
     "demo": _demo,
     "doctor": _doctor,
@@ -270,6 +281,7 @@ _COMMANDS = {
     "evaluate": _evaluate,
     "train": _train,
     "predict": _predict,
+    "reproduce": _reproduce,
 }
 
 

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from labkit.models.deconv import phase_kernels, upsampled_deconv
+from labkit.models.deconv import by_phases, phase_kernels, upsampled_deconv
 from labkit.models.mtcnn import IMAGE_SIZE
 
 FC_WIDTHS = (256, 16)
@@ -82,15 +82,17 @@ def _dropped(x: Tensor, kept: Tensor | None) -> Tensor:
 
 
 def one_network(
-    weights: Weights, images: Tensor, kept: Kept, reconstruct: bool, channels_last: bool = True
+    weights: Weights, images: Tensor, kept: Kept, reconstruct: bool, under_vmap: bool = False
 ) -> tuple[Tensor, Tensor | None]:
     """One network, given its weights: (B, 1, 64, 64) to (B, 2) and (B, 1, 64, 64) or None."""
 
     def laid_out(kernel: Tensor) -> Tensor:
-        return kernel.contiguous(memory_format=torch.channels_last) if channels_last else kernel
+        return kernel if under_vmap else kernel.contiguous(memory_format=torch.channels_last)
 
+    # What is fastest for one network, vmap turns into grouped transposed convolutions: very slow.
+    deconv = by_phases if under_vmap else upsampled_deconv
     x = images
-    if channels_last:
+    if not under_vmap:
         # With a single channel both layouts are the same bytes; strides tell PyTorch which it is.
         side = x.shape[-1]
         x = x.as_strided(x.shape, (side * side, 1, side, 1))
@@ -105,7 +107,7 @@ def one_network(
             logits = _dropped(F.relu(logits), kept[i])
     decoder = layers(weights, "reconstruct") if reconstruct else []
     for i, (weight, bias) in enumerate(decoder):
-        x = upsampled_deconv(x, weight, bias)
+        x = deconv(x, weight, bias)
         if i < len(decoder) - 1:
             x = F.relu(x)
     return logits, x if decoder else None
@@ -152,7 +154,7 @@ def vmapped(weights: Weights, images: Tensor, kept: Kept, reconstruct: bool = Tr
         dropped = tuple(None if k is None else next(left) for k in kept)
         logits, picture = one_network(
             dict(zip(names, rows, strict=True)), image, (dropped[0], dropped[1]), reconstruct,
-            channels_last=False,
+            under_vmap=True,
         )  # fmt: skip
         return (logits,) if picture is None else (logits, picture)
 

@@ -1,0 +1,184 @@
+"""Ways to make one probability of nine, and what each view adds (III-C, V).
+
+Nothing is trained for it: the networks of a run judged their inner validation nodules and their
+test nodules view by view, and every way to fuse them is computed from that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.special import logit
+from sklearn.linear_model import LogisticRegression
+
+from labkit.evaluation.metrics import roc_auc
+from labkit.evaluation.summary import scores
+from labkit.experiments.finished import at_places
+from labkit.models.fusion import auc_weights, fuse
+
+ORTHOGONAL = (0, 1, 2)
+"""Axial, coronal and sagittal."""
+_NEVER_CERTAIN = 1e-4
+_C = 1.0
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class FoldViews:
+    """What the networks of one fold said of each nodule.
+
+    Args:
+        views: their numbers.
+        test: nodule_id, patient_id, repeat, fold, label of the test nodules.
+        test_probability: (n, views).
+        val_auc: (views,) on the inner validation split.
+        val_label: (m,) of the inner validation nodules; None where a run of an earlier version did
+            not keep them.
+        val_probability: (m, views), or None.
+    """
+
+    views: tuple[int, ...]
+    test: pd.DataFrame
+    test_probability: Floats
+    val_auc: Floats
+    val_label: NDArray[np.int64] | None
+    val_probability: Floats | None
+
+
+Method = Callable[[FoldViews], Floats]
+
+
+def fold_views(
+    predictions: pd.DataFrame,
+    units: Mapping[tuple[int, int, int], Mapping[str, Any]],
+    nodules: pd.DataFrame,
+    views: Sequence[int],
+) -> list[FoldViews]:
+    """What a run's networks said, fold by fold.
+
+    Args:
+        predictions: of the run.
+        units: (repeat, fold, view) -> what each network left.
+        nodules: the cohort's table.
+        views: which were trained.
+    """
+    label_of = nodules.set_index("nodule_id")["label"]
+    folds = []
+    places = predictions[["repeat", "fold"]].drop_duplicates().itertuples(index=False)
+    for repeat, fold in sorted((int(r), int(f)) for r, f in places):
+        part = at_places(predictions, [(repeat, fold)])
+        of_view = {v: part[part["view"].astype(str) == str(v)] for v in views}
+        first = of_view[views[0]]
+        ids = first["nodule_id"].to_numpy()
+        here = [units[(repeat, fold, v)] for v in views]
+        kept = all("val_nodule_id" in unit for unit in here)
+        folds.append(
+            FoldViews(
+                tuple(views),
+                first[["nodule_id", "patient_id", "repeat", "fold", "label"]],
+                np.stack(
+                    [t.set_index("nodule_id").loc[ids, "probability"] for t in of_view.values()],
+                    axis=1,
+                ),
+                np.array([unit["val_auc"] for unit in here]),
+                label_of.loc[here[0]["val_nodule_id"]].to_numpy(dtype=np.int64) if kept else None,
+                np.array([unit["val_probability"] for unit in here]).T if kept else None,
+            )
+        )
+    return folds
+
+
+def by_auc(views: Sequence[int] | None = None) -> Method:
+    """Weights of Eq. 4, over some views or all; equal ones where every AUC is zero."""
+
+    def method(fold: FoldViews) -> Floats:
+        columns = _columns(fold, views)
+        if not fold.val_auc[columns].any():  # a handful of validation nodules, all in wrong order
+            return fold.test_probability[:, columns].mean(axis=1)
+        return fuse(fold.test_probability[:, columns], auc_weights(fold.val_auc[columns]))
+
+    return method
+
+
+def equally(views: Sequence[int] | None = None) -> Method:
+    """The mean over some views or all."""
+    return lambda fold: fold.test_probability[:, _columns(fold, views)].mean(axis=1)
+
+
+def best_view(fold: FoldViews) -> Floats:
+    """The one view whose AUC on the inner validation split is highest."""
+    return fold.test_probability[:, int(fold.val_auc.argmax())]
+
+
+def stacked(fold: FoldViews) -> Floats:
+    """Logistic regression on the views' logits, learnt on the inner validation split.
+
+    Its ridge (C = 1) was not tuned. The validation nodules also stopped the networks, so their
+    probabilities are a little better than a new nodule's.
+    """
+    if fold.val_probability is None or fold.val_label is None:
+        raise ValueError("a run of an earlier version kept no validation probabilities")
+    model = LogisticRegression(C=_C, max_iter=1000)
+    model.fit(_logits(fold.val_probability), fold.val_label)
+    return model.predict_proba(_logits(fold.test_probability))[:, 1]
+
+
+def methods(folds: Sequence[FoldViews]) -> dict[str, Method]:
+    """The ways to fuse all views, the printed one first.
+
+    Stacking is left out where a run of an earlier version kept nothing to learn it from.
+    """
+    ways: dict[str, Method] = {
+        "AUC weights (Eq. 4)": by_auc(),
+        "equal weights": equally(),
+        "best view by validation": best_view,
+    }
+    if all(fold.val_probability is not None for fold in folds):
+        ways["logistic stacking"] = stacked
+    return ways
+
+
+def fused(folds: Sequence[FoldViews], method: Method) -> pd.DataFrame:
+    """Predictions of a way to fuse, in the form of `crossval.run`'s, as the view "fused"."""
+    parts = [fold.test.assign(view="fused", probability=method(fold)) for fold in folds]
+    return pd.concat(parts, ignore_index=True)
+
+
+def by_count(folds: Sequence[FoldViews]) -> list[dict[str, float]]:
+    """AUC against the number of views: every subset of each size, with equal weights.
+
+    Returns:
+        One row a size: views, subsets, worst, mean, best. The best subset is chosen by the result
+        that is shown, so that only mean and worst can be believed.
+    """
+    rows = []
+    for size in range(1, len(folds[0].views) + 1):
+        aucs = []
+        for chosen in combinations(folds[0].views, size):
+            labels, runs, _ = scores(fused(folds, equally(chosen)), "fused")
+            aucs.append(float(np.mean([roc_auc(labels, run) for run in runs])))
+        rows.append(
+            {
+                "views": size,
+                "subsets": len(aucs),
+                "worst": round(min(aucs), 6),
+                "mean": round(float(np.mean(aucs)), 6),
+                "best": round(max(aucs), 6),
+            }
+        )
+    return rows
+
+
+def _columns(fold: FoldViews, views: Sequence[int] | None) -> list[int]:
+    chosen = fold.views if views is None else views
+    return [fold.views.index(v) for v in chosen]
+
+
+def _logits(probability: Floats) -> Floats:
+    return logit(np.clip(probability, _NEVER_CERTAIN, 1 - _NEVER_CERTAIN))

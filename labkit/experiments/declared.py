@@ -1,0 +1,223 @@
+"""The paper's tables and figures as data: what it claims, and what is trained to see.
+
+Figures 5 to 7 were measured on LUNA-16's candidates; their curves are pictures without numbers, so
+what can be held beside ours is what the text says of them. Here they are measured on whatever
+cohort is given.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from labkit.experiments.variants import Variant, variant
+
+ALPHAS = (0.2, 0.3, 0.4, 0.6, 0.8, 1.0)
+DEPTHS = (1, 2, 3, 4, 5)
+L2 = (1e-5, 1e-4, 1e-3, 1e-2)
+L2_SHOWN = 1e-4
+"""Which l2 stands for "with l2" beside the paper's four curves; stated before any was trained."""
+DROPOUTS = {"none": "none", "fc1": "FC1", "fc1+fc2": "FC1 and FC2"}
+
+ST = variant("ST-CNN", model="st")
+MT = variant("MT-CNN", model="mt")
+
+
+@dataclass(frozen=True)
+class Published:
+    """A number as published.
+
+    Args:
+        what: of which method and data.
+        metric: "auc", "sensitivity", "specificity" or "nodules".
+        value: a share (0.9559 where the paper prints 95.59 %), or a count.
+        where: section, figure or table.
+    """
+
+    what: str
+    metric: str
+    value: float
+    where: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """As plain values, for JSON."""
+        return {"what": self.what, "metric": self.metric, "value": self.value, "where": self.where}
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A figure or table of the paper.
+
+    Args:
+        name: on the command line, and of the files.
+        title: what it shows.
+        where: section of the paper.
+        claims: what the text says of it, sentence by sentence.
+        published: its numbers, as far as the text has any.
+        variants: what is trained for it.
+        comparisons: labels (first, second) of the variants that are compared in pairs: the family
+            over which p-values are corrected.
+    """
+
+    name: str
+    title: str
+    where: str
+    claims: tuple[str, ...]
+    published: tuple[Published, ...] = ()
+    variants: tuple[Variant, ...] = ()
+    comparisons: tuple[tuple[str, str], ...] = ()
+
+
+def l2_label(model: str, l2: float, l2_on: str) -> str:
+    """What a variant with l2 is called.
+
+    >>> l2_label("mt", 1e-4, "img")
+    'MT-CNN, l2 1e-04 on decoder'
+    """
+    place = {"share": "encoder", "img": "decoder", "both": "both"}[l2_on]
+    return f"{model.upper()}-CNN, l2 {l2:.0e} on {place}"
+
+
+def dropout_label(model: str, dropout_on: str) -> str:
+    """What a variant with dropout in other places is called."""
+    return f"{model.upper()}-CNN, dropout {DROPOUTS[dropout_on]}"
+
+
+def alpha_label(alpha: float) -> str:
+    """What a weight of the reconstruction is called; 0 is ST-CNN (III-B)."""
+    return f"alpha {alpha:g}"
+
+
+def depth_label(model: str, depth: int) -> str:
+    """What a network of other depth is called."""
+    return f"{model.upper()}-CNN, {depth} layer{'s' * (depth > 1)}"
+
+
+_L2 = tuple(
+    variant(l2_label(model, l2, l2_on), model=model, l2=l2, l2_on=l2_on)
+    for model, places in (("st", ("share",)), ("mt", ("both", "share", "img")))
+    for l2_on in places
+    for l2 in L2
+)
+# The paper's four curves first, so that an unfinished figure has them.
+_WITH_L2 = tuple(
+    v
+    for v in _L2
+    if v.label in (l2_label("st", L2_SHOWN, "share"), l2_label("mt", L2_SHOWN, "both"))
+)
+_DROPOUT = tuple(
+    variant(dropout_label(model, place), model=model, dropout_on=place)
+    for model in ("st", "mt")
+    for place in DROPOUTS
+)
+
+EXPERIMENTS = {
+    e.name: e
+    for e in (
+        Experiment(
+            "fig1",
+            "Nodules by malignancy score, and under other rules",
+            "Fig. 1, II",
+            (
+                "1,109 nodules with at least three readers on slices of at most 2.5 mm: 369 "
+                "benign, 405 uncertain, 335 malignant",
+                "266 benign, 239 uncertain and 175 malignant nodules were not included",
+            ),
+            (
+                Published("benign", "nodules", 369, "II"),
+                Published("uncertain", "nodules", 405, "II"),
+                Published("malignant", "nodules", 335, "II"),
+                Published("benign, not included", "nodules", 266, "II"),
+                Published("uncertain, not included", "nodules", 239, "II"),
+                Published("malignant, not included", "nodules", 175, "II"),
+                Published("LUNA-16", "nodules", 1186, "II"),
+            ),
+        ),
+        Experiment(
+            "table1",
+            "Our rows of Table 1, single views, and ways to fuse them",
+            "Table 1, III-C, IV-A",
+            (
+                "MT-CNN has an obvious advantage over ST-CNN on both data sets",
+                "the specificity of MT-CNN is slightly lower than ST-CNN's on LIDC-IDRI, its AUC "
+                "higher on both",
+                "fusing the nine views gives better predictions than different models do alone",
+            ),
+            (
+                Published("MT-CNN, LIDC-IDRI", "auc", 0.9559, "abstract, IV-A"),
+                Published("MT-CNN, LIDC-IDRI", "sensitivity", 0.8774, "IV-A"),
+                Published("MT-CNN, LUNA-16", "auc", 0.9730, "abstract, IV-A"),
+                Published("MT-CNN, LUNA-16", "specificity", 0.9680, "IV-A"),
+                Published("Xie et al. 2019, re-run, LIDC-IDRI", "auc", 0.9404, "IV-A"),
+                Published("Xie et al. 2019, re-run, LIDC-IDRI", "sensitivity", 0.8967, "IV-A"),
+            ),
+            (MT, ST),
+            (("MT-CNN", "ST-CNN"), ("MT-CNN", "size only"), ("ST-CNN", "size only")),
+        ),
+        Experiment(
+            "fig7",
+            "The weight of the reconstruction, alpha",
+            "Fig. 7, IV-D, IV-E, Algorithm 1",
+            (
+                "alpha = 0.3 is best; 0.2 and 0.4 give the same result",
+                "performance rises with alpha up to a certain value and falls beyond it",
+                "alpha = 1 is much worse than ST-CNN (alpha = 0), and the worst of all",
+            ),
+            (Published("alpha that is best", "alpha", 0.3, "IV-D"),),
+            (
+                variant(alpha_label(0), model="st"),
+                *(variant(alpha_label(a), alpha=a) for a in (0.3, 1.0, 0.6, 0.2, 0.4, 0.8)),
+            ),
+            tuple((alpha_label(a), alpha_label(0)) for a in ALPHAS),
+        ),
+        Experiment(
+            "fig6",
+            "The number of convolutional layers",
+            "Fig. 6, IV-D",
+            (
+                "MT-CNN is better the more layers it has, and much better with more than two",
+                "ST-CNN is best with two or three layers and falls with more",
+                "MT-CNN is no worse than ST-CNN of the same depth, and the difference grows with "
+                "depth",
+                "four layers take much more time and memory than three, which makes three the best "
+                "choice",
+            ),
+            variants=tuple(
+                variant(depth_label(model, depth), model=model, depth=depth)
+                for depth in (3, 2, 4, 1, 5)
+                for model in ("mt", "st")
+            ),
+            comparisons=(
+                *((depth_label("mt", d), depth_label("st", d)) for d in DEPTHS),
+                *(
+                    (depth_label(m, d), depth_label(m, 3))
+                    for m in ("mt", "st")
+                    for d in DEPTHS
+                    if d != 3
+                ),
+            ),
+        ),
+        Experiment(
+            "fig5",
+            "Regularisation: l2 and dropout",
+            "Fig. 5, IV-C",
+            (
+                "MT-CNN without l2 has the best AUC of the four, MT-CNN with l2 the lowest",
+                "l2 makes little difference to ST-CNN, since dropout plays the same role",
+            ),
+            variants=(MT, ST, *_WITH_L2, *_DROPOUT, *(v for v in _L2 if v not in _WITH_L2)),
+            comparisons=(
+                ("MT-CNN", "ST-CNN"),
+                *((v.label, f"{v.label[:2]}-CNN") for v in (*_L2, *_DROPOUT)),
+            ),
+        ),
+    )
+}
+"""By name, in the order in which they are made: those that say most come first."""
+
+ALL = "all"
+
+
+def names() -> tuple[str, ...]:
+    """What can be reproduced."""
+    return (*EXPERIMENTS, ALL)

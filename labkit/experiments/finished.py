@@ -1,0 +1,90 @@
+"""What is there of the runs: predictions and units of each variant that is finished."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from labkit.data.cohort import Cohort
+from labkit.evaluation import crossval
+from labkit.evaluation.runs import Plan, is_done
+from labkit.evaluation.units import read_unit
+from labkit.experiments.amounts import Amounts
+from labkit.experiments.variants import Variant
+from labkit.files import read_json
+
+Place = tuple[int, int]
+
+
+@dataclass
+class Finished:
+    """The runs of one cohort at one profile.
+
+    Args:
+        cohort: what the networks are trained on.
+        amounts: of which profile, and how much it repeats.
+        folder: in which each variant has its run.
+        device: where networks are trained.
+    """
+
+    cohort: Cohort
+    amounts: Amounts
+    folder: Path
+    device: str = "auto"
+    _read: dict[str, pd.DataFrame] = field(default_factory=dict, init=False, repr=False)
+    _kept: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
+
+    def run_folder(self, variant: Variant) -> Path:
+        """Where a variant's run lies."""
+        return self.folder / variant.folder(self.amounts.profile)
+
+    def todo(self, variant: Variant) -> int:
+        """How many networks of a variant are still to be trained."""
+        keeps = variant.keeps_model(self.amounts.profile)
+        out = self.run_folder(variant)
+        return sum(
+            not is_done(out, repeat, fold, view, keeps)
+            for repeat, fold in self.amounts.plan(variant).places()
+            for view in self.amounts.views
+        )
+
+    def has(self, variant: Variant) -> bool:
+        """Whether a variant is trained and put together."""
+        out = self.run_folder(variant)
+        return (out / "metrics.json").is_file() and self.todo(variant) == 0
+
+    def predictions(self, variant: Variant) -> pd.DataFrame:
+        """All predictions of a finished variant."""
+        name = variant.folder(self.amounts.profile)
+        if name not in self._read:
+            self._read[name] = crossval.read_predictions(self.run_folder(variant))
+        return self._read[name]
+
+    def units(self, variant: Variant, plan: Plan) -> dict[tuple[int, int, int], dict[str, Any]]:
+        """(repeat, fold, view) -> what each network of a finished variant left."""
+        out = self.run_folder(variant)
+        places = [(r, f, v) for r, f in plan.places() for v in self.amounts.views]
+        return {place: read_unit(out, place) for place in places}
+
+    def trained(self, variant: Variant) -> dict[str, Any]:
+        """On what a variant was trained, and since when."""
+        values = read_json(self.run_folder(variant) / "run.json", "a run")
+        named = ("device", "processor", "gpu", "torch", "labkit")
+        return {k: values["hardware"].get(k) for k in named} | {"started": values["started"]}
+
+    def once(self, key: Any, make: Any) -> Any:
+        """What `make()` gives, computed once: figures are drawn anew after every variant."""
+        if key not in self._kept:
+            self._kept[key] = make()
+        return self._kept[key]
+
+
+def at_places(predictions: pd.DataFrame, places: Iterable[Place]) -> pd.DataFrame:
+    """Rows of some (repeat, fold), such as those that two runs share."""
+    wanted = pd.MultiIndex.from_tuples(list(places))
+    there = pd.MultiIndex.from_frame(predictions[["repeat", "fold"]])
+    return predictions[there.isin(wanted)].reset_index(drop=True)

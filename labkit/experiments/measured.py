@@ -1,0 +1,134 @@
+"""What variants are worth: metrics with intervals, and paired comparisons as one family.
+
+Everything is computed from predictions by `labkit.evaluation`; here it is put into plain values,
+as they go into JSON.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from labkit.errors import InputError
+from labkit.evaluation import equivalence, intervals, multiplicity, repeated, summary, within_folds
+from labkit.evaluation.intervals import Interval
+
+_ROC_POINTS = 101
+Run = tuple[pd.DataFrame, str]
+"""Predictions, and which view of them is meant."""
+
+
+def plain(interval: Interval) -> dict[str, float]:
+    """An interval as JSON has it."""
+    return {
+        "value": round(float(interval.value), 6),
+        "low": round(float(interval.low), 6),
+        "high": round(float(interval.high), 6),
+    }
+
+
+def measure(run: Run, resamples: int, seed: int = 0) -> dict[str, Any]:
+    """AUC, rates at 0.5, AUC within folds and ROC curve of one view of a run.
+
+    Args:
+        run: predictions and view.
+        resamples: of the bootstraps over patients.
+        seed: of them.
+    """
+    predictions, view = run
+    only = predictions[predictions["view"].astype(str) == view]
+    values = summary.summarise(only, resamples=resamples, seed=seed)[view]
+    labels, scores, patients = summary.scores(only, view)
+    grid, height, _, _ = intervals.roc_band(
+        labels, scores, groups=patients, resamples=1, points=_ROC_POINTS
+    )
+    inside = within_folds.within_folds_auc(only, view, resamples=resamples, seed=seed)
+    return {
+        **values,
+        "auc_within_folds": plain(inside),
+        "roc": {
+            "false_positive_rate": [round(float(x), 4) for x in grid],
+            "sensitivity": [round(float(y), 4) for y in height],
+        },
+    }
+
+
+def compare(first: Run, second: Run, resamples: int) -> dict[str, Any]:
+    """The first less the second on the same nodules, by every test that the course knows.
+
+    Returns:
+        `auc_difference` (95 % bootstrap over patients), `within_folds_difference`, `delong` (by
+        patient), `corrected_t_test` over folds (or why there is none), `equivalence`.
+    """
+    (one, view), (two, other) = first, second
+    found = summary.compare(one, two, view, other)
+    inside = within_folds.within_folds_difference(one, two, view, other, resamples=resamples)
+    same = equivalence.auc_equivalence(one, two, view, other, resamples=resamples)
+    return {
+        "auc_difference": {k: round(v, 6) for k, v in found["auc_difference"].items()},
+        "within_folds_difference": plain(inside),
+        "delong": {k: round(found["delong"][k], 6) for k in ("difference", "low", "high")}
+        | {"p_value": found["delong"]["p_value"]},
+        "corrected_t_test": _over_folds(one, two, view, other),
+        "equivalence": {
+            "margin": same.margin,
+            "shown": same.shown,
+            "smallest_margin": round(same.smallest_margin, 6),
+            "in_words": str(same),
+        },
+    }
+
+
+def correct(comparisons: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """Add Holm's p-values over a family to its comparisons, and say how large the family is.
+
+    Args:
+        comparisons: name -> what `compare` gave; each gets `p_holm` and `found`.
+    """
+    if not comparisons:
+        return {"method": multiplicity.METHOD, "size": 0}
+    table = multiplicity.holm({k: c["delong"]["p_value"] for k, c in comparisons.items()})
+    for name, p, found in zip(
+        table["comparison"], table["p_adjusted"].tolist(), table["found"].tolist(), strict=True
+    ):
+        comparisons[name] |= {"p_holm": p, "found": found}
+    return {"method": multiplicity.METHOD, "size": len(table), "of": "DeLong's test by patient"}
+
+
+def val_auc(
+    units: Mapping[tuple[int, int, int], Mapping[str, Any]],
+) -> dict[tuple[int, int], float]:
+    """(repeat, fold) -> mean over views of the AUC on the inner validation split."""
+    by_place: dict[tuple[int, int], list[float]] = {}
+    for (repeat, fold, _), unit in units.items():
+        by_place.setdefault((repeat, fold), []).append(float(unit["val_auc"]))
+    return {place: float(np.mean(aucs)) for place, aucs in by_place.items()}
+
+
+def training(units: Mapping[tuple[int, int, int], Mapping[str, Any]]) -> dict[str, float]:
+    """What training took: networks, and the medians of a network's seconds and epochs."""
+    seconds = [float(unit["seconds"]) for unit in units.values()]
+    epochs = [len(unit["history"]) for unit in units.values()]
+    return {
+        "networks": len(units),
+        "seconds_a_network": round(float(np.median(seconds)), 3),
+        "epochs_a_network": float(np.median(epochs)),
+    }
+
+
+def _over_folds(
+    one: pd.DataFrame, two: pd.DataFrame, view: str, other: str
+) -> dict[str, float | str]:
+    try:
+        test = repeated.corrected_t_test(one, two, view, other)
+    except InputError as error:  # one fold, or folds too unequal: the reader is told
+        return {"not_computed": str(error)}
+    return {
+        **plain(test.difference),
+        "t": round(test.t, 4),
+        "p_value": test.p_value,
+        "degrees_of_freedom": test.degrees_of_freedom,
+    }

@@ -1,0 +1,172 @@
+"""Figures 5, 6 and 7: one value a variant, compared as one family."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from labkit.evaluation.runs import Plan
+from labkit.experiments import cost, measured
+from labkit.experiments.declared import (
+    ALPHAS,
+    Experiment,
+    alpha_label,
+)
+from labkit.experiments.finished import Finished, at_places
+from labkit.experiments.selection import search
+from labkit.experiments.variants import Variant
+from labkit.training.device import Device
+
+VIEW = "fused"
+_TRAINED = ("networks", "seconds_a_network", "epochs_a_network")
+
+
+def sweep(experiment: Experiment, runs: Finished) -> dict[str, Any]:
+    """Values of the finished variants of a sweep, all on the nodules of the sweep's folds.
+
+    Returns:
+        `variants`: label -> changes, folder, metrics, trained; `comparisons`: "first less
+        second" -> tests, those declared of which both are finished; `family`: what they were
+        corrected over; `missing`: labels not finished.
+    """
+    profile = runs.amounts.profile
+    there = {v.label: v for v in experiment.variants if runs.has(v)}
+    values = {label: _values(v, runs) for label, v in there.items()}
+    comparisons: dict[str, dict[str, Any]] = {}
+    for first, second in experiment.comparisons:
+        if first not in there or second not in there:
+            continue
+        one, two = there[first], there[second]
+        if one.folder(profile) == two.folder(profile):
+            continue  # the protocol of this profile itself: nothing to compare
+        comparisons[f"{first} less {second}"] = dict(
+            runs.once(
+                ("pair", one.folder(profile), two.folder(profile)),
+                lambda one=one, two=two: measured.compare(
+                    (_predictions(one, runs), VIEW), (_predictions(two, runs), VIEW),
+                    profile.resamples,
+                ),
+            )
+        )  # fmt: skip
+    return {
+        "variants": values,
+        "comparisons": comparisons,
+        "family": measured.correct(comparisons),
+        "missing": [v.label for v in experiment.variants if v.label not in there],
+    }
+
+
+def size_only(runs: Finished, variant: Variant) -> dict[str, Any] | None:
+    """The diameter alone on the same nodules, where a finished variant has it."""
+    predictions = _predictions(variant, runs)
+    if "size_only" not in set(predictions["view"]):
+        return None
+    return runs.once(
+        ("size only", variant.folder(runs.amounts.profile)),
+        lambda: measured.measure((predictions, "size_only"), runs.amounts.profile.resamples),
+    )
+
+
+def fig5(experiment: Experiment, runs: Finished) -> dict[str, Any]:
+    """l2 and dropout (IV-C)."""
+    return _with_size(experiment, runs, sweep(experiment, runs))
+
+
+def fig6(experiment: Experiment, runs: Finished) -> dict[str, Any]:
+    """Depth (IV-D), with what each depth costs."""
+    values = _with_size(experiment, runs, sweep(experiment, runs))
+    profile, views = runs.amounts.profile, runs.amounts.views
+    configs = {v.label: v.config(profile, views) for v in experiment.variants}
+    device = Device.choose(runs.device, next(iter(configs.values())).precision)
+    of_each = runs.once("costs", lambda: cost.costs(configs, device)) if values["variants"] else {}
+    return {**values, "costs": {"device": device.description, "of": of_each}}
+
+
+def fig7(experiment: Experiment, runs: Finished) -> dict[str, Any]:
+    """Alpha (IV-E), and the search for it as printed and without looking at the test."""
+    values = _with_size(experiment, runs, sweep(experiment, runs))
+    of_alpha = {a: v for a in ALPHAS for v in experiment.variants if v.label == alpha_label(a)}
+    done = {a: v for a, v in of_alpha.items() if runs.has(v)}
+    values["search"] = None
+    if len(done) >= 2:
+        found = search(
+            {a: _predictions(v, runs) for a, v in done.items()},
+            {a: measured.val_auc(runs.units(v, runs.amounts.sweep)) for a, v in done.items()},
+            resamples=runs.amounts.profile.resamples,
+        )
+        values["search"] = {
+            "among": sorted(done),
+            "best": found.best,
+            "printed": measured.plain(found.printed),
+            "nested": measured.plain(found.nested),
+            "nested_choices": [
+                {"repeat": r, "fold": f, "alpha": a} for (r, f), a in found.chosen.items()
+            ],
+            "optimism": measured.plain(found.optimism),
+            "bootstrap_corrected": measured.plain(found.corrected),
+            "bootstrap_optimism": round(found.search_optimism, 6),
+            "best_in_share_of_bootstraps": {
+                alpha_label(a): round(share, 4) for a, share in found.how_often.items()
+            },
+        }
+    return values
+
+
+def table(values: dict[str, Any]) -> pd.DataFrame:
+    """A sweep as a table: one row a variant, with its difference to what it is compared with."""
+    lines = []
+    for label, of in values["variants"].items():
+        line: dict[str, Any] = {"variant": label, "nodules": of["metrics"]["nodules"]}
+        for metric in ("auc", "auc_within_folds", "sensitivity", "specificity"):
+            m = of["metrics"][metric]
+            line |= {metric: m["value"], f"{metric}_low": m["low"], f"{metric}_high": m["high"]}
+        line |= {k: of["trained"][k] for k in _TRAINED}
+        for name, pair in values["comparisons"].items():
+            if name.startswith(f"{label} less ") and "compared_with" not in line:
+                d = pair["auc_difference"]
+                line |= {
+                    "compared_with": name.removeprefix(f"{label} less "),
+                    "difference": d["value"],
+                    "difference_low": d["low"],
+                    "difference_high": d["high"],
+                    "p_delong": pair["delong"]["p_value"],
+                    "p_holm": pair["p_holm"],
+                    "within_margin": pair["equivalence"]["shown"],
+                }
+        lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def _with_size(experiment: Experiment, runs: Finished, values: dict[str, Any]) -> dict[str, Any]:
+    first = next((v for v in experiment.variants if runs.has(v)), None)
+    return {**values, "size_only": None if first is None else size_only(runs, first)}
+
+
+def _predictions(variant: Variant, runs: Finished) -> pd.DataFrame:
+    """A variant's predictions at the sweep's places, also of a baseline that has more."""
+    plan: Plan = runs.amounts.sweep
+    return runs.once(
+        ("predictions", variant.folder(runs.amounts.profile)),
+        lambda: at_places(runs.predictions(variant), plan.places()),
+    )
+
+
+def _values(variant: Variant, runs: Finished) -> dict[str, Any]:
+    profile = runs.amounts.profile
+    folder = variant.folder(profile)
+    return {
+        "changes": dict(variant.changes),
+        "folder": folder,
+        "metrics": runs.once(
+            ("metrics", folder),
+            lambda: measured.measure((_predictions(variant, runs), VIEW), profile.resamples),
+        ),
+        "trained": runs.once(
+            ("trained", folder),
+            lambda: {
+                **runs.trained(variant),
+                **measured.training(runs.units(variant, runs.amounts.sweep)),
+            },
+        ),
+    }

@@ -1,0 +1,221 @@
+"""Our rows of Table 1, single views and fewer views, and the ways to fuse nine.
+
+Everything here is computed from two runs, ST-CNN's and MT-CNN's.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.linear_model import LogisticRegression
+
+from labkit.data.cohort import Cohort
+from labkit.experiments import combining, measured
+from labkit.experiments.declared import Experiment
+from labkit.experiments.finished import Finished
+from labkit.experiments.variants import Variant
+from labkit.imaging.views import PLANES
+
+SIZE = "size only"
+SIZE_CALCIFICATION = "size + calcification"
+READS_READERS = "reads the readers' ratings, which no image method is given"
+
+
+def size_and_calcification(predictions: pd.DataFrame, cohort: Cohort) -> pd.DataFrame | None:
+    """Logistic regression on log diameter and the readers' mean calcification, on the same folds.
+
+    Args:
+        predictions: of a run with the view "size_only", whose folds are taken.
+        cohort: with the ratings.
+
+    Returns:
+        Predictions as the view "size_calcification"; None where the cohort has no such ratings.
+    """
+    table = cohort.nodules.iloc[cohort.labelled].set_index("nodule_id")
+    size = predictions[predictions["view"].astype(str) == "size_only"]
+    if size.empty or table["calcification"].isna().any():
+        return None
+    x = np.stack([np.log(table["diameter_mm"]), table["calcification"]], axis=1).astype(float)
+    y = table["label"].to_numpy(dtype=np.int64)
+    parts = []
+    for _, part in size.groupby(["repeat", "fold"]):
+        tested = table.index.isin(part["nodule_id"])
+        model = LogisticRegression().fit(x[~tested], y[~tested])
+        rows = table.index.get_indexer(pd.Index(part["nodule_id"]))
+        probability = model.predict_proba(x[rows])[:, 1]
+        parts.append(part.assign(view="size_calcification", probability=probability))
+    return pd.concat(parts, ignore_index=True)
+
+
+def table1(experiment: Experiment, runs: Finished) -> dict[str, Any]:
+    """The rows, the paired comparisons, and the ways to fuse.
+
+    Returns:
+        `rows`: label -> method, views, metrics, note; `comparisons` of the experiment, and
+        `family`; `fusion`: model -> ways, views left out, AUC by number of views, weights;
+        `trained`: on what; `missing`: labels not finished.
+    """
+    profile = runs.amounts.profile
+    there = {v.label: v for v in experiment.variants if runs.has(v)}
+    rows: dict[str, dict[str, Any]] = {}
+    entries: dict[str, measured.Run] = {}
+    for label, variant in there.items():
+        if not rows:
+            rows |= _size_rows(runs, variant, entries)
+        rows |= _model_rows(runs, label, variant, entries)
+    comparisons = {
+        f"{first} less {second}": dict(
+            runs.once(
+                ("table1", first, second),
+                lambda first=first, second=second: measured.compare(
+                    entries[first], entries[second], profile.resamples
+                ),
+            )
+        )
+        for first, second in experiment.comparisons
+        if first in entries and second in entries
+    }
+    return {
+        "rows": rows,
+        "comparisons": comparisons,
+        "family": measured.correct(comparisons),
+        "fusion": {
+            label: runs.once(("fusion", label), lambda variant=variant: _fusion(runs, variant))
+            for label, variant in there.items()
+        },
+        "trained": {label: runs.trained(variant) for label, variant in there.items()},
+        "missing": [v.label for v in experiment.variants if v.label not in there],
+    }
+
+
+def table(values: dict[str, Any]) -> pd.DataFrame:
+    """The rows with their intervals; published values of LIDC-IDRI in columns of their own."""
+    published = {
+        (p["what"].removesuffix(", LIDC-IDRI"), p["metric"]): p["value"]
+        for p in values["published"]
+        if p["what"].endswith("LIDC-IDRI")
+    }
+    lines = []
+    for label, row in values["rows"].items():
+        line: dict[str, Any] = {"method": label, "views": row["views"], "note": row["note"]}
+        for metric in ("auc", "sensitivity", "specificity"):
+            m = row["metrics"][metric]
+            line |= {metric: m["value"], f"{metric}_low": m["low"], f"{metric}_high": m["high"]}
+        for metric in ("auc", "sensitivity", "specificity"):
+            line[f"{metric}_as_published"] = published.get((label, metric))
+        lines.append(line)
+    if lines:
+        other = {what for what, _ in published} - set(values["rows"])
+        for what in sorted(other):
+            lines.append(
+                {
+                    "method": what,
+                    "note": "as published",
+                    **{f"{m}_as_published": v for (w, m), v in published.items() if w == what},
+                }
+            )
+    return pd.DataFrame(lines)
+
+
+def _row(runs: Finished, key: Any, run: measured.Run, views: str, note: str = "") -> dict[str, Any]:
+    metrics = runs.once(("row", key), lambda: measured.measure(run, runs.amounts.profile.resamples))
+    return {"views": views, "note": note, "metrics": metrics}
+
+
+def _size_rows(
+    runs: Finished, variant: Variant, entries: dict[str, measured.Run]
+) -> dict[str, dict[str, Any]]:
+    predictions = runs.predictions(variant)
+    if "size_only" not in set(predictions["view"]):
+        return {}
+    entries[SIZE] = (predictions, "size_only")
+    rows = {SIZE: _row(runs, SIZE, entries[SIZE], "none")}
+    rated = runs.once("calcification", lambda: size_and_calcification(predictions, runs.cohort))
+    if rated is not None:
+        entries[SIZE_CALCIFICATION] = (rated, "size_calcification")
+        rows[SIZE_CALCIFICATION] = _row(
+            runs, SIZE_CALCIFICATION, entries[SIZE_CALCIFICATION], "none", READS_READERS
+        )
+    return rows
+
+
+def _model_rows(
+    runs: Finished, label: str, variant: Variant, entries: dict[str, measured.Run]
+) -> dict[str, dict[str, Any]]:
+    predictions, views = runs.predictions(variant), runs.amounts.views
+    entries[label] = (predictions, "fused")
+    rows = {}
+    for view in views:
+        name = f"{label}, {PLANES[view].name.replace('_', ' ')}"
+        rows[name] = _row(runs, name, (predictions, str(view)), "one")
+    if set(combining.ORTHOGONAL) < set(views):
+        name = f"{label}, three orthogonal"
+        three = runs.once(
+            ("three", label),
+            lambda: combining.fused(_folds(runs, variant), combining.by_auc(combining.ORTHOGONAL)),
+        )
+        rows[name] = _row(runs, name, (three, "fused"), "three")
+    rows[label] = _row(runs, label, entries[label], "nine" if len(views) == 9 else str(len(views)))
+    return rows
+
+
+def _folds(runs: Finished, variant: Variant) -> list[combining.FoldViews]:
+    return runs.once(
+        ("folds", variant.label),
+        lambda: combining.fold_views(
+            runs.predictions(variant),
+            runs.units(variant, runs.amounts.plan(variant)),
+            runs.cohort.nodules,
+            runs.amounts.views,
+        ),
+    )
+
+
+def _fusion(runs: Finished, variant: Variant) -> dict[str, Any]:
+    """Ways to fuse, each against Eq. 4; what is lost with each view; AUC by number of views."""
+    folds, resamples = _folds(runs, variant), runs.amounts.profile.resamples
+    ways = {name: combining.fused(folds, way) for name, way in combining.methods(folds).items()}
+    printed = next(iter(ways))
+    all_views = (ways[printed], "fused")
+    against = {
+        f"{name} less {printed}": measured.compare((table, "fused"), all_views, resamples)
+        for name, table in ways.items()
+        if name != printed
+    }
+    without = {
+        PLANES[view].name.replace("_", " "): measured.compare(
+            (
+                combining.fused(
+                    folds, combining.by_auc([v for v in runs.amounts.views if v != view])
+                ),
+                "fused",
+            ),
+            all_views,
+            resamples,
+        )
+        for view in runs.amounts.views
+    }
+    weights = np.array([fold.val_auc / fold.val_auc.sum() for fold in folds])
+    return {
+        "ways": {
+            name: {
+                k: v for k, v in measured.measure((table, "fused"), resamples).items() if k != "roc"
+            }
+            for name, table in ways.items()
+        },
+        "comparisons": against,
+        "family": measured.correct(against),
+        "without_view": without,
+        "without_view_family": measured.correct(without),
+        "by_count": combining.by_count(folds),
+        "weights": {
+            PLANES[view].name.replace("_", " "): {
+                "mean": round(float(w.mean()), 5),
+                "lowest": round(float(w.min()), 5),
+                "highest": round(float(w.max()), 5),
+            }
+            for view, w in zip(runs.amounts.views, weights.T, strict=True)
+        },
+    }

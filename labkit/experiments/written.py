@@ -1,0 +1,143 @@
+"""The files of an experiment: JSON with everything, the figure, and the table."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.figure import Figure
+
+from labkit.errors import InputError
+from labkit.experiments import rules, sweeps, table1
+from labkit.experiments.declared import Experiment
+from labkit.experiments.finished import Finished
+from labkit.files import read_json, write_atomically, write_csv, write_json
+from labkit.plots import style
+from labkit.plots import sweeps as figures
+from labkit.plots.fusion import fusion_figure
+from labkit.plots.scores_by_rule import scores_by_rule
+from labkit.plots.table1 import table1_figure
+from labkit.training.hardware import describe_hardware
+
+Values = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Maker:
+    """What becomes of an experiment's runs.
+
+    Args:
+        compute: (experiment, runs) -> values for JSON, with `part` and `missing`, the labels of the
+            variants that are not finished; runs is None for an experiment without variants.
+        part: which of the values is empty as long as there is nothing to draw.
+        draw: values, with the header's, -> figure; a lesson calls it with a committed JSON.
+        table: values -> table for CSV.
+        more: ending of the file's name -> another figure of the same values.
+    """
+
+    compute: Callable[[Experiment, Any], Values]
+    part: str
+    draw: Callable[[Values], Figure]
+    table: Callable[[Values], pd.DataFrame]
+    more: Mapping[str, Callable[[Values], Figure]] = field(default_factory=dict)
+
+
+MAKERS = {
+    "fig1": Maker(rules.fig1, "rules", scores_by_rule, rules.table),
+    "table1": Maker(table1.table1, "rows", table1_figure, table1.table, {"fusion": fusion_figure}),
+    "fig5": Maker(sweeps.fig5, "variants", figures.regularisation_figure, sweeps.table),
+    "fig6": Maker(sweeps.fig6, "variants", figures.depth_figure, sweeps.table),
+    "fig7": Maker(sweeps.fig7, "variants", figures.alpha_figure, sweeps.table),
+}
+"""One for each of `declared.EXPERIMENTS`."""
+_DPI = 110
+
+
+def write(experiment: Experiment, runs: Finished | None, out: Path) -> Path:
+    """Write what is known of an experiment so far; returns its JSON file.
+
+    Nothing is drawn before the first variant is finished.
+    """
+    if experiment.variants and runs is None:
+        raise InputError(f"{experiment.name} needs a cohort")
+    maker = MAKERS[experiment.name]
+    values = {**_header(experiment, runs), **maker.compute(experiment, runs)}
+    values["complete"] = not values["missing"]
+    file = out / f"{experiment.name}.json"
+    if values[maker.part]:
+        drawn = {"": maker.draw, **maker.more}
+        values["alt_text"] = {}
+        for ending, draw in drawn.items():
+            name = "_".join(filter(None, (experiment.name, ending)))
+            figure = draw(values)
+            values["alt_text"][name] = style.alt_text(figure)
+            _save(figure, out / name)
+        write_csv(file.with_suffix(".csv"), maker.table(values))
+    write_json(file, values)
+    return file
+
+
+def refuse_others(experiment: Experiment, runs: Finished, out: Path) -> None:
+    """Make sure that a file which stands there is of this cohort and profile.
+
+    Raises:
+        InputError: it is not.
+    """
+    file = out / f"{experiment.name}.json"
+    if not experiment.variants or not file.is_file():
+        return
+    there = read_json(file, "a figure or table")
+    here = _header(experiment, runs)
+    for part in ("cohort", "profile"):
+        if there.get(part) != here[part]:
+            raise InputError(
+                f"{file}: made of another {part}; choose another --out, one for each cohort and "
+                "profile"
+            )
+
+
+def _header(experiment: Experiment, runs: Finished | None) -> Values:
+    now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    header: Values = {
+        "name": experiment.name,
+        "title": experiment.title,
+        "where": experiment.where,
+        "claims": list(experiment.claims),
+        "published": [p.as_dict() for p in experiment.published],
+        "date": now,
+        "hardware": describe_hardware(),
+    }
+    if runs is None or not experiment.variants:
+        return header
+    cohort, amount = runs.cohort, runs.amounts
+    baseline = amount.profile.training(views=amount.views)
+    return header | {
+        "cohort": {
+            "name": cohort.name,
+            "simulated": cohort.simulated,
+            "nodules": len(cohort),
+            "labelled": len(cohort.labelled),
+            "sha256": {name: f["sha256"] for name, f in cohort.meta["files"].items()},
+        },
+        "profile": asdict(amount.profile),
+        "config": baseline.as_dict(),
+        "plan": {"baselines": asdict(amount.full), "sweeps": asdict(amount.sweep)},
+        "protocol": (
+            f"{amount.in_words()}; {len(amount.views)} views, at most {baseline.epochs} epochs, "
+            f"batches of {baseline.batch_size}, learning rate {baseline.learning_rate:g}"
+        ),
+    }
+
+
+def _save(figure: Figure, file: Path) -> None:
+    """PNG and SVG; the same values give the same bytes."""
+    with style.house_style(), plt.rc_context({"svg.hashsalt": file.name}):
+        for ending, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
+            drawn = partial(figure.savefig, format=ending, dpi=_DPI, metadata=metadata)
+            write_atomically(file.parent / f"{file.name}.{ending}", drawn)

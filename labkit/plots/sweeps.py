@@ -1,0 +1,256 @@
+"""Figures 5, 6 and 7: what a setting does, from the values that `labkit.experiments` computed.
+
+Each function takes the values of a JSON file, finished or not, so that a lesson draws committed
+results with the same call: `alpha_figure(read_json(paths.results() / "fig7.json", "a result"))`.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib import ticker
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from labkit.errors import InputError
+from labkit.experiments.declared import (
+    ALPHAS,
+    DEPTHS,
+    DROPOUTS,
+    L2,
+    L2_SHOWN,
+    alpha_label,
+    depth_label,
+    dropout_label,
+    l2_label,
+)
+from labkit.plots import style
+
+Values = Mapping[str, Any]
+_RAMP = ("#B5D2EA", style.MT, "#7FB4DB", "#4A90C4", "#1F68A8", "#08306B")
+_PLACES = {"both": style.MT, "share": style.SKY, "img": style.PURPLE}
+_PLACE_WORDS = {"both": "encoder and decoder", "share": "encoder", "img": "decoder"}
+
+
+def alpha_figure(values: Values) -> Figure:
+    """Fig. 7: ROC curves by alpha, and AUC against alpha with the search's two results.
+
+    Args:
+        values: of fig7's JSON.
+    """
+    runs = _runs(values)
+    with style.house_style():
+        figure = Figure(figsize=(9.6, 5.4), layout="constrained")
+        left, right = figure.subplots(1, 2, width_ratios=[1, 1.15])
+        curves = {}
+        for alpha, blue in zip((0.0, *ALPHAS), ("", *_RAMP), strict=False):
+            name = alpha_label(alpha)
+            if name in runs:
+                curves[name] = (runs[name], style.ST if alpha == 0 else blue)
+        _roc(left, curves, values)
+        baseline = runs.get(alpha_label(0))
+        if baseline is not None:
+            _level(right, baseline["metrics"]["auc"], style.ST, "ST-CNN (alpha 0)")
+        points = {a: runs[alpha_label(a)] for a in ALPHAS if alpha_label(a) in runs}
+        _line(right, points, style.MT, "MT-CNN")
+        if (found := values.get("search")) is not None:
+            for name, key, colour, shift in (
+                ("search as printed", "printed", style.VERMILION, 0.12),
+                ("search, nested", "nested", style.BLUE, 0.18),
+                ("search, bootstrap-corrected", "bootstrap_corrected", style.PURPLE, 0.24),
+            ):
+                _point(right, 1.0 + shift, found[key], colour, "D", name)
+        _size_line(right, values)
+        right.set(
+            xlabel="alpha, weight of the reconstruction's loss",
+            ylabel="AUC, with 95 % interval over patients", xlim=(-0.05, 1.3),
+        )  # fmt: skip
+        right.xaxis.set_major_locator(ticker.FixedLocator([0, *ALPHAS]))
+        _finish(figure, right, values)
+    words = [f"{n}: AUC {_said(r['metrics']['auc'])}" for n, r in runs.items()]
+    if found is not None:
+        words += [
+            f"search as printed: alpha {found['best']:g} with {_said(found['printed'])}",
+            f"nested: {_said(found['nested'])}, optimism {_said(found['optimism'])}",
+        ]
+    return style.describe(figure, f"ROC curves, and AUC against alpha. {'; '.join(words)}.")
+
+
+def depth_figure(values: Values) -> Figure:
+    """Fig. 6: AUC of ST-CNN and MT-CNN by depth, and what a depth costs.
+
+    Args:
+        values: of fig6's JSON.
+    """
+    runs = _runs(values)
+    costs = values["costs"]["of"]
+    with style.house_style():
+        figure = Figure(figsize=(9.6, 5.4), layout="constrained")
+        grid = figure.add_gridspec(2, 2, width_ratios=[1.5, 1])
+        auc, seconds, memory = (
+            figure.add_subplot(place) for place in (grid[:, 0], grid[0, 1], grid[1, 1])
+        )
+        for model, colour, shift in (("st", style.ST, -0.06), ("mt", style.MT, 0.06)):
+            name = f"{model.upper()}-CNN"
+            points = {
+                d + shift: runs[depth_label(model, d)]
+                for d in DEPTHS
+                if depth_label(model, d) in runs
+            }
+            _line(auc, points, colour, name)
+            of = {d: costs[depth_label(model, d)] for d in DEPTHS}
+            for ax, key, scale in ((seconds, "seconds_a_step", 1000), (memory, "memory_mb", 1)):
+                ax.plot(list(of), [scale * c[key] for c in of.values()], "o-", color=colour)
+            kept = [c["kept_mb"] for c in of.values()]
+            label = "kept for the backward pass" if model == "mt" else None
+            memory.plot(list(of), kept, "--", color=colour, lw=1, label=label)
+        _size_line(auc, values)
+        auc.set(
+            xlabel="convolutional layers in ShareNet",
+            ylabel="AUC, with 95 % interval over patients", xlim=(0.6, 5.4),
+        )  # fmt: skip
+        batch = next(iter(costs.values()))["batch_size"]
+        seconds.set(ylabel="ms a step", title=f"cost of one network, batches of {batch}")
+        memory.set(ylabel="MB in training", xlabel="convolutional layers in ShareNet")
+        for ax in (auc, seconds, memory):
+            ax.xaxis.set_major_locator(ticker.FixedLocator(DEPTHS))
+        for ax in (seconds, memory):
+            ax.set_ylim(bottom=0)
+        memory.legend(loc="upper right")
+        _finish(figure, auc, values)
+    words = [f"{n}: AUC {_said(r['metrics']['auc'])}" for n, r in runs.items()]
+    words += [
+        f"{n}: {c['parameters']:,} parameters, {c['memory_mb']:.1f} MB, "
+        f"{1000 * c['seconds_a_step']:.0f} ms a step"
+        for n, c in costs.items()
+    ]
+    return style.describe(figure, f"AUC by depth, and cost by depth. {'; '.join(words)}.")
+
+
+def regularisation_figure(values: Values) -> Figure:
+    """Fig. 5: ROC curves with and without l2, AUC against l2 and its place, and dropout.
+
+    Args:
+        values: of fig5's JSON.
+    """
+    runs = _runs(values)
+    shown = {
+        "ST-CNN": style.ST,
+        l2_label("st", L2_SHOWN, "share"): style.YELLOW,
+        "MT-CNN": style.MT,
+        l2_label("mt", L2_SHOWN, "both"): style.BLUE,
+    }
+    with style.house_style():
+        figure = Figure(figsize=(12.4, 5.6), layout="constrained")
+        grid = figure.add_gridspec(1, 3, width_ratios=[1.1, 1.1, 1])
+        left, middle = (figure.add_subplot(grid[0, i]) for i in (0, 1))
+        right = figure.add_subplot(grid[0, 2], sharey=middle)
+        _roc(left, {n: (runs[n], c) for n, c in shown.items() if n in runs}, values)
+        lines = [("st", "share", style.ST), *(("mt", p, c) for p, c in _PLACES.items())]
+        for k, (model, place, colour) in enumerate(lines):
+            points = {
+                l2 * 1.12 ** (k - 1.5): runs[l2_label(model, l2, place)]
+                for l2 in L2
+                if l2_label(model, l2, place) in runs
+            }
+            _line(middle, points, colour, f"{model.upper()}-CNN, l2 on {_PLACE_WORDS[place]}")
+        for name, colour in (("ST-CNN", style.ST), ("MT-CNN", style.MT)):
+            if name in runs:
+                _level(middle, runs[name]["metrics"]["auc"], colour, f"{name}, no l2")
+        middle.set(xscale="log", xlabel="l2", ylabel="AUC, with 95 % interval over patients")
+        for model, colour, shift in (("st", style.ST, -0.06), ("mt", style.MT, 0.06)):
+            there = {
+                i + shift: runs[dropout_label(model, place)]
+                for i, place in enumerate(DROPOUTS)
+                if dropout_label(model, place) in runs
+            }
+            for x, run in there.items():
+                _point(right, x, run["metrics"]["auc"], colour, "o", None)
+        right.set_xticks(range(len(DROPOUTS)), list(DROPOUTS.values()))
+        right.set(xlabel="dropout 0.5 behind", xlim=(-0.5, 2.5), ylabel="AUC")
+        _finish(figure, middle, values)
+    words = [f"{n}: AUC {_said(r['metrics']['auc'])}" for n, r in runs.items()]
+    return style.describe(
+        figure, f"ROC curves, AUC against l2, AUC by dropout. {'; '.join(words)}."
+    )
+
+
+def _runs(values: Values) -> dict[str, Any]:
+    if not values["variants"]:
+        raise InputError(f"{values['name']}: no variant is finished, nothing to draw")
+    return dict(values["variants"])
+
+
+def _roc(ax: Axes, curves: Mapping[str, tuple[Any, str]], values: Values) -> None:
+    ax.plot([0, 1], [0, 1], color=style.GREY, lw=0.8, ls=":")
+    size = values.get("size_only")
+    if size is not None:
+        auc = size["auc"]["value"]
+        ax.plot(*_xy(size["roc"]), color=style.SIZE_ONLY, ls="--", label=f"size only: {auc:.3f}")
+    for name, (run, colour) in curves.items():
+        metrics = run["metrics"]
+        ax.plot(*_xy(metrics["roc"]), color=colour, label=f"{name}: {metrics['auc']['value']:.3f}")
+    ax.set(
+        xlabel="false positive rate (1 − specificity)", ylabel="sensitivity",
+        xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal",
+    )  # fmt: skip
+    ax.legend(loc="lower right", title="AUC", title_fontsize=9)
+
+
+def _xy(roc: Mapping[str, Sequence[float]]) -> tuple[list[float], list[float]]:
+    return [0.0, *roc["false_positive_rate"]], [0.0, *roc["sensitivity"]]
+
+
+def _line(ax: Axes, points: Mapping[float, Any], colour: str, label: str) -> None:
+    """Points with intervals, joined, one a setting."""
+    if not points:
+        return
+    aucs = [run["metrics"]["auc"] for run in points.values()]
+    ax.plot(list(points), [a["value"] for a in aucs], color=colour, lw=1, alpha=0.6)
+    for i, (x, auc) in enumerate(zip(points, aucs, strict=True)):
+        _point(ax, x, auc, colour, "o", label if i == 0 else None)
+
+
+def _point(
+    ax: Axes, x: float, auc: Mapping[str, float], colour: str, marker: str, label: str | None
+) -> None:
+    ax.plot([x, x], [auc["low"], auc["high"]], color=colour, lw=1.4)
+    ax.plot(x, auc["value"], marker, color=colour, label=label)
+
+
+def _level(ax: Axes, auc: Mapping[str, float], colour: str, label: str) -> None:
+    """A reference that has no place on the x axis."""
+    ax.axhspan(auc["low"], auc["high"], color=colour, alpha=0.10, lw=0)
+    ax.axhline(auc["value"], color=colour, lw=1.2, label=label)
+
+
+def _size_line(ax: Axes, values: Values) -> None:
+    size = values.get("size_only")
+    if size is not None:
+        ax.axhline(size["auc"]["value"], color=style.SIZE_ONLY, lw=1, ls="--", label="size only")
+
+
+def _finish(figure: Figure, ax: Axes, values: Values) -> None:
+    """Legend, title, what was trained, and what is missing."""
+    figure.suptitle(f"{values['title']} ({values['where']})", ha="left", x=0.01)
+    if values["cohort"]["simulated"]:
+        ax.set_title("simulated CT", loc="right", fontweight="normal", color=style.GREY, fontsize=9)
+    first = next(iter(values["variants"].values()))["metrics"]
+    under = f"{first['nodules']} nodules of {first['patients']} patients; {values['protocol']}"
+    if values["missing"]:
+        under += f". Not finished: {len(values['missing'])} variants"
+    footnote(figure, under)
+    below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.14), "fontsize": 8}
+    ax.legend(ncols=2, **below)
+
+
+def footnote(figure: Figure, text: str) -> None:
+    """Small print below a figure, for which its layout makes room."""
+    lines = textwrap.wrap(text, int(14 * figure.get_figwidth()))
+    figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=7, color=style.GREY)
+
+
+def _said(auc: Mapping[str, float]) -> str:
+    return f"{auc['value']:.3f} ({auc['low']:.3f} to {auc['high']:.3f})"
