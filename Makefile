@@ -30,6 +30,7 @@ bench: $(STAMP)         ## what is claimed about speed, measured into results/
 	$(BIN)/python -m benchmarks.training --out results/benchmark_training.json
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.layouts --device cpu --out results/benchmark_layouts.json
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.roofline --device cpu --out results/roofline_cpu.json
+	$(BIN)/python -m benchmarks.scaling --out results/benchmark_scaling.json
 	$(BIN)/python benchmarks/lungs.py --out results/lungs.json
 
 install: $(STAMP)
