@@ -207,17 +207,25 @@ def _runs(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from labkit.evaluation import crossval, summary
+    from labkit.evaluation import crossval
+    from labkit.experiments import measured
 
     views = ("fused", "size_only") + (tuple(map(str, range(9))) if options.views else ())
     runs = _print_runs(options.runs, views)
-    names = list(runs)
+    names, pairs = list(runs), {}
     for i, first in enumerate(names):
-        for second in names[i + 1 :]:
-            _print_pair(first, second, summary.compare(runs[first], runs[second]))
+        rivals = {name: (runs[name], crossval.FUSED) for name in names[i + 1 :]}
         if crossval.SIZE_ONLY in set(runs[first]["view"]):
-            pair = summary.compare(runs[first], runs[first], crossval.FUSED, crossval.SIZE_ONLY)
-            _print_pair(first, "size only", pair)
+            rivals["size only"] = (runs[first], crossval.SIZE_ONLY)
+        for second, rival in rivals.items():
+            pairs[f"{first} less {second}"] = measured.compare(
+                (runs[first], crossval.FUSED), rival, resamples=2000
+            )
+    family = measured.correct(pairs)
+    if family["size"] > 1:
+        print(f"\np-values are corrected for {family['size']} comparisons ({family['method']})")
+    for name, pair in pairs.items():
+        _print_pair(name, pair)
 
 
 def _train(options: argparse.Namespace) -> None:
@@ -253,10 +261,21 @@ def _print_runs(folders: Sequence[Path], views: tuple[str, ...]) -> dict[str, pd
     return runs
 
 
-def _print_pair(first: str, second: str, pair: dict[str, dict[str, float]]) -> None:
-    d, test = pair["auc_difference"], pair["delong"]
-    print(f"AUC {first} less {second}: {d['value']:+.4f} ({d['low']:+.4f} to {d['high']:+.4f}), "
-          f"DeLong by patient p = {test['p_value']:.3g}")  # fmt: skip
+def _print_pair(name: str, pair: dict[str, Any]) -> None:
+    d, inside, t = (
+        pair[k] for k in ("auc_difference", "within_folds_difference", "corrected_t_test")
+    )
+    print(f"\nAUC of {name}: {d['value']:+.4f} ({d['low']:+.4f} to {d['high']:+.4f})")
+    print(f"  DeLong by patient: p = {pair['delong']['p_value']:.3g}, corrected "
+          f"{pair['p_holm']:.3g}")  # fmt: skip
+    print(f"  nodules compared within their fold only: {inside['value']:+.4f} "
+          f"({inside['low']:+.4f} to {inside['high']:+.4f})")  # fmt: skip
+    if "not_computed" in t:
+        print(f"  corrected resampled t-test over folds: none, {t['not_computed']}")
+    else:
+        print(f"  corrected resampled t-test over folds: {t['value']:+.4f} ({t['low']:+.4f} to "
+              f"{t['high']:+.4f}), p = {t['p_value']:.3g}")  # fmt: skip
+    print(f"  {pair['equivalence']['in_words']}")
 
 
 def _reproduce(options: argparse.Namespace) -> None:
