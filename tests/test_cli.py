@@ -54,7 +54,8 @@ def test_crossval_evaluate_train_predict(discs, capsys, tmp_path):
     assert cli.main(["evaluate", str(tmp_path / "mt"), str(tmp_path / "st"), "--views"]) == 0
     text = capsys.readouterr().out
     assert "size only" in text
-    assert re.search(r"AUC of \S*mt less \S*st: [+-]\d\.\d{4} \(.*\)\n  DeLong by patient: p = ", text)
+    assert re.search(r"AUC of \S*mt less \S*st: [+-]\d\.\d{4} \(.*\)\n", text)
+    assert text.count("DeLong by patient: p = ") == 3
     assert "corrected for 3 comparisons (Holm)" in text
     assert text.count("within their fold only") == 3
     model = tmp_path / "model"

@@ -14,15 +14,16 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from labkit.errors import InputError
-from labkit.experiments import rules, sweeps, table1
+from labkit.experiments import fig4, rules, sweeps, table1
 from labkit.experiments.declared import Experiment
 from labkit.experiments.finished import Finished
 from labkit.files import read_json, write_atomically, write_csv, write_json
-from labkit.plots import style
+from labkit.plots import reconstructions, style
 from labkit.plots import sweeps as figures
 from labkit.plots.fusion import fusion_figure
 from labkit.plots.scores_by_rule import scores_by_rule
 from labkit.plots.table1 import table1_figure
+from labkit.plots.training import reconstruction_figure
 from labkit.training.hardware import describe_hardware
 
 Values = dict[str, Any]
@@ -39,6 +40,7 @@ class Maker:
         draw: values, with the header's, -> figure; a lesson calls it with a committed JSON.
         table: values -> table for CSV.
         more: ending of the file's name -> another figure of the same values.
+        pictured: ending -> a figure that needs the runs' networks and images, which no JSON has.
     """
 
     compute: Callable[[Experiment, Any], Values]
@@ -46,11 +48,20 @@ class Maker:
     draw: Callable[[Values], Figure]
     table: Callable[[Values], pd.DataFrame]
     more: Mapping[str, Callable[[Values], Figure]] = field(default_factory=dict)
+    pictured: Mapping[str, Callable[[Experiment, Any], Figure]] = field(default_factory=dict)
 
 
 MAKERS = {
     "fig1": Maker(rules.fig1, "rules", scores_by_rule, rules.table),
     "table1": Maker(table1.table1, "rows", table1_figure, table1.table, {"fusion": fusion_figure}),
+    "fig4": Maker(
+        fig4.fig4,
+        "alphas",
+        reconstructions.fidelity_figure,
+        fig4.table,
+        {"losses": reconstructions.losses_figure, "map": reconstructions.error_map_figure},
+        {"nodules": lambda e, runs: reconstruction_figure(*fig4.shown_nodules(e, runs))},
+    ),
     "fig5": Maker(sweeps.fig5, "variants", figures.regularisation_figure, sweeps.table),
     "fig6": Maker(sweeps.fig6, "variants", figures.depth_figure, sweeps.table),
     "fig7": Maker(sweeps.fig7, "variants", figures.alpha_figure, sweeps.table),
@@ -71,11 +82,13 @@ def write(experiment: Experiment, runs: Finished | None, out: Path) -> Path:
     values["complete"] = not values["missing"]
     file = out / f"{experiment.name}.json"
     if values[maker.part]:
-        drawn = {"": maker.draw, **maker.more}
+        drawn = {"": partial(maker.draw, values)}
+        drawn |= {ending: partial(draw, values) for ending, draw in maker.more.items()}
+        drawn |= {e: partial(draw, experiment, runs) for e, draw in maker.pictured.items()}
         values["alt_text"] = {}
         for ending, draw in drawn.items():
             name = "_".join(filter(None, (experiment.name, ending)))
-            figure = draw(values)
+            figure = draw()
             values["alt_text"][name] = style.alt_text(figure)
             _save(figure, out / name)
         write_csv(file.with_suffix(".csv"), maker.table(values))
