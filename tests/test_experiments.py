@@ -177,7 +177,7 @@ def test_another_cohort_or_profile_is_not_mixed_in(discs, made, tmp_path):
 
 @pytest.mark.parametrize("asked", [["fig9"], "table2", [], ["fig7", "nonsense"]])
 def test_unknown_names_are_refused(asked, tmp_path):
-    with pytest.raises(InputError, match="there are fig1, table1, fig7, fig6, fig5, all"):
+    with pytest.raises(InputError, match="there are fig1, table1, fig7, fig4, fig6, fig5, all"):
         experiments.reproduce(asked, None, "smoke", tmp_path)
 
 

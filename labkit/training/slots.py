@@ -7,6 +7,7 @@ the step is therefore recorded once, as a CUDA graph, and replayed.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 
 import torch
@@ -123,26 +124,30 @@ class Slots:
 
     def run(self, steps: int) -> None:
         """Train every slot for its first `steps` steps of the tables; does not wait for them."""
-        self._step.zero_()
-        if self._record and self._graph is None:
-            self._graph = self._recorded()
-        for _ in range(steps):
-            if self._graph is None:
-                self._one_step()
-            else:
-                self._graph.replay()
+        place = self._device.torch_device
+        # Streams and graphs belong to the current GPU, which may be another one.
+        current = torch.cuda.device(place) if place.type == "cuda" else contextlib.nullcontext()
+        with current:
+            self._step.zero_()
+            if self._record and self._graph is None:
+                self._graph = self._recorded()
+            for _ in range(steps):
+                if self._graph is None:
+                    self._one_step()
+                else:
+                    self._graph.replay()
 
     def _recorded(self) -> torch.cuda.CUDAGraph:
         """The step as a CUDA graph; what the warm-up does to weights is undone."""
         share = self.share.clone()
         self.share.zero_()  # all idle: no weight moves
-        stream = torch.cuda.Stream(self._device.torch_device)
-        stream.wait_stream(torch.cuda.current_stream(self._device.torch_device))
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             for _ in range(_WARM_UP):
                 self._step.zero_()
                 self._one_step()
-        torch.cuda.current_stream(self._device.torch_device).wait_stream(stream)
+        torch.cuda.current_stream().wait_stream(stream)
         torch.cuda.empty_cache()
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
