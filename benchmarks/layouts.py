@@ -14,7 +14,6 @@ device refuses is named with the reason, and the others are timed.
 from __future__ import annotations
 
 import argparse
-import datetime
 import math
 import sys
 from pathlib import Path
@@ -26,7 +25,7 @@ from labkit.errors import InputError
 from labkit.files import write_json
 from labkit.training.config import TrainingConfig
 from labkit.training.device import Device
-from labkit.training.hardware import describe_hardware, duration
+from labkit.training.hardware import duration, provenance
 from labkit.training.stack import GPU_WAYS, WAYS
 from labkit.training.ways import step_flop, time_ways
 
@@ -106,8 +105,7 @@ def main() -> int:
             {
                 "what": "one training step of all networks together, in every way; tflops counts "
                 "the textbook's operations",
-                "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-                "hardware": describe_hardware(),
+                **provenance(),
                 "device": device.torch_device.type,
                 "model": options.model,
                 "networks": options.networks,

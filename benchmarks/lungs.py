@@ -10,7 +10,6 @@ that the dilated mask holds. Of a real scan, volumes and the nodules' outlined p
 from __future__ import annotations
 
 import argparse
-import datetime
 import resource
 import sys
 import time
@@ -28,7 +27,7 @@ from labkit.errors import InputError
 from labkit.files import write_json
 from labkit.imaging import lungs
 from labkit.imaging.readers import read_dicom
-from labkit.training.hardware import describe_hardware
+from labkit.training.hardware import provenance
 
 
 def simulated(series_uid: str, seed: int) -> dict[str, Any]:
@@ -99,8 +98,7 @@ def main() -> int:
     for row in rows:
         print("  ".join(f"{name} {value}" for name, value in row.items()))
     report = {
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "hardware": describe_hardware(),
+        **provenance(),
         "scene_version": SCENE_VERSION,
         "seed": options.seed,
         "least_dice": min(row["dice"] for row in rows),

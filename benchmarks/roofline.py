@@ -13,7 +13,6 @@ before and after, and kernel by kernel through PyTorch's profiler. Medians, afte
 from __future__ import annotations
 
 import argparse
-import datetime
 import functools
 import math
 import statistics
@@ -33,7 +32,7 @@ from benchmarks.one_step import Step
 from labkit.errors import InputError
 from labkit.files import write_json
 from labkit.training.device import Device, has_bf16
-from labkit.training.hardware import describe_hardware
+from labkit.training.hardware import provenance
 from labkit.training.workers import one_thread
 
 
@@ -218,8 +217,7 @@ def measure(device: torch.device, batch_size: int, networks: int, repeats: int) 
             "what": "roof of a device, and the stages of one training step of one MT-CNN, forward "
             "and backward; FLOP by the layers' definition and of the products executed, bytes at "
             "least",
-            "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-            "hardware": describe_hardware(),
+            **provenance(),
             "device": device.type,
             "clock": "time of day" if clock.cuda else "processor time of one thread",
             "batch_size": batch_size,

@@ -10,7 +10,6 @@ networks in the slots; `benchmarks/layouts.py` reports it there. Data are noise.
 from __future__ import annotations
 
 import argparse
-import datetime
 import sys
 import time
 from pathlib import Path
@@ -21,7 +20,7 @@ import psutil
 from labkit.files import write_json
 from labkit.training.config import TrainingConfig
 from labkit.training.device import Device
-from labkit.training.hardware import describe_hardware
+from labkit.training.hardware import provenance
 from labkit.training.loop import network_seed, predict_view, train_view
 from labkit.training.workers import one_thread
 
@@ -72,8 +71,7 @@ def main() -> int:
             {
                 "what": "processor time a network and memory of one process, by the number of "
                 "networks trained",
-                "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-                "hardware": describe_hardware(),
+                **provenance(),
                 "batch_size": config.batch_size,
                 "rows": [{k: round(v, 3) for k, v in row.items()} for row in rows],
             },

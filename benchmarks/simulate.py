@@ -11,7 +11,6 @@ its own, so that the memory is the scan's; by itself on one thread, and as `writ
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import os
 import platform
@@ -39,6 +38,7 @@ from labkit.data.simulate.named import series_named
 from labkit.data.simulate.scene import scene_for_series
 from labkit.data.simulate.whole import truth, whole_scan
 from labkit.imaging.views import cube_and_views
+from labkit.training.hardware import now
 
 SCAN = "LIDC-IDRI-0001"  # 512 x 512 x 133
 
@@ -214,7 +214,7 @@ def main() -> None:
         print(f"cohort {cohort}")
     if options.out:
         report = {
-            "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            "date": now(),
             "machine": about,
             "seed": options.seed,
             "scene_version": SCENE_VERSION,

@@ -12,7 +12,6 @@ repeats taken in turn; processes are started before the clock.
 from __future__ import annotations
 
 import argparse
-import datetime
 import statistics
 import sys
 import time
@@ -29,7 +28,7 @@ from labkit.errors import InputError
 from labkit.files import write_json
 from labkit.training.config import TrainingConfig
 from labkit.training.device import Device, has_bf16
-from labkit.training.hardware import describe_hardware
+from labkit.training.hardware import provenance
 from labkit.training.loop import network_seed, train_view
 from labkit.training.workers import default_jobs, one_thread
 
@@ -117,8 +116,7 @@ def main() -> int:
             {
                 "what": "nine networks trained for the same updates; ratio is of the textbook's "
                 "median time to the other's",
-                "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-                "hardware": describe_hardware(),
+                **provenance(),
                 "model": options.model,
                 "batch_size": options.batch_size,
                 "updates": updates,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from labkit.data.cohort import Cohort
 from labkit.errors import InputError
 from labkit.files import read_json, write_json
 from labkit.training.config import TrainingConfig
+from labkit.training.hardware import now
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,7 @@ def claim(
     # Another process may be claiming it now: lessons that share a run are tested side by side.
     if out.exists() and any(not p.name.startswith(f".{file.name}.") for p in out.iterdir()):
         raise InputError(f"{out}: not empty and not a run; choose another --out")
-    now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-    write_json(file, {**identity, "hardware": hardware, "started": now})
+    write_json(file, {**identity, "hardware": hardware, "started": now()})
 
 
 def unit_file(out: Path, repeat: int, fold: int, view: int) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from labkit.realism.compare import compare, interval, mean_share, rounded
 from labkit.realism.inside import contact, density, edge
 from labkit.realism.pairs import match, twins
 from labkit.realism.wall import Floats, masks
-from labkit.training.hardware import describe_hardware
+from labkit.training.hardware import provenance
 
 KINDS = ("real", "simulated")
 SIZES_MM = (0.0, 7.0, 10.0, 15.0, 25.0, 100.0)
@@ -83,8 +82,7 @@ def measure(
             "Simulated CT against real CT of the same nodules, both clipped to -1000 to 400 HU in "
             "255 steps and cut to the slices that the nodule occupies. Numbers, no images."
         ),
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "hardware": describe_hardware(),
+        **provenance(),
         "cohorts": {k: describe(c) for k, c in zip(KINDS, (real, simulated), strict=True)},
         "settings": {"resamples": resamples, "seed": seed},
         "pairs": {

@@ -9,7 +9,6 @@ greater numbers away.
 
 from __future__ import annotations
 
-import datetime
 import hashlib
 import json
 import time
@@ -37,7 +36,7 @@ from labkit.realism.pairs import match
 from labkit.training.config import TrainingConfig
 from labkit.training.device import Device
 from labkit.training.fit import fit
-from labkit.training.hardware import describe_hardware, duration
+from labkit.training.hardware import describe_hardware, duration, now
 from labkit.training.workers import default_jobs, one_thread, side_by_side
 
 REAL, SIMULATED, SAME = "real", "simulated", "simulated_same"
@@ -125,7 +124,7 @@ def transfer(
             "MT-CNN on the axial view, tested on real nodules: trained on real nodules of other "
             "patients, or on simulated ones of other patients. No patient is on both sides."
         ),
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "date": now(),
         "hardware": {**describe_hardware(), "device": chosen.description},
         "cohorts": {REAL: describe(real), SIMULATED: describe(simulated)},
         "config": config.as_dict(),

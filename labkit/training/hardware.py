@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import platform
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,16 @@ def describe_hardware() -> dict[str, Any]:
         "labkit": __version__,
     }
     return info
+
+
+def now() -> str:
+    """The time in UTC, as results note it."""
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+
+
+def provenance() -> dict[str, Any]:
+    """When and on what a result was measured: `date` and `hardware`, for its JSON file."""
+    return {"date": now(), "hardware": describe_hardware()}
 
 
 def _processor_name() -> str:
