@@ -13,7 +13,7 @@ def auc_weights(view_auc: ArrayLike) -> NDArray[np.float64]:
     split, because on images it was trained on nearly every network has an AUC of one.
 
     Raises:
-        ValueError: an AUC outside [0, 1], or all of them zero.
+        ValueError: an AUC outside [0, 1].
 
     >>> auc_weights([0.9, 0.6]).round(6).tolist()
     [0.6, 0.4]
@@ -22,7 +22,8 @@ def auc_weights(view_auc: ArrayLike) -> NDArray[np.float64]:
     if auc.ndim != 1 or np.any(~np.isfinite(auc)) or np.any((auc < 0) | (auc > 1)):
         raise ValueError(f"AUCs must lie between 0 and 1, got {auc}")
     if auc.sum() == 0:
-        raise ValueError("every view has an AUC of zero: there is nothing to weigh by")
+        # On a handful of validation nodules it happens; no view is then better than another.
+        return np.full(len(auc), 1 / len(auc))
     return auc / auc.sum()
 
 
