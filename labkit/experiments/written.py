@@ -56,7 +56,7 @@ MAKERS = {
     "table1": Maker(table1.table1, "rows", table1_figure, table1.table, {"fusion": fusion_figure}),
     "fig4": Maker(
         fig4.fig4,
-        "alphas",
+        "variants",
         reconstructions.fidelity_figure,
         fig4.table,
         {"losses": reconstructions.losses_figure, "map": reconstructions.error_map_figure},

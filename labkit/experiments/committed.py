@@ -1,0 +1,143 @@
+"""The paper's figures as they are committed: `results/COHORT_NAME.json`, made by `reproduce`.
+
+    values = committed.read("fig7", "simulated")
+    style.show(sweeps.alpha_figure(values))
+
+`collect` puts them there, from a folder that `reproduce` wrote. Runs are never copied: a figure's
+JSON has everything that it shows, and what it was measured on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from labkit import paths
+from labkit.errors import InputError
+from labkit.experiments.declared import EXPERIMENTS
+from labkit.files import read_json, write_json
+
+COHORTS = ("simulated", "real")
+"""Kinds of images that results are committed for."""
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What `collect` did.
+
+    Args:
+        files: that it wrote.
+        refused: name of a figure or table -> why it was left out.
+    """
+
+    files: tuple[Path, ...]
+    refused: Mapping[str, str]
+
+
+def read(name: str, cohort: str) -> dict[str, Any]:
+    """The values of a committed figure or table.
+
+    Args:
+        name: of `EXPERIMENTS`, such as "fig7".
+        cohort: "simulated" or "real".
+
+    Raises:
+        InputError: no such figure or cohort, or it is not committed; says which are.
+    """
+    _check(cohort, name)
+    file = _file(name, cohort)
+    if not file.is_file():
+        here = ", ".join(f"{n} ({c})" for n, c in there()) or "none yet"
+        raise InputError(
+            f"{file}: not committed; there are: {here}. `labkit reproduce {name}` makes it, "
+            "`python -m labkit.experiments collect` puts it there"
+        )
+    values: dict[str, Any] = read_json(file, "a committed figure")
+    return values
+
+
+def there() -> list[tuple[str, str]]:
+    """(name, cohort) of every committed figure and table, in the order of `EXPERIMENTS`."""
+    return [(n, c) for n in EXPERIMENTS for c in COHORTS if _file(n, c).is_file()]
+
+
+def provenance(values: Mapping[str, Any]) -> str:
+    """On what, how, where and when a committed figure was measured, in a few lines.
+
+    Args:
+        values: that `read` gave.
+    """
+    cohort = values["cohort"]
+    kind = "simulated" if cohort["simulated"] else "real"
+    processor = values["hardware"]["gpu"] or values["hardware"]["processor"]
+    done = values.get("variants") or values.get("rows") or {}
+    judged = "".join(f", {of['metrics']['nodules']} of them judged" for of in [*done.values()][:1])
+    state = "" if values["complete"] else f"; not finished: {', '.join(values['missing'])}"
+    return (
+        f"{cohort['labelled']} labelled nodules, {kind} CT{judged}\n"
+        f"{values['protocol']}\n"
+        f"{values['date'][:10]}, {processor}, torch {values['hardware']['torch']}{state}"
+    )
+
+
+def collect(folder: str | Path, cohort: str, partial: bool = False) -> Collected:
+    """Copy the finished figures of a folder that `reproduce` wrote into `results/`.
+
+    Args:
+        folder: with NAME.json; its runs stay where they are.
+        cohort: "simulated" or "real": what its images are, which is checked.
+        partial: take unfinished ones as well. They never replace a finished one.
+
+    Raises:
+        InputError: nothing to copy, or figures of the other kind of images.
+    """
+    _check(cohort)
+    folder = Path(folder)
+    found = {n: folder / f"{n}.json" for n in EXPERIMENTS if (folder / f"{n}.json").is_file()}
+    if not found:
+        raise InputError(f"{folder}: holds no figure; give a folder that `labkit reproduce` wrote")
+    values = {n: read_json(file, "a figure or table") for n, file in found.items()}
+    taken, refused = {}, {}
+    for name, of in values.items():
+        simulated = of["cohort"]["simulated"] if "cohort" in of else None
+        if simulated is not None and simulated != (cohort == "simulated"):
+            other = "simulated" if simulated else "real"
+            raise InputError(f"{found[name]}: made of {other} images, not {cohort}")
+        if (why := _why_not(name, cohort, of, partial)) is None:
+            taken[name] = of
+        else:
+            refused[name] = why
+    if not taken:
+        said = "; ".join(f"{n}: {why}" for n, why in refused.items())
+        raise InputError(f"{folder}: nothing to copy ({said})")
+    for name, of in taken.items():
+        write_json(_file(name, cohort), of)
+    return Collected(tuple(_file(name, cohort) for name in taken), refused)
+
+
+def _why_not(name: str, cohort: str, values: Mapping[str, Any], partial: bool) -> str | None:
+    """Why a figure is not copied, or None."""
+    if values["complete"]:
+        return None
+    missing = f"{len(values['missing'])} variants are not finished"
+    if not partial:
+        return f"{missing}; --partial takes it all the same"
+    if len(values.get("variants", values.get("rows", {}))) == 0:
+        return "no variant is finished"
+    file = _file(name, cohort)
+    if file.is_file() and read_json(file, "a committed figure")["complete"]:
+        return f"{missing}, and the committed one is complete"
+    return None
+
+
+def _file(name: str, cohort: str) -> Path:
+    return paths.results() / f"{cohort}_{name}.json"
+
+
+def _check(cohort: str, name: str | None = None) -> None:
+    if cohort not in COHORTS:
+        raise InputError(f"cohort must be one of {', '.join(COHORTS)}, not {cohort!r}")
+    if name is not None and name not in EXPERIMENTS:
+        raise InputError(f"no figure or table is called {name}; there are {', '.join(EXPERIMENTS)}")

@@ -1,0 +1,254 @@
+"""Lesson 13's results: what is written from finished runs, and the verdicts drawn from it."""
+
+import json
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from labkit import paths, profiles
+from labkit.errors import InputError
+from labkit.evaluation import calibration, crossval, held_out, temperature
+from labkit.evaluation.intervals import Interval
+from labkit.evaluation.units import read_unit
+from labkit.experiments import belief, claims, leakage
+from labkit.experiments.declared import EXPERIMENTS
+from labkit.files import read_json, write_json
+from labkit.models.fusion import auc_weights, fuse
+from labkit.plots import bands as band_plots
+from labkit.plots.calibration import reliability_figure
+
+SMOKE = profiles.get("smoke")
+RUN = {"folds": 2, "device": "cpu", "jobs": 1, "progress": False}
+
+
+@pytest.fixture(scope="module")
+def runs(discs, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("believed")
+    for model in ("st", "mt"):
+        config = SMOKE.training(model=model, views=(0, 3))
+        crossval.run(discs, config, folder / model, **RUN)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def judged(discs, runs):
+    return belief.belief(runs / "st", runs / "mt", discs.folder, resamples=60)
+
+
+def test_validation_nodules_come_back_as_their_networks_left_them(discs, runs):
+    table = held_out.validation(runs / "st", discs)
+    unit = read_unit(runs / "st", (0, 1, 3))
+    one = table.query("fold == 1 and view == '3'")
+    assert one["nodule_id"].tolist() == unit["val_nodule_id"]
+    assert one["probability"].tolist() == pytest.approx(unit["val_probability"])
+    label = discs.nodules.set_index("nodule_id")["label"]
+    assert (table["label"].to_numpy() == label[table["nodule_id"]].to_numpy(dtype=int)).all()
+    assert set(table["view"]) == {"0", "3", "fused"}
+
+
+def test_validation_is_fused_by_the_weights_of_the_test_nodules(discs, runs):
+    table = held_out.validation(runs / "mt", discs).query("fold == 0")
+    units = [read_unit(runs / "mt", (0, 0, view)) for view in (0, 3)]
+    by_view = np.array([u["val_probability"] for u in units]).T
+    expected = fuse(by_view, auc_weights([u["val_auc"] for u in units]))
+    assert table.query("view == 'fused'")["probability"].tolist() == pytest.approx(list(expected))
+
+
+def test_no_nodule_is_validated_and_tested_by_one_network(discs, runs):
+    table = held_out.validation(runs / "st", discs)
+    tested = crossval.read_predictions(runs / "st").groupby("fold")["patient_id"].agg(set)
+    for fold, part in table.groupby("fold"):
+        assert not set(part["patient_id"]) & tested[fold]
+
+
+def test_imaginary_nodules_hold_a_temperature_near_one():
+    few = pd.DataFrame(
+        {"nodule_id": ["a", "b"], "patient_id": ["a", "b"], "repeat": 0, "fold": 0,
+         "view": "fused", "probability": [0.4, 0.6], "label": [0, 1]}
+    )  # fmt: skip
+    with pytest.raises(InputError, match="separate"):
+        temperature.fit_temperature(few["label"], few["probability"])
+    steady = held_out.steadied(few)
+    assert len(steady) == 2 + 10
+    found = temperature.fit_temperature(steady["label"], steady["probability"])
+    assert 0.3 < found < 1
+    alone = steady.iloc[2:]
+    assert temperature.fit_temperature(alone["label"], alone["probability"]) == pytest.approx(
+        1, abs=1e-3
+    )
+
+
+def test_a_run_from_before_validation_was_kept_says_so(discs, runs, tmp_path):
+    old = tmp_path / "old"
+    (old / "units").mkdir(parents=True)
+    for name in ("run.json", "metrics.json", "predictions.csv"):
+        (old / name).write_bytes((runs / "st" / name).read_bytes())
+    for file in (runs / "st" / "units").glob("*.json"):
+        unit = json.loads(file.read_text())
+        del unit["val_probability"]
+        write_json(old / "units" / file.name, unit)
+    with pytest.raises(InputError, match="did not keep"):
+        held_out.validation(old, discs)
+    assert "did not keep" in belief.scale(old, discs)["not_computed"]
+
+
+def test_what_is_written_is_plain_and_agrees_with_itself(judged, tmp_path):
+    write_json(tmp_path / "belief.json", judged)  # which refuses NaN
+    assert set(judged["methods"]) == {"ST-CNN", "MT-CNN", "size only"}
+    pair = judged["comparisons"]["MT-CNN less size only"]
+    difference = (
+        judged["methods"]["MT-CNN"]["auc"]["value"] - judged["methods"]["size only"]["auc"]["value"]
+    )
+    assert pair["auc_difference"]["value"] == pytest.approx(difference, abs=1e-5)
+    assert judged["family"]["size"] == len(judged["comparisons"]) == 3
+    assert set(judged["fusion"]["ST-CNN"]) == {"0", "3"}
+    specificity = [judged["methods"][m]["specificity"]["value"] for m in ("MT-CNN", "ST-CNN")]
+    assert judged["specificity"]["MT-CNN less ST-CNN"]["value"] == pytest.approx(
+        specificity[0] - specificity[1], abs=1e-5
+    )
+    assert "nodule_id" not in json.dumps(judged)  # numbers only
+
+
+def test_calibration_comes_back_and_can_be_drawn(runs, judged):
+    predictions = crossval.read_predictions(runs / "st")
+    made = calibration.calibration(predictions, resamples=60)
+    back = belief.to_calibration(judged["calibration"]["ST-CNN"])
+    assert back.brier.value == pytest.approx(made.brier.value, abs=1e-6)
+    assert back.parts.resolution == pytest.approx(made.parts.resolution, abs=1e-6)
+    pd.testing.assert_frame_equal(back.table, made.table, check_dtype=False, atol=1e-6)
+    assert reliability_figure({"ST-CNN": back}).axes
+
+
+def test_bands_without_an_interval_are_none_and_can_be_drawn(judged):
+    table = pd.DataFrame(judged["bands"])
+    assert "all sizes" in set(table["band"])
+    assert band_plots.size_bands_figure(table).axes
+
+
+def test_temperatures_of_a_run_are_one_a_fold(judged):
+    scaled = judged["temperature"]["ST-CNN"]
+    assert len(scaled["temperatures"]) == 2 and min(scaled["temperatures"]) > 0
+
+
+def test_nodules_without_ratings_have_no_reader_to_stand_beside(judged):
+    assert judged["readers"]["cohort"] is None
+    assert 0.75 < judged["readers"]["lidc"]["auc"]["value"] < 0.85
+
+
+def test_runs_in_the_wrong_place_are_refused(discs, runs, tmp_path, capsys):
+    with pytest.raises(InputError, match="model mt, not st"):
+        belief.belief(runs / "mt", runs / "st", discs.folder)
+    out = tmp_path / "belief.json"
+    swapped = [str(runs / "mt"), str(runs / "st"), str(discs.folder), "--out", str(out)]
+    assert belief.main(swapped) == 2 and not out.exists()
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_both_splits_are_trained_compared_and_taken_up_again(discs, tmp_path):
+    def once():
+        config = SMOKE.training(model="st", views=(0,))
+        return leakage.leakage([discs.folder], tmp_path, config=config, n_folds=2, repeats=2,
+                               resamples=50, jobs=1, progress=False)  # fmt: skip
+
+    values = once()
+    write_json(tmp_path / "leakage.json", values)
+    found = values["cohorts"][discs.name]
+    assert found["with_sibling"]["patient"] == 0 < found["with_sibling"]["nodule"]
+    memory = found["all"]["memory of patients"]["patient"]["within_folds"]
+    assert memory["value"] == 0.5
+    for row in found["all"].values():
+        gain = row["nodule"]["pooled"]["value"] - row["patient"]["pooled"]["value"]
+        assert row["nodule less patient"]["pooled"]["value"] == pytest.approx(gain, abs=2e-6)
+    written = [f.stat().st_mtime_ns for f in tmp_path.glob("*/units/*.json")]
+    assert once()["cohorts"] == values["cohorts"]
+    assert [f.stat().st_mtime_ns for f in tmp_path.glob("*/units/*.json")] == written
+
+
+def test_two_cohorts_of_one_name_are_refused(discs, tmp_path):
+    with pytest.raises(InputError, match="same name"):
+        leakage.leakage([discs.folder, discs.folder], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("difference", "at_least", "found", "verdict"),
+    [
+        ((0.03, 0.01, 0.05), 0.02, True, "shown"),
+        ((0.03, 0.01, 0.05), 0.02, False, "not shown"),  # lost to the correction
+        ((0.03, 0.01, 0.05), 0.04, True, "not shown"),  # surely better, perhaps not by as much
+        ((0.003, 0.001, 0.005), 0.02, True, "contradicted"),  # better, but surely not much
+        ((0.0, -0.03, 0.03), 0.0, None, "not shown"),
+        ((-0.03, -0.05, -0.01), 0.0, None, "contradicted"),
+    ],
+)
+def test_a_verdict_follows_from_the_interval(difference, at_least, found, verdict):
+    assert claims.better(Interval(*difference), at_least, found) == verdict
+
+
+def test_every_comparison_that_a_claim_names_is_one_that_is_made():
+    """A verdict would be "cannot be judged" for ever if a label were misspelt."""
+    made = {
+        name: {f"{a} less {b}" for a, b in e.comparisons}
+        for name, e in EXPERIMENTS.items()
+    }  # fmt: skip
+    asked = []
+
+    class Asked(dict):
+        def __init__(self, name):
+            self.name = name
+
+        def get(self, key, default=None):
+            if key == "comparisons":
+                return Asked(self.name)
+            asked.append((self.name, key))
+            return None
+
+    class Evidence(dict):
+        def get(self, key, default=None):
+            return Asked(key)
+
+    for claim in claims.CLAIMS:
+        claim.judge(Evidence())
+    assert len(asked) >= 8
+    for name, comparison in asked:
+        if name != "belief":
+            assert comparison in made[name], comparison
+
+
+def test_without_results_nothing_can_be_judged(tmp_path, monkeypatch):
+    monkeypatch.setenv("LABKIT_RESULTS", str(tmp_path))
+    table = claims.verdicts()
+    assert (table[["simulated", "real"]] == claims.CANNOT).all(axis=None)
+
+
+def test_a_claim_that_is_borne_out_is_shown(tmp_path, monkeypatch, judged):
+    monkeypatch.setenv("LABKIT_RESULTS", str(tmp_path))
+    pair = {"auc_difference": {"value": 0.05, "low": 0.03, "high": 0.07}, "found": True}
+    comparisons = {**judged["comparisons"], "MT-CNN less ST-CNN": pair}
+    write_json(tmp_path / "simulated_belief.json", {**judged, "comparisons": comparisons})
+    table = claims.verdicts().set_index("claim")
+    row = table.loc["MT-CNN has an obvious advantage over ST-CNN"]
+    assert (row["simulated"], row["real"]) == (claims.SHOWN, claims.CANNOT)
+    assert "+0.050 (+0.030 to +0.070)" in row["simulated: measured"]
+
+
+def test_committed_results_are_of_the_runs_that_are_committed_beside_them():
+    for kind, name in (("real", "real_cubes"), ("simulated", "simulated")):
+        judged = read_json(paths.results() / f"{kind}_belief.json", "a result")
+        beside = read_json(paths.results() / f"{name}.json", "a result")["runs"]
+        for model in ("ST-CNN", "MT-CNN"):
+            assert judged["trained"][model]["started"] == beside[model]["started"]
+            auc = judged["methods"][model]["auc"]["value"]
+            assert auc == pytest.approx(beside[model]["metrics"]["fused"]["auc"]["value"], abs=1e-5)
+        assert not re.search(r"LIDC-IDRI-\d", json.dumps(judged))
+
+
+def test_the_interval_over_trainings_is_welchs():
+    rng = np.random.default_rng(0)
+    one, two = rng.normal(0.9, 0.01, 4).tolist(), rng.normal(0.8, 0.05, 3).tolist()
+    found = leakage._over_trainings(one, two)
+    expected = stats.ttest_ind(one, two, equal_var=False).confidence_interval(0.95)
+    assert (found["low"], found["high"]) == pytest.approx(tuple(expected), abs=2e-6)
+    assert leakage._over_trainings([0.9], [0.8]) is None
