@@ -175,14 +175,18 @@ def _wait(condition, process):
         time.sleep(0.01)
 
 
-def _alive(group):
-    """Command lines of the processes of a group that have not ended."""
-    found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error, ProcessLookupError):
-            if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process.cmdline())
-    return found
+def _lingering(group, seconds=10):
+    """Command lines of the processes of a group that have not ended after some seconds."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error, ProcessLookupError):
+                if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process.cmdline())
+        if not found or time.monotonic() > deadline:
+            return found
+        time.sleep(0.1)  # a process that has been told to end needs a moment
 
 
 def test_a_run_killed_at_random_goes_on_to_the_numbers_of_an_unbroken_one(discs, run, tmp_path):
@@ -227,7 +231,7 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(discs, tmp_path, jobs):
                      "command goes on", said)  # fmt: skip
     assert told, said
     assert int(told[1]) == len(_finished(out)) < 6
-    assert _alive(process.pid) == []
+    assert _lingering(process.pid) == []
     assert not list(out.rglob(".*")), "half-written files are left"
     assert sorted(f.name for f in out.iterdir()) == ["run.json", "units"]
 
