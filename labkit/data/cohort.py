@@ -126,6 +126,17 @@ class Cohort:
         return bool(self.meta["simulated"])
 
     @property
+    def identity(self) -> dict[str, Any]:
+        """What it is, for the record of a run or a result: name, kind, counts, checksums."""
+        return {
+            "name": self.name,
+            "simulated": self.simulated,
+            "nodules": len(self),
+            "labelled": len(self.labelled),
+            "sha256": {name: f["sha256"] for name, f in self.meta["files"].items()},
+        }
+
+    @property
     def labelled(self) -> NDArray[np.int64]:
         """Row numbers of the nodules that are malignant or benign, not uncertain."""
         return np.flatnonzero(self.nodules["label"].notna().to_numpy()).astype(np.int64)

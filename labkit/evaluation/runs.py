@@ -66,13 +66,7 @@ def claim(
         InputError: the folder holds another run, or other things.
     """
     identity = {
-        "cohort": {
-            "name": cohort.name,
-            "simulated": cohort.simulated,
-            "nodules": len(cohort),
-            "labelled": len(cohort.labelled),
-            "sha256": {name: f["sha256"] for name, f in cohort.meta["files"].items()},
-        },
+        "cohort": cohort.identity,
         "config": config.as_dict(),
         "plan": asdict(plan),
     }

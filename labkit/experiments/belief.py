@@ -9,7 +9,6 @@ be committed where the runs cannot.
 from __future__ import annotations
 
 import argparse
-import datetime
 import math
 import sys
 from collections.abc import Mapping
@@ -40,7 +39,7 @@ from labkit.evaluation.reader_ceiling import ReaderCeiling
 from labkit.experiments import measured
 from labkit.experiments.measured import plain
 from labkit.files import read_json, write_json
-from labkit.training.hardware import describe_hardware
+from labkit.training.hardware import provenance
 
 ST, MT, SIZE = "ST-CNN", "MT-CNN", "size only"
 MAX_SLICE_THICKNESS_MM = 2.5
@@ -87,8 +86,7 @@ def belief(
     scaled_runs = {ST: st_run, MT: mt_run} if scaled is None else {_name_of(scaled): scaled}
     return {
         "about": "What two finished runs can and cannot claim; see lesson 13.",
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "hardware": describe_hardware(),
+        **provenance(),
         "cohort": trained[ST]["cohort"],
         "trained": trained,
         "resamples": resamples,

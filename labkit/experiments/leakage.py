@@ -12,7 +12,6 @@ an interval over repeats, since other trainings move a network's AUC more than o
 from __future__ import annotations
 
 import argparse
-import datetime
 import sys
 from pathlib import Path
 from typing import Any
@@ -36,7 +35,7 @@ from labkit.evaluation.leakage import (
 from labkit.experiments.measured import plain
 from labkit.files import read_json, write_json
 from labkit.training.config import TrainingConfig
-from labkit.training.hardware import describe_hardware
+from labkit.training.hardware import provenance
 
 NETWORK = "ST-CNN, axial view"
 _VIEWS = {NETWORK: "0", "size only": crossval.SIZE_ONLY, "memory of patients": MEMORY,
@@ -106,8 +105,7 @@ def leakage(
             "The same networks with folds by patient and with folds by nodule, beside a method "
             "that remembers the labels of the patient's training nodules and sees no image."
         ),
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "hardware": describe_hardware(),
+        **provenance(),
         "config": config.as_dict(),
         "plan": {"folds": n_folds, "repeats": repeats, "splits": list(folds.SPLITS)},
         "cohorts": found,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -24,7 +23,7 @@ from labkit.plots.fusion import fusion_figure
 from labkit.plots.scores_by_rule import scores_by_rule
 from labkit.plots.table1 import table1_figure
 from labkit.plots.training import reconstruction_figure
-from labkit.training.hardware import describe_hardware
+from labkit.training.hardware import provenance
 
 Values = dict[str, Any]
 
@@ -116,28 +115,20 @@ def refuse_others(experiment: Experiment, runs: Finished, out: Path) -> None:
 
 
 def _header(experiment: Experiment, runs: Finished | None) -> Values:
-    now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     header: Values = {
         "name": experiment.name,
         "title": experiment.title,
         "where": experiment.where,
         "claims": list(experiment.claims),
         "published": [p.as_dict() for p in experiment.published],
-        "date": now,
-        "hardware": describe_hardware(),
+        **provenance(),
     }
     if runs is None or not experiment.variants:
         return header
     cohort, amount = runs.cohort, runs.amounts
     baseline = amount.profile.training(views=amount.views)
     return header | {
-        "cohort": {
-            "name": cohort.name,
-            "simulated": cohort.simulated,
-            "nodules": len(cohort),
-            "labelled": len(cohort.labelled),
-            "sha256": {name: f["sha256"] for name, f in cohort.meta["files"].items()},
-        },
+        "cohort": cohort.identity,
         "profile": asdict(amount.profile),
         "config": baseline.as_dict(),
         "plan": {"baselines": asdict(amount.full), "sweeps": asdict(amount.sweep)},

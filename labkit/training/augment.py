@@ -6,6 +6,7 @@ tissue. Shift, quarter turn and mirror together only permute pixels: one gather 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -87,6 +88,27 @@ def draw_epoch(
     )
     order = torch.randperm(shown, generator=generator)
     return transforms[order], order % n
+
+
+def batches(
+    views_hu: Tensor, transforms: Transforms, sample: Tensor, batch_size: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """An epoch's images step by step, made on the device where the views are.
+
+    Args:
+        views_hu: (n, 76, 76) integer HU.
+        transforms: one an image shown, on any device.
+        sample: (shown,) which of the n each shows.
+        batch_size: images a step; the last may have fewer.
+
+    Yields:
+        (B, 1, 64, 64) images in [0, 1], channels last; and (B,) rows that they show.
+    """
+    transforms, sample = transforms.to(views_hu.device), sample.to(views_hu.device)
+    for start in range(0, len(sample), batch_size):
+        batch = slice(start, start + batch_size)
+        images = apply(views_hu[sample[batch]], transforms[batch])
+        yield images.contiguous(memory_format=torch.channels_last), sample[batch]
 
 
 def apply(views_hu: Tensor, transforms: Transforms) -> Tensor:

@@ -85,12 +85,8 @@ def _one_epoch(
     transforms, sample = augment.draw_epoch(
         len(stored), config.augmented_copies, config.plain_copy, config.shift_px, order
     )
-    transforms, shown = transforms.to(device.torch_device), sample.to(device.torch_device)
     losses = []
-    for start in range(0, len(shown), config.batch_size):
-        batch = slice(start, start + config.batch_size)
-        images = augment.apply(stored[shown[batch]], transforms[batch])
-        images = images.contiguous(memory_format=torch.channels_last)
+    for images, _ in augment.batches(stored, transforms, sample, config.batch_size):
         with device.autocast():
             with torch.no_grad():
                 features = whole.share(images)

@@ -155,18 +155,13 @@ def _one_epoch(
     transforms, sample = augment.draw_epoch(
         len(x), config.augmented_copies, config.plain_copy, config.shift_px, order
     )
-    transforms = transforms.to(device.torch_device)
-    shown = sample.to(device.torch_device)
     network.train()
     shrunk = _shrunk(network, config.l2_on) if config.l2 else []
     losses: list[Tensor] = []
-    for start in range(0, len(shown), config.batch_size):
-        batch = slice(start, start + config.batch_size)
-        images = augment.apply(x[shown[batch]], transforms[batch])
-        images = images.contiguous(memory_format=torch.channels_last)
+    for images, rows in augment.batches(x, transforms, sample, config.batch_size):
         with device.autocast():
             logits, image_logits = network.logits(images)
-        cls = classification_loss(logits, y[shown[batch]], config.output)
+        cls = classification_loss(logits, y[rows], config.output)
         img = (
             cls.new_zeros(()) if image_logits is None else reconstruction_loss(image_logits, images)
         )

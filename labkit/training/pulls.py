@@ -119,17 +119,13 @@ def _epoch(
     transforms, sample = augment.draw_epoch(
         len(x), config.augmented_copies, config.plain_copy, config.shift_px, order
     )
-    transforms, shown = transforms.to(device.torch_device), sample.to(device.torch_device)
     shared = list(network.share.parameters())
     steps = []
-    for start in range(0, len(shown), config.batch_size):
-        batch = slice(start, start + config.batch_size)
-        images = augment.apply(x[shown[batch]], transforms[batch])
-        images = images.contiguous(memory_format=torch.channels_last)
+    for images, rows in augment.batches(x, transforms, sample, config.batch_size):
         with device.autocast():
             logits, image_logits = network.logits(images)
         assert image_logits is not None
-        cls = classification_loss(logits, y[shown[batch]], config.output)
+        cls = classification_loss(logits, y[rows], config.output)
         img = reconstruction_loss(image_logits, images)
         found = _pull(cls, img, shared)
         steps.append((cls.item(), img.item(), *astuple(found)))
