@@ -143,6 +143,7 @@ def parser(commands: Mapping[str, Callable[[argparse.Namespace], None]]) -> argp
         "reproduce", "the paper's figures and tables, each beside what was published",
         "labkit reproduce fig1 --out runs/reproduced",
         "labkit reproduce table1 fig7 --cohort runs/cohorts/lidc --profile lab --out runs/lidc",
+        "labkit reproduce table1 --folds 10 --out runs/ten_folds",
         "labkit reproduce all --profile paper --scheduler tcp://node7:8786 --out runs/paper",
     )  # fmt: skip
     reproduce.add_argument("names", nargs="+", choices=experiments.names(), metavar="NAME",
@@ -151,6 +152,9 @@ def parser(commands: Mapping[str, Callable[[argparse.Namespace], None]]) -> argp
                            help="its folder (default: the simulated cohort)")  # fmt: skip
     reproduce.add_argument("--profile", choices=tuple(profiles.PROFILES),
                            help="how much of everything (default: lab)")  # fmt: skip
+    for name in ("folds", "repeats"):
+        reproduce.add_argument(f"--{name}", type=int,
+                               help="of the cross-validation (default: the profile's)")  # fmt: skip
     reproduce.add_argument("--device", default="auto", help="auto, cpu or cuda")
     reproduce.add_argument("--jobs", type=int, help="networks trained at once")
     reproduce.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster that trains")

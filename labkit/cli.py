@@ -282,8 +282,9 @@ def _reproduce(options: argparse.Namespace) -> None:
     from labkit.experiments import reproduce
 
     files = reproduce(
-        options.names, options.cohort, options.profile, options.out, device=options.device,
-        jobs=options.jobs, scheduler=options.scheduler,
+        options.names, options.cohort, options.profile, options.out, folds=options.folds,
+        repeats=options.repeats, device=options.device, jobs=options.jobs,
+        scheduler=options.scheduler,
     )  # fmt: skip
     for name, file in files.items():
         print(f"{name}: {file.with_suffix('.png')} and {file}")

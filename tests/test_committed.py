@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from labkit.data import lidc
 from labkit.errors import InputError
 from labkit.experiments import __main__ as command
 from labkit.experiments import committed
@@ -50,6 +51,14 @@ def test_finished_figures_are_copied_to_the_letter_and_unfinished_left_out(made,
     assert [f.name for f in results.iterdir()] == ["simulated_fig7.json"]
     assert committed.read("fig7", "simulated") == figure("fig7")
     assert committed.there() == [("fig7", "simulated")]
+
+
+def test_a_figure_of_labels_alone_is_of_no_images(made, results):
+    labels = {"name": "fig1", "date": "2020-01-02", "rules": {}, "missing": [], "complete": True}
+    write(made, labels)
+    assert [f.name for f in committed.collect(made, "real").files] == ["fig1.json"]
+    assert committed.read("fig1", "simulated") == committed.read("fig1", "real") == labels
+    assert "no images" in committed.provenance(labels)
 
 
 def test_an_unfinished_figure_is_taken_when_asked_for_but_replaces_no_finished_one(made, results):
@@ -122,3 +131,12 @@ def test_every_committed_figure_says_what_it_was_measured_on(name, cohort):
     if EXPERIMENTS[name].variants:
         assert values["cohort"]["simulated"] == (cohort == "simulated")
         assert values["cohort"]["sha256"]["views.npy"]
+
+
+def test_the_committed_counts_are_those_of_the_readers_as_they_are_read_now():
+    rules = committed.read("fig1", "real")["rules"]
+    now = lidc.nodules()["malignancy_median"]
+    printed = rules["3 readers, 2.5 mm, median"]
+    assert printed["nodules"] == len(now) == 1192
+    counts = [int((now < 3).sum()), int((now == 3).sum()), int((now > 3).sum())]
+    assert [printed[k] for k in ("benign", "uncertain", "malignant")] == counts

@@ -173,6 +173,8 @@ def test_another_cohort_or_profile_is_not_mixed_in(discs, made, tmp_path):
     longer = dataclasses.replace(TINY, epochs=3)
     with pytest.raises(InputError, match="another profile"):
         experiments.reproduce("fig7", discs, longer, out, **HERE)
+    with pytest.raises(InputError, match="another profile"):
+        experiments.reproduce("fig7", discs, TINY, out, folds=TINY.folds + 1, **HERE)
 
 
 @pytest.mark.parametrize("asked", [["fig9"], "table2", [], ["fig7", "nonsense"]])

@@ -1,5 +1,7 @@
 """The paper's figures as they are committed: `results/COHORT_NAME.json`, made by `reproduce`.
 
+Fig. 1 shows labels and no images, so that it is of no cohort: `results/fig1.json`.
+
     values = committed.read("fig7", "simulated")
     style.show(sweeps.alpha_figure(values))
 
@@ -41,7 +43,7 @@ def read(name: str, cohort: str) -> dict[str, Any]:
 
     Args:
         name: of `EXPERIMENTS`, such as "fig7".
-        cohort: "simulated" or "real".
+        cohort: "simulated" or "real"; either for a figure of labels alone.
 
     Raises:
         InputError: no such figure or cohort, or it is not committed; says which are.
@@ -59,7 +61,10 @@ def read(name: str, cohort: str) -> dict[str, Any]:
 
 
 def there() -> list[tuple[str, str]]:
-    """(name, cohort) of every committed figure and table, in the order of `EXPERIMENTS`."""
+    """(name, cohort) of every committed figure and table, in the order of `EXPERIMENTS`.
+
+    A figure of labels alone is there for every kind of images.
+    """
     return [(n, c) for n in EXPERIMENTS for c in COHORTS if _file(n, c).is_file()]
 
 
@@ -69,6 +74,8 @@ def provenance(values: Mapping[str, Any]) -> str:
     Args:
         values: that `read` gave.
     """
+    if "cohort" not in values:
+        return f"labels of LIDC-IDRI's readers, no images\n{values['date'][:10]}"
     cohort = values["cohort"]
     kind = "simulated" if cohort["simulated"] else "real"
     processor = values["hardware"]["gpu"] or values["hardware"]["processor"]
@@ -133,7 +140,8 @@ def _why_not(name: str, cohort: str, values: Mapping[str, Any], partial: bool) -
 
 
 def _file(name: str, cohort: str) -> Path:
-    return paths.results() / f"{cohort}_{name}.json"
+    of_labels = not EXPERIMENTS[name].variants
+    return paths.results() / (f"{name}.json" if of_labels else f"{cohort}_{name}.json")
 
 
 def _check(cohort: str, name: str | None = None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import math
 from collections.abc import Iterable, Sequence
@@ -32,6 +33,8 @@ def reproduce(
     profile: str | Profile | None = None,
     out: str | Path = "reproduced",
     *,
+    folds: int | None = None,
+    repeats: int | None = None,
     device: str = "auto",
     jobs: int | None = None,
     scheduler: str | None = None,
@@ -47,6 +50,7 @@ def reproduce(
         cohort: a cohort or its folder; None takes the simulated one of the profile.
         profile: its name, or a profile of your own; None takes LABKIT_PROFILE's, else `lab`.
         out: folder of everything that is made.
+        folds, repeats: of the cross-validation; None takes the profile's.
         device: "auto", "cpu" or "cuda".
         jobs: networks trained at once; None takes one a core on a CPU, one on a GPU.
         scheduler: address of a Dask scheduler whose workers train instead of this machine.
@@ -63,6 +67,8 @@ def reproduce(
     experiments = _chosen(wanted)
     out = Path(out).absolute()
     chosen = profile if isinstance(profile, Profile) else profiles.get(profile)
+    asked = {k: v for k, v in (("folds", folds), ("repeats", repeats)) if v is not None}
+    chosen = dataclasses.replace(chosen, **asked)
     if not any(e.variants for e in experiments):
         return {e.name: written.write(e, None, out) for e in experiments}
     if cohort is None:
