@@ -67,8 +67,11 @@ def reproduce(
     experiments = _chosen(wanted)
     out = Path(out).absolute()
     chosen = profile if isinstance(profile, Profile) else profiles.get(profile)
-    asked = {k: v for k, v in (("folds", folds), ("repeats", repeats)) if v is not None}
-    chosen = dataclasses.replace(chosen, **asked)
+    chosen = dataclasses.replace(
+        chosen,
+        folds=chosen.folds if folds is None else folds,
+        repeats=chosen.repeats if repeats is None else repeats,
+    )
     if not any(e.variants for e in experiments):
         return {e.name: written.write(e, None, out) for e in experiments}
     if cohort is None:
