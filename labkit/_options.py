@@ -62,10 +62,14 @@ def parser(commands: Mapping[str, Callable[[argparse.Namespace], None]]) -> argp
         "labkit build simulated --out runs/cohorts/simulated",
         "labkit build lidc ~/LIDC-IDRI --out runs/cohorts/lidc",
         "labkit build cubes nodules.npz --exclude-patients held_out.txt --out runs/cohorts/cubes",
+        "labkit build luna16 ~/LUNA16 --candidates candidates.csv \\\n"
+        "      --annotations annotations.csv --excluded annotations_excluded.csv \\\n"
+        "      --out runs/cohorts/luna16",
     )  # fmt: skip
-    build.add_argument("kind", choices=("simulated", "lidc", "cubes"))
+    build.add_argument("kind", choices=("simulated", "lidc", "cubes", "luna16"))
     build.add_argument("source", nargs="?", type=Path,
-                       help="lidc: folder of DICOM; cubes: .npz file")  # fmt: skip
+                       help="lidc: folder of DICOM; cubes: .npz file; "
+                       "luna16: folder of .mhd files")  # fmt: skip
     build.add_argument("--out", type=Path, required=True, help="folder of the cohort")
     build.add_argument("--patients", type=Path, help="text file: only these patients, one a line")
     build.add_argument("--exclude-patients", type=Path, help="text file: all but these patients")
@@ -73,9 +77,12 @@ def parser(commands: Mapping[str, Callable[[argparse.Namespace], None]]) -> argp
     build.add_argument("--nodules", type=int, help="simulated: take about this many, by patient")
     build.add_argument("--labelled-only", action="store_true", help="simulated: none uncertain")
     build.add_argument("--seed", type=int, default=0, help="simulated: of the simulation")
-    build.add_argument("--jobs", type=int, help="simulated: processes (default: one a core)")
+    build.add_argument("--jobs", type=int,
+                       help="simulated, luna16: processes (default: one a core)")  # fmt: skip
     build.add_argument("--lungs", action="store_true",
-                       help="lidc: make chest wall of everything beyond the lungs")  # fmt: skip
+                       help="lidc, luna16: make chest wall of everything beyond "
+                       "the lungs")  # fmt: skip
+    _add_luna16_tables(build)
 
     simulate = command(
         "simulate", "a whole CT scan, simulated around real outlines, as DICOM",
@@ -101,7 +108,8 @@ def parser(commands: Mapping[str, Callable[[argparse.Namespace], None]]) -> argp
     _add_training(crossval)
     crossval.add_argument("--folds", type=int, default=10)
     crossval.add_argument("--repeats", type=int, default=1)
-    crossval.add_argument("--split", choices=("patient", "nodule"), default="patient")
+    crossval.add_argument("--split", choices=("patient", "nodule", "subset"),
+                          help="default: patient; subset for LUNA-16's candidates")  # fmt: skip
     crossval.add_argument("--jobs", type=int, help="networks trained at once")
     crossval.add_argument("--scheduler", metavar="ADDRESS",
                           help="of a Dask scheduler, whose workers train instead of this machine "
@@ -138,6 +146,31 @@ def parser(commands: Mapping[str, Callable[[argparse.Namespace], None]]) -> argp
     predict.add_argument("cohort", type=Path)
     predict.add_argument("--device", default="auto", help="auto, cpu or cuda")
     predict.add_argument("--out", type=Path, required=True, help="CSV file")
+
+    froc = command(
+        "froc", "judge a submission of marks as LUNA-16 does: FROC, CPM, and intervals over scans",
+        "labkit froc submission.csv --annotations annotations.csv \\\n"
+        "      --excluded annotations_excluded.csv --series seriesuids.csv",
+        "labkit froc SUBMISSION --annotations A --excluded E --series S --max-marks 0 --out FOLDER",
+    )  # fmt: skip
+    froc.add_argument("candidates", type=Path, metavar="CANDIDATES",
+                      help="CSV file: seriesuid,coordX,coordY,coordZ,probability; mm in the "
+                      "scan's world, LPS")  # fmt: skip
+    froc.add_argument("--annotations", type=Path, required=True, metavar="FILE",
+                      help="CSV file: seriesuid,coordX,coordY,coordZ,diameter_mm")  # fmt: skip
+    froc.add_argument("--excluded", type=Path, required=True, metavar="FILE",
+                      help="findings whose marks do not count; the same columns")  # fmt: skip
+    froc.add_argument("--series", type=Path, required=True, metavar="FILE",
+                      help="the scans judged: a UID a line, or a CSV file with a column seriesuid; "
+                      "marks in others are left out")  # fmt: skip
+    froc.add_argument("--max-marks", type=int, default=100, metavar="N",
+                      help="most marks kept of a scan (default: 100, as in the challenge; "
+                      "0 keeps all)")  # fmt: skip
+    froc.add_argument("--bootstraps", type=int, default=1000, metavar="N",
+                      help="samples of scans for intervals (default: 1000; 0: none)")  # fmt: skip
+    froc.add_argument("--seed", type=int, default=0, help="of the samples (default: 0)")
+    froc.add_argument("--out", type=Path, metavar="FOLDER",
+                      help="also write froc.json, froc.csv and froc.png there")  # fmt: skip
 
     reproduce = command(
         "reproduce", "the paper's figures and tables, each beside what was published",
@@ -188,8 +221,25 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--augmented-copies", type=int, help="transformed images a nodule, epoch")
     parser.add_argument("--plain-copy", action=argparse.BooleanOptionalAction,
                         help="whether an epoch shows each image untransformed too")  # fmt: skip
+    parser.add_argument("--negatives-per-positive", type=float, metavar="RATIO",
+                        help="negatives an epoch shows for each image of a positive, drawn afresh "
+                        "(default: 1 for LUNA-16's candidates, else all images alike)")  # fmt: skip
     parser.add_argument("--patience", type=int, default=10)
     parser.add_argument("--views", help="numbers such as 0,1,2 (default: all nine)")
     parser.add_argument("--precision", choices=("auto", "fp32", "tf32", "bf16"), default="auto")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+
+
+def _add_luna16_tables(parser: argparse.ArgumentParser) -> None:
+    luna16 = parser.add_argument_group("luna16, its tables (CSV); the same command goes on after "
+                                       "an interruption")  # fmt: skip
+    luna16.add_argument("--candidates", type=Path, metavar="FILE",
+                        help="seriesuid,coordX,coordY,coordZ,class")  # fmt: skip
+    luna16.add_argument("--annotations", type=Path, metavar="FILE",
+                        help="the nodules: seriesuid,coordX,coordY,coordZ,diameter_mm")  # fmt: skip
+    luna16.add_argument("--excluded", type=Path, metavar="FILE",
+                        help="findings whose candidates are marked; the same columns")  # fmt: skip
+    luna16.add_argument("--subsets", type=Path, metavar="FILE",
+                        help="seriesuid,subset (default: by the folders "
+                        "subset0 to subset9)")  # fmt: skip

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from labkit import _options, paths, profiles
+from labkit import _data_commands, _options, paths, profiles
 from labkit.errors import InputError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _TRAINING = (
     "model", "alpha", "depth", "dropout_on", "l2", "l2_on", "epochs", "batch_size", "learning_rate",
-    "augmented_copies", "plain_copy", "patience", "precision", "seed",
+    "augmented_copies", "plain_copy", "negatives_per_positive", "patience", "precision", "seed",
 )  # fmt: skip
 
 
@@ -50,10 +50,10 @@ def _parser() -> argparse.ArgumentParser:
     return _options.parser(_COMMANDS)
 
 
-def _config(options: argparse.Namespace) -> TrainingConfig:
+def _config(options: argparse.Namespace, task: str) -> TrainingConfig:
     from labkit.training.config import TrainingConfig
 
-    given = {
+    given = TrainingConfig.of_task(task) | {
         name: getattr(options, name) for name in _TRAINING if getattr(options, name) is not None
     }
     if options.views:
@@ -62,21 +62,6 @@ def _config(options: argparse.Namespace) -> TrainingConfig:
         except ValueError:
             raise InputError(f"--views {options.views}: give numbers such as 0,1,2") from None
     return TrainingConfig.paper(**given) if options.paper else TrainingConfig.brief(**given)
-
-
-def _patients(file: Path | None) -> list[str] | None:
-    if file is None:
-        return None
-    if not file.is_file():
-        raise InputError(f"{file}: no such file; give a text file with one patient id a line")
-    ids = [line.strip() for line in file.read_text().splitlines() if line.strip()]
-    if not ids:
-        raise InputError(f"{file}: names no patient; give one patient id a line")
-    return ids
-
-
-def _max_thickness(options: argparse.Namespace) -> float | None:
-    return None if options.max_thickness == float("inf") else options.max_thickness
 
 
 def _demo(options: argparse.Namespace) -> None:
@@ -91,105 +76,24 @@ def _doctor(options: argparse.Namespace) -> None:
     print(report())
 
 
-def _nodules(options: argparse.Namespace) -> None:
-    from labkit.data import lidc
-    from labkit.files import write_csv
-
-    table = lidc.nodules(
-        min_readers=options.min_readers,
-        max_slice_thickness_mm=_max_thickness(options),
-        aggregate=options.aggregate,
-        series="luna16" if options.luna16 else None,
-    )
-    labels = table["label"]
-    counts = {"benign": (labels == 0).sum(), "uncertain": labels.isna().sum(),
-              "malignant": (labels == 1).sum()}  # fmt: skip
-    print(f"{len(table)} nodules of {table['patient_id'].nunique()} patients: "
-          + ", ".join(f"{n} {name}" for name, n in counts.items()))  # fmt: skip
-    known = table[labels.notna()]
-    if known["label"].nunique() == 2:
-        from labkit.evaluation.intervals import bootstrap_auc
-
-        auc = bootstrap_auc(
-            known["label"].astype(int), known["diameter_mm"], groups=known["patient_id"]
-        )
-        print(f"AUC of the diameter alone: {auc}, 95 % interval over patients")
-    if options.out is not None:
-        write_csv(options.out, table)
-        print(f"wrote {options.out}")
-    else:
-        shown = ["nodule_id", "readers", "diameter_mm", "malignancy_median", "label"]
-        print(table[shown].head(10).to_string(index=False))
-
-
-def _build(options: argparse.Namespace) -> None:
-    chosen: dict[str, Any] = {
-        "patients": _patients(options.patients),
-        "exclude_patients": _patients(options.exclude_patients),
-    }
-    rules: dict[str, Any] = {
-        "min_readers": options.min_readers,
-        "max_slice_thickness_mm": _max_thickness(options),
-    }
-    if options.lungs and options.kind != "lidc":
-        raise InputError(f"--lungs needs whole scans, which build {options.kind} does not see; "
-                         "leave it out, or build lidc")  # fmt: skip
-    if options.kind == "simulated":
-        if options.source is not None:
-            raise InputError("build simulated takes no source; give the folder by --out")
-        from labkit.data.simulate import build_simulated
-
-        build_simulated(
-            options.out, seed=options.seed, n_nodules=options.nodules, jobs=options.jobs,
-            labelled_only=options.labelled_only, **rules, **chosen,
-        )  # fmt: skip
-    else:
-        if options.source is None:
-            needed = "a folder of DICOM" if options.kind == "lidc" else "an .npz file"
-            raise InputError(f"build {options.kind} needs a source: {needed}")
-        from labkit.data.build import build_cubes, build_lidc
-
-        if options.kind == "lidc":
-            print(build_lidc(
-                options.source, options.out, lungs=options.lungs, **rules, **chosen))  # fmt: skip
-        else:
-            build_cubes(options.source, options.out, **chosen)
-    from labkit.data.cohort import Cohort
-
-    cohort = Cohort.open(options.out)
-    print(f"{options.out}: {len(cohort)} nodules, {len(cohort.labelled)} of them labelled")
-
-
-def _simulate(options: argparse.Namespace) -> None:
-    import time
-
-    from labkit.data.simulate.dicom import write_scan
-    from labkit.data.simulate.named import series_named
-    from labkit.data.simulate.scene import scene_for_series
-
-    if options.seed < 0:
-        raise InputError(f"--seed {options.seed}: give 0 or a positive whole number")
-    started = time.perf_counter()
-    scene = scene_for_series(series_named(options.patient, options.series), options.seed)
-    scan = scene.scan
-    print(f"{scan.patient_id}: {scan.slices} slices of 512 x 512 pixels, {scan.slices * 0.526:.0f} "
-          f"MB; {scan.slices * 0.05:.0f} to {scan.slices * 0.2:.0f} s")  # fmt: skip
-    write_scan(scene, options.out, truth=options.truth, jobs=options.jobs)
-    print(f"{options.out}: simulated CT of {scan.slices} slices, {len(scan.findings)} nodule(s) "
-          f"that at least one reader outlined, {time.perf_counter() - started:.0f} s")  # fmt: skip
-
-
 def _crossval(options: argparse.Namespace) -> None:
     from labkit.data.cohort import Cohort
     from labkit.evaluation import crossval
 
+    cohort = Cohort.open(options.cohort)
+    split = options.split or ("subset" if cohort.task == "luna16" else "patient")
     crossval.run(
-        Cohort.open(options.cohort), _config(options), options.out, folds=options.folds,
-        repeats=options.repeats, split=options.split, device=options.device, jobs=options.jobs,
+        cohort, _config(options, cohort.task), options.out, folds=options.folds,
+        repeats=options.repeats, split=split, device=options.device, jobs=options.jobs,
         scheduler=options.scheduler,
     )  # fmt: skip
-    _print_runs([options.out], ("fused", "size_only"))
+    _print_runs([options.out], ("fused", "size_only", "detector"))
     print(f"wrote {options.out / 'predictions.csv'} and {options.out / 'metrics.json'}")
+    if (options.out / "submission.csv").is_file():
+        print(f"judge it: labkit froc {options.out / 'submission.csv'} --annotations "
+              f"{cohort.folder / 'annotations.csv'} --excluded "
+              f"{cohort.folder / 'annotations_excluded.csv'} --series "
+              f"{cohort.folder / 'seriesuids.csv'}")  # fmt: skip
 
 
 def _runs(options: argparse.Namespace) -> None:
@@ -233,7 +137,8 @@ def _train(options: argparse.Namespace) -> None:
     from labkit.training.fit import fit
 
     cohort = Cohort.open(options.cohort)
-    model = fit(cohort, cohort.labelled, _config(options), device=options.device)
+    config = _config(options, cohort.task)
+    model = fit(cohort, cohort.labelled, config, device=options.device)
     model.save(options.out)
     aucs = ", ".join(f"{auc:.3f}" for auc in model.view_auc)
     print(f"wrote {options.out}; AUC of its views on the inner validation split: {aucs}")
@@ -251,13 +156,27 @@ def _predict(options: argparse.Namespace) -> None:
     print(f"wrote {options.out}: {len(table)} nodules")
 
 
+def _froc(options: argparse.Namespace) -> None:
+    from labkit import submissions
+
+    submissions.run(
+        options.candidates, options.out, annotations=options.annotations,
+        excluded=options.excluded, series=options.series, max_marks=options.max_marks or None,
+        bootstraps=options.bootstraps, seed=options.seed,
+    )  # fmt: skip
+
+
 def _print_runs(folders: Sequence[Path], views: tuple[str, ...]) -> dict[str, pd.DataFrame]:
     from labkit.evaluation import crossval, summary
 
     runs = {str(folder): crossval.read_predictions(folder) for folder in folders}
-    print("AUC and rates at a threshold of 0.5, pooled over folds, with 95 % intervals over "
+    cuts = {crossval.read_threshold(folder) for folder in folders}
+    if len(cuts) > 1:
+        raise InputError("the runs are of different tasks; give runs of one cohort")
+    (cut,) = cuts
+    print(f"AUC and rates at a threshold of {cut:.3g}, pooled over folds, with 95 % intervals over "
           "patients:")  # fmt: skip
-    print(summary.table(runs, views).to_string(index=False))
+    print(summary.table(runs, views, cut).to_string(index=False))
     return runs
 
 
@@ -293,14 +212,15 @@ def _reproduce(options: argparse.Namespace) -> None:
 _COMMANDS = {
     "demo": _demo,
     "doctor": _doctor,
-    "nodules": _nodules,
-    "build": _build,
-    "simulate": _simulate,
+    "nodules": _data_commands.nodules,
+    "build": _data_commands.build,
+    "simulate": _data_commands.simulate,
     "crossval": _crossval,
     "runs": _runs,
     "evaluate": _evaluate,
     "train": _train,
     "predict": _predict,
+    "froc": _froc,
     "reproduce": _reproduce,
 }
 

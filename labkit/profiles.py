@@ -28,6 +28,7 @@ class Profile:
         repeats: of the cross-validation.
         resamples: of the bootstrap.
         printed_protocol: train by `TrainingConfig.paper` rather than `TrainingConfig.brief`.
+        task: what is learnt, `Cohort.task`: "malignancy" or "luna16".
     """
 
     name: str
@@ -38,13 +39,15 @@ class Profile:
     repeats: int
     resamples: int
     printed_protocol: bool
+    task: str = "malignancy"
 
     def training(self, **changes: Any) -> TrainingConfig:
         """The training protocol of this profile, with `changes`."""
         from labkit.training.config import TrainingConfig
 
         protocol = TrainingConfig.paper if self.printed_protocol else TrainingConfig.brief
-        return protocol(**{"epochs": self.epochs, **changes})
+        of_task = TrainingConfig.of_task(self.task)
+        return protocol(**{"epochs": self.epochs, **of_task, **changes})
 
 
 PROFILES = {

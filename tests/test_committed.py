@@ -100,7 +100,7 @@ def test_what_is_not_committed_is_missed_by_name_with_what_there_is(made, result
         committed.read("fig6", "simulated")
     with pytest.raises(InputError, match="no figure or table is called fig99"):
         committed.read("fig99", "real")
-    with pytest.raises(InputError, match="one of simulated, real, not 'mice'"):
+    with pytest.raises(InputError, match="one of simulated, real, luna, not 'mice'"):
         committed.read("fig7", "mice")
     with pytest.raises(InputError, match="holds no figure"):
         committed.collect(results, "real")

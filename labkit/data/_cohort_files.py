@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import platform
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import psutil
+import scipy
 from numpy.lib import format as npy
 from numpy.typing import ArrayLike, NDArray
 
+import labkit
 from labkit.data.lidc import MEAN_RATINGS
 from labkit.errors import InputError
+from labkit.files import read_json
 
 VIEW_SIZE = 76
 CUBE_SIZE = 64
@@ -24,6 +28,9 @@ ROW_SHAPES = {
     "cubes.npy": (CUBE_SIZE, CUBE_SIZE, CUBE_SIZE),
 }
 FILES = ("nodules.csv", *ROW_SHAPES)
+# Format 2 says what its files are: uint8 views, no cubes, tables beside.
+FORMATS = (1, 2)
+_NEEDED = ("nodules.csv", "views.npy")
 _TEXT = ("nodule_id", "patient_id", "series_uid")
 _WHOLE = ("readers", "label")
 # Columns that every cohort has, first and in this order; a source without one leaves it missing.
@@ -53,23 +60,24 @@ def as_int16(images: ArrayLike, shape: tuple[int, ...], what: str) -> NDArray[np
     return np.clip(np.rint(hu), limits.min, limits.max).astype(np.int16)
 
 
-def shorten(path: Path, n: int, row_shape: tuple[int, ...]) -> None:
+def shorten(path: Path, n: int, row_shape: tuple[int, ...], kind: str = "int16") -> None:
     """Cut a .npy file to its first n rows. NumPy's header keeps its length as the shape shrinks."""
+    descr = {"int16": "<i2", "uint8": "|u1"}[kind]
     with path.open("r+b") as file:
         version = npy.read_magic(file)
         npy.read_array_header_1_0(file)
         start = file.tell()
         file.seek(0)
-        header = {"descr": "<i2", "fortran_order": False, "shape": (n, *row_shape)}
+        header = {"descr": descr, "fortran_order": False, "shape": (n, *row_shape)}
         npy.write_array_header_1_0(file, header)
         if file.tell() != start or version != (1, 0):
             raise RuntimeError(f"{path}: NumPy changed its header's layout; rows would shift")
-        file.truncate(start + 2 * n * int(np.prod(row_shape)))
+        file.truncate(start + np.dtype(descr).itemsize * n * int(np.prod(row_shape)))
 
 
-def nodule_table(rows: Iterable[Mapping[Any, Any]]) -> pd.DataFrame:
+def nodule_table(rows: pd.DataFrame | Iterable[Mapping[Any, Any]]) -> pd.DataFrame:
     """The table of the rows: `COLUMNS` first, then the others; whole numbers nullable."""
-    table = pd.DataFrame(list(rows))
+    table = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows))
     others = [c for c in table.columns if c not in COLUMNS]
     table = table.reindex(columns=[*COLUMNS, *others])
     for column in _WHOLE:
@@ -95,18 +103,28 @@ def read_table(path: Path) -> pd.DataFrame:
     return table
 
 
-def open_array(path: Path, n: int) -> NDArray[np.int16]:
-    """Memory-map an array of a cohort of n nodules."""
+def open_array(path: Path, n: int, kind: str = "int16") -> NDArray[Any]:
+    """Memory-map an array of a cohort of n nodules; `kind` is "int16" or "uint8"."""
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
         raise InputError(f"{path}: not readable ({error}); build the cohort again") from None
-    if array.shape != (n, *ROW_SHAPES[path.name]) or array.dtype != np.int16:
+    if array.shape != (n, *ROW_SHAPES[path.name]) or array.dtype.name != kind:
         raise InputError(
-            f"{path}: {array.dtype} of shape {array.shape}, but cohort.json says {n} nodules; "
-            "build the cohort again"
+            f"{path}: {array.dtype} of shape {array.shape}, but cohort.json says {n} nodules "
+            f"and {kind}; build the cohort again"
         )
     return array
+
+
+def names_of(meta: Mapping[str, Any]) -> tuple[str, ...]:
+    """The files of a cohort besides cohort.json, by what cohort.json says."""
+    files = meta.get("files")
+    if meta.get("format") == 1 or not isinstance(files, dict):
+        return FILES
+    # Nothing outside the folder, whatever a file from elsewhere may say.
+    others = [name for name in files if name not in _NEEDED and Path(name).name == name]
+    return (*_NEEDED, *others)
 
 
 def check_size(path: Path, meta: Mapping[str, Any]) -> None:
@@ -120,10 +138,12 @@ def check_size(path: Path, meta: Mapping[str, Any]) -> None:
         )
 
 
-def check_sum(path: Path, meta: Mapping[str, Any]) -> None:
+def check_sum(
+    path: Path, meta: Mapping[str, Any], on_bytes: Callable[[int], object] | None = None
+) -> None:
     """Refuse a file whose content is not what cohort.json has the checksum of."""
     expected = _recorded(path, meta, "sha256")
-    if sha256(path) != expected:
+    if sha256(path, on_bytes) != expected:
         raise InputError(
             f"{path}: changed since the cohort was made (its checksum differs); build it again"
         )
@@ -140,13 +160,31 @@ def _recorded(path: Path, meta: Mapping[str, Any], what: str) -> Any:
         ) from None
 
 
-def sha256(path: Path) -> str:
-    """Checksum of a file, as hexadecimal text."""
+def sha256(path: Path, on_bytes: Callable[[int], object] | None = None) -> str:
+    """Checksum of a file, as hexadecimal text; `on_bytes` is told how many were read."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
+            if on_bytes is not None:
+                on_bytes(len(block))
     return digest.hexdigest()
+
+
+def record_of(path: Path, on_bytes: Callable[[int], object] | None = None) -> dict[str, Any]:
+    """What cohort.json says of a file: its length and its checksum."""
+    return {"bytes": path.stat().st_size, "sha256": sha256(path, on_bytes)}
+
+
+def versions() -> dict[str, str]:
+    """What a cohort was made with."""
+    return {
+        "labkit": labkit.__version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "scipy": scipy.__version__,
+        "pandas": pd.__version__,
+    }
 
 
 def check_target(folder: Path) -> None:
@@ -158,19 +196,30 @@ def check_target(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder}: is a file; name a new folder for the cohort")
     present = {p.name for p in folder.iterdir()} if folder.is_dir() else set()
-    others = sorted(present - {*FILES, "cohort.json"})
-    if present and "cohort.json" not in present:
-        others = sorted(present)
+    others = sorted(present)
+    if "cohort.json" in present:
+        others = sorted(present - {*FILES, *_listed(folder), "cohort.json"})
     if others:
         raise InputError(
             f"{folder}: holds {others[0]}, which is no part of a cohort; name a new folder"
         )
 
 
-def require_room(parent: Path, n: int) -> None:
-    """Refuse a disk without room for a cohort of n nodules."""
+def _listed(folder: Path) -> tuple[str, ...]:
+    """The files that a folder's cohort.json lists."""
+    try:
+        meta = read_json(folder / "cohort.json", "a cohort")
+    except InputError:
+        return ()
+    return names_of(meta) if isinstance(meta, dict) else ()
+
+
+def require_room(parent: Path, n: int, row_bytes: int | None = None) -> None:
+    """Refuse a disk without room for n more nodules of a cohort."""
     # Writing a mapped file on a full disk kills the process; better to know before.
-    needed = n * sum(2 * int(np.prod(shape)) for shape in ROW_SHAPES.values())
+    if row_bytes is None:
+        row_bytes = sum(2 * int(np.prod(shape)) for shape in ROW_SHAPES.values())
+    needed = n * row_bytes
     free = shutil.disk_usage(parent).free
     if free < needed:
         raise InputError(
@@ -189,3 +238,17 @@ def clear_after_kill(target: Path, prefix: str) -> None:
             left.rename(target)
         else:
             shutil.rmtree(left)
+
+
+def move_into_place(made: Path, target: Path, aside: Path) -> None:
+    """Put a finished folder where it belongs; what stood there is moved aside, then removed.
+
+    Args:
+        made: the finished folder, on the same disk.
+        target: where it shall be.
+        aside: a name for what stands there until it is removed; `clear_after_kill` has to know it.
+    """
+    if target.exists():
+        target.rename(aside)
+    made.rename(target)
+    shutil.rmtree(aside, ignore_errors=True)

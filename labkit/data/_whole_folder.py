@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from labkit.data._cohort_files import clear_after_kill
+from labkit.data._cohort_files import clear_after_kill, move_into_place
 from labkit.errors import InputError
 
 
@@ -49,10 +49,6 @@ def whole_folder(
     try:
         yield partial
         check(folder)
-        replaced = partial.with_name(partial.name + "-replaced")
-        if target.exists():
-            target.rename(replaced)
-        partial.rename(target)
-        shutil.rmtree(replaced, ignore_errors=True)
+        move_into_place(partial, target, partial.with_name(partial.name + "-replaced"))
     finally:
         shutil.rmtree(partial, ignore_errors=True)

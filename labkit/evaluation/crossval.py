@@ -26,6 +26,7 @@ from labkit.evaluation.runs import (
     claim,
     is_done,
     read_predictions,
+    read_threshold,
     unit_file,
 )
 from labkit.evaluation.units import (
@@ -41,11 +42,15 @@ from labkit.training import journal
 from labkit.training.cluster import Cluster, connect
 from labkit.training.config import TrainingConfig
 from labkit.training.device import Device
+from labkit.training.fit import labels_of
 from labkit.training.hardware import describe_hardware, duration
 from labkit.training.loop import network_seed
+from labkit.training.split import training_and_validation
 from labkit.training.workers import default_jobs, side_by_side
 
-__all__ = ["FUSED", "SIZE_ONLY", "Plan", "read_predictions", "run", "size_only"]
+__all__ = [
+    "FUSED", "SIZE_ONLY", "Plan", "read_predictions", "read_threshold", "run", "size_only",
+]  # fmt: skip
 
 _ABANDONED_S = 600  # after which a half-written file is nobody's
 _TOLD = 20  # lost networks that an error names
@@ -191,7 +196,7 @@ def _announcement(
     at_once: int,
 ) -> str:
     """What will be trained, and how long it takes at most, from timing it where it will be."""
-    timing = (len(cohort.labelled), config, plan, where.device)
+    timing = (labels_of(cohort, cohort.labelled), config, plan, where.device)
     if where.cluster is None:
         alone, beside = seconds_alone(*timing), f"{at_once} at once"
     else:
@@ -219,8 +224,10 @@ def _units(
     }
     for repeat, fold in plan.places():
         tested = fold_of[repeat] == fold
+        seed = network_seed(config.seed, repeat, fold)
+        train, val = training_and_validation(cohort.nodules, rows[~tested], config, seed)
         keep = keep_first_model and (repeat, fold) == (0, 0)
-        units += [Unit(repeat, fold, v, rows[~tested], rows[tested], keep) for v in config.views]
+        units += [Unit(repeat, fold, v, train, val, rows[tested], keep) for v in config.views]
     return units
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import numpy as np
+from numpy.typing import NDArray
 
 from labkit.evaluation.runs import Plan
 from labkit.training.config import TrainingConfig
@@ -15,16 +16,28 @@ from labkit.training.ways import choose
 from labkit.training.workers import one_thread
 
 
-def seconds_alone(labelled: int, config: TrainingConfig, plan: Plan, device_name: str) -> float:
-    """`estimate_seconds` on one thread of the machine where this runs."""
+def seconds_alone(
+    labels: NDArray[np.int64], config: TrainingConfig, plan: Plan, device_name: str
+) -> float:
+    """`estimate_seconds` for nodules with these labels, on one thread of this machine."""
+    labels = np.asarray(labels, dtype=np.int64)
     with one_thread():
         return estimate_seconds(
-            labelled, config, plan, Device.choose(device_name, config.precision)
+            len(labels),
+            config,
+            plan,
+            Device.choose(device_name, config.precision),
+            positives=int((labels == 1).sum()),
         )
 
 
 def estimate_seconds(
-    labelled: int, config: TrainingConfig, plan: Plan, device: Device, steps: int = 4
+    labelled: int,
+    config: TrainingConfig,
+    plan: Plan,
+    device: Device,
+    steps: int = 4,
+    positives: int = 0,
 ) -> float:
     """Seconds that a whole run takes at most on one device, from timing a few steps on noise.
 
@@ -34,14 +47,17 @@ def estimate_seconds(
         plan: what is repeated.
         device: where.
         steps: how many steps to time.
+        positives: of the labelled; needed where negatives are sampled.
     """
-    training = labelled * (1 - 1 / plan.folds) * (1 - config.validation_fraction)
+    share = (1 - 1 / plan.folds) * (1 - config.validation_fraction)
+    training = np.arange(int(labelled * share)) < round(positives * share)
     networks = len(list(plan.places())) * len(config.views)
     if device.torch_device.type == "cuda":
         a_step = choose(config, device, networks).seconds
     else:
         a_step = _step_seconds(labelled, config, device, steps)
-    return float(a_step * networks * config.epochs * steps_of(int(training), config))
+    shown = steps_of(training.astype(np.int64), config)
+    return float(a_step * networks * config.epochs * shown)
 
 
 def _step_seconds(labelled: int, config: TrainingConfig, device: Device, steps: int) -> float:
@@ -51,7 +67,13 @@ def _step_seconds(labelled: int, config: TrainingConfig, device: Device, steps: 
     views = rng.integers(-1000, 400, (batch, 76, 76)).astype(np.int16)
     labels = np.resize(np.array([0, 1]), batch)
     quick = TrainingConfig.from_dict(
-        {**config.as_dict(), "epochs": 1, "augmented_copies": steps - 1, "plain_copy": True}
+        {
+            **config.as_dict(),
+            "epochs": 1,
+            "augmented_copies": steps - 1,
+            "plain_copy": True,
+            "negatives_per_positive": None,
+        }
     )
 
     def once() -> float:

@@ -1,6 +1,8 @@
-"""Cross-validation folds: by patient, or by nodule to show what that hides."""
+"""Cross-validation folds: by patient, by nodule to show what that hides, or LUNA-16's subsets."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
@@ -9,7 +11,7 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from labkit.errors import InputError
 
-SPLITS = ("patient", "nodule")
+SPLITS = ("patient", "nodule", "subset")
 
 
 def make_folds(
@@ -21,7 +23,8 @@ def make_folds(
         nodules: labelled nodules, with `patient_id` and `label`.
         folds: how many.
         split: "patient" keeps the nodules of a patient together; "nodule" scatters them, as much
-            of the literature does, so that a test nodule may have siblings in training.
+            of the literature does, so that a test nodule may have siblings in training; "subset"
+            takes the column `subset`, LUNA-16's official folds, whatever the seed.
         seed: of the shuffling.
 
     Returns:
@@ -42,7 +45,9 @@ def make_folds(
     patients = nodules["patient_id"].to_numpy()
     if split == "patient" and len(np.unique(patients)) < folds:
         raise InputError(f"{folds} folds need {folds} patients; there are fewer")
-    if split == "patient":
+    if split == "subset":
+        parts = _subsets(nodules, folds)
+    elif split == "patient":
         by_patient = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
         parts = by_patient.split(labels, labels, patients)
     else:
@@ -56,3 +61,20 @@ def make_folds(
             )
         number[test] = fold
     return number
+
+
+def _subsets(
+    nodules: pd.DataFrame, folds: int
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Training and test rows of each subset, which is a fold."""
+    if "subset" not in nodules or nodules["subset"].isna().any():
+        raise InputError(
+            "split 'subset' needs the column subset, which `labkit build luna16` makes; split by "
+            "patient instead"
+        )
+    subset = nodules["subset"].to_numpy()
+    there = np.unique(subset)
+    if len(there) != folds:
+        raise InputError(f"the cohort has {len(there)} subsets: ask for {len(there)} folds")
+    for one in there:
+        yield np.flatnonzero(subset != one), np.flatnonzero(subset == one)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 from labkit.data.cohort import Cohort
+from labkit.evaluation import candidates
 from labkit.evaluation.runs import kept_folder
 from labkit.evaluation.summary import summarise
 from labkit.evaluation.units import Unit, read_unit
@@ -22,20 +23,30 @@ from labkit.training.fit import NineViewModel, load_network
 
 FUSED = "fused"
 SIZE_ONLY = "size_only"
+DETECTOR = "detector"
+"""What the score of whatever proposed LUNA-16's candidates tells by itself, where it is known."""
+_BASELINES = {SIZE_ONLY: "diameter_mm", DETECTOR: "score"}
+
+
+def by_one_number(
+    nodules: pd.DataFrame, column: str, train: NDArray[np.int64], test: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """(n_test,) probability from one positive number alone, such as the diameter.
+
+    Logistic regression on its logarithm, fitted on the training rows; what every image method has
+    to be set beside, since on LIDC the mean reader diameter alone has an AUC of 0.94.
+    """
+    x = np.log(nodules[column].to_numpy(dtype=float))[:, None]
+    y = nodules["label"].to_numpy(dtype=float)
+    model = LogisticRegression().fit(x[train], y[train].astype(int))
+    return model.predict_proba(x[test])[:, 1]
 
 
 def size_only(
     nodules: pd.DataFrame, train: NDArray[np.int64], test: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """(n_test,) malignant probability from the diameter alone.
-
-    Logistic regression on log diameter, fitted on the training rows; what every image method has
-    to be set beside, since on LIDC the mean reader diameter alone has an AUC of 0.94.
-    """
-    x = np.log(nodules["diameter_mm"].to_numpy(dtype=float))[:, None]
-    y = nodules["label"].to_numpy(dtype=float)
-    model = LogisticRegression().fit(x[train], y[train].astype(int))
-    return model.predict_proba(x[test])[:, 1]
+    """(n_test,) malignant probability from the diameter alone (`by_one_number`)."""
+    return by_one_number(nodules, "diameter_mm", train, test)
 
 
 def gather(
@@ -46,6 +57,8 @@ def gather(
     keep_first_model: bool,
 ) -> pd.DataFrame:
     """Write `predictions.csv`, `history.csv` and `metrics.json` of a run from its units.
+
+    For LUNA-16 also `submission.csv`, as the challenge takes it.
 
     Args:
         cohort: its labelled nodules are predicted.
@@ -58,19 +71,23 @@ def gather(
         The predictions, as `crossval.run` does.
     """
     rows = cohort.labelled
-    has_size = "diameter_mm" in cohort.nodules and bool(
-        (cohort.nodules["diameter_mm"].iloc[rows] > 0).all()
-    )
+    table = cohort.nodules.iloc[rows]
+    baselines = {
+        view: column
+        for view, column in _BASELINES.items()
+        if column in table and bool((table[column] > 0).all())
+    }
     parts, curves, seconds = [], [], 0.0
     for (repeat, fold), of_fold in groupby(units, key=lambda unit: unit.place[:2]):
         planned = list(of_fold)
         left = [read_unit(out, unit.place) for unit in planned]
-        test, train = planned[0].test, planned[0].train
+        test = planned[0].test
+        train = np.setdiff1d(rows, test)
         by_view = np.array([u["test_probability"] for u in left]).T
         columns = {str(v): by_view[:, i] for i, v in enumerate(config.views)}
         columns[FUSED] = fuse(by_view, auc_weights([u["val_auc"] for u in left]))
-        if has_size:
-            columns[SIZE_ONLY] = size_only(cohort.nodules, train, test)
+        for view, column in baselines.items():
+            columns[view] = by_one_number(cohort.nodules, column, train, test)
         chosen = cohort.nodules.iloc[test]
         for view, probability in columns.items():
             parts.append(
@@ -98,13 +115,17 @@ def gather(
         _assemble_first_model(out, config)
     write_csv(out / "history.csv", pd.concat(curves, ignore_index=True))
     write_csv(out / "predictions.csv", predictions)
+    if cohort.task == "luna16":
+        write_csv(out / "submission.csv", candidates.submission(cohort, predictions, FUSED))
+    cut = candidates.threshold(cohort)
     write_json(
         out / "metrics.json",
         {
             **read_json(out / "run.json", "a run"),
             "training_seconds": round(seconds, 1),
             "epochs_run": int(sum(len(c) for c in curves)),
-            "metrics": summarise(predictions),
+            "threshold": round(cut, 8),
+            "metrics": summarise(predictions, threshold=cut),
         },
     )
     return predictions

@@ -11,6 +11,7 @@ import pandas as pd
 
 from labkit.data.cohort import Cohort
 from labkit.errors import InputError
+from labkit.evaluation.metrics import DEFAULT_THRESHOLD
 from labkit.files import read_json, write_json
 from labkit.training.config import TrainingConfig
 from labkit.training.hardware import now
@@ -55,6 +56,16 @@ def read_predictions(out: str | Path) -> pd.DataFrame:
     if not file.is_file():
         raise InputError(f"{file}: missing; the run is not finished, start it again to go on")
     return pd.read_csv(file, dtype={"nodule_id": str, "patient_id": str, "view": str})
+
+
+def read_threshold(out: str | Path) -> float:
+    """Where a finished run's probabilities are cut: 0.5, or LUNA-16's share of nodules.
+
+    Raises:
+        InputError: there is no finished run in the folder.
+    """
+    values = read_json(Path(out) / "metrics.json", "a finished run")
+    return float(values.get("threshold", DEFAULT_THRESHOLD))
 
 
 def claim(

@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 from labkit.errors import InputError
 from labkit.evaluation import intervals
+from labkit.evaluation.metrics import DEFAULT_THRESHOLD
 
+_BASELINES = {"size_only": "size only", "detector": "detector's score"}
 _COLUMNS = {"nodule_id", "patient_id", "repeat", "fold", "view", "probability", "label"}
 
 
@@ -81,9 +83,18 @@ def paired_scores(
 
 
 def summarise(
-    predictions: pd.DataFrame, resamples: int = 2000, seed: int = 0
+    predictions: pd.DataFrame,
+    resamples: int = 2000,
+    seed: int = 0,
+    threshold: float = DEFAULT_THRESHOLD,
 ) -> dict[str, dict[str, Any]]:
     """Pooled out-of-fold metrics of every view, each with its 95 % interval over patients.
+
+    Args:
+        predictions: the table that `crossval.run` returns.
+        resamples: of the bootstraps.
+        seed: of them.
+        threshold: at which sensitivity, specificity and accuracy are taken.
 
     Returns:
         view -> {"nodules", "patients", "auc", "sensitivity", "specificity", "accuracy", "brier"},
@@ -97,7 +108,12 @@ def summarise(
                 labels, probabilities, groups=patients, resamples=resamples, seed=seed
             ),
             **intervals.bootstrap_rates(
-                labels, probabilities, groups=patients, resamples=resamples, seed=seed
+                labels,
+                probabilities,
+                groups=patients,
+                threshold=threshold,
+                resamples=resamples,
+                seed=seed,
             ),
         }
         summary[view] = {"nodules": len(labels), "patients": len(np.unique(patients))}
@@ -110,13 +126,18 @@ def summarise(
     return summary
 
 
-def table(runs: dict[str, pd.DataFrame], views: tuple[str, ...] = ("fused",)) -> pd.DataFrame:
+def table(
+    runs: dict[str, pd.DataFrame],
+    views: tuple[str, ...] = ("fused",),
+    threshold: float = DEFAULT_THRESHOLD,
+) -> pd.DataFrame:
     """Metrics with intervals of several runs as text, one row a run and view.
 
     Args:
         runs: name -> predictions.
         views: which rows of each; a view that a run lacks is left out. "size_only" is shown once
             for runs that share their folds.
+        threshold: at which sensitivity, specificity and accuracy are taken.
     """
     lines: list[dict[str, str]] = []
     for name, predictions in runs.items():
@@ -125,9 +146,8 @@ def table(runs: dict[str, pd.DataFrame], views: tuple[str, ...] = ("fused",)) ->
             if view not in present:
                 continue
             only = predictions[predictions["view"].astype(str) == view]
-            measured = summarise(only)[view]
-            label = "size only" if view == "size_only" else name
-            label = label if view in ("fused", "size_only") else f"{name}, view {view}"
+            measured = summarise(only, threshold=threshold)[view]
+            label = {"fused": name, **_BASELINES}.get(view, f"{name}, view {view}")
             line = {"method": label}
             for metric in ("auc", "sensitivity", "specificity", "accuracy", "brier"):
                 m = measured[metric]

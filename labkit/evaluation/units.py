@@ -27,9 +27,8 @@ from labkit.training import journal
 from labkit.training.config import TrainingConfig
 from labkit.training.course import Row
 from labkit.training.device import Device
-from labkit.training.fit import NineViewModel
+from labkit.training.fit import NineViewModel, labels_of
 from labkit.training.loop import Trained, network_seed, predict_view, train_view
-from labkit.training.split import inner_split
 from labkit.training.together import Task, train_many
 from labkit.training.ways import MOST_SLOTS
 from labkit.training.workers import one_thread
@@ -47,7 +46,8 @@ class Unit:
 
     Args:
         repeat, fold, view: its place.
-        train: rows of the cohort to train on, of which some are held out to stop by.
+        train: rows of the cohort to learn from.
+        val: rows to stop by, and from which the view's weight in the fusion comes.
         test: rows to predict.
         keep: whether the network is kept, too, and not only what it says.
     """
@@ -56,6 +56,7 @@ class Unit:
     fold: int
     view: int
     train: NDArray[np.int64]
+    val: NDArray[np.int64]
     test: NDArray[np.int64]
     keep: bool = False
 
@@ -84,7 +85,7 @@ def in_tasks(units: Sequence[Unit], on_gpu: bool, jobs: int) -> list[list[Unit]]
     """Units as the lists that workers get: one each on a CPU, equal shares on GPUs.
 
     >>> nothing = np.empty(0, dtype=np.int64)
-    >>> units = [Unit(0, fold, 0, nothing, nothing) for fold in range(10)]
+    >>> units = [Unit(0, fold, 0, nothing, nothing, nothing) for fold in range(10)]
     >>> [len(task) for task in in_tasks(units, on_gpu=True, jobs=3)]
     [4, 4, 2]
     """
@@ -198,14 +199,15 @@ def _one_by_one(
 ) -> Iterator[tuple[Unit, Trained | FloatingPointError, float]]:
     for unit in units:
         note = journal.writer(out, unit_file(out, *unit.place).stem)
-        images = _images(cohort, config, unit)
         trained: Trained | FloatingPointError
         start = time.perf_counter()
         try:
             with one_thread():
                 trained = train_view(
-                    *images, config, device, network_seed(config.seed, *unit.place), note
-                )
+                    cohort.views[unit.train, unit.view], labels_of(cohort, unit.train),
+                    cohort.views[unit.val, unit.view], labels_of(cohort, unit.val),
+                    config, device, network_seed(config.seed, *unit.place), note,
+                )  # fmt: skip
         except FloatingPointError as error:
             trained = error
         yield unit, trained, time.perf_counter() - start
@@ -215,10 +217,10 @@ def _together(
     cohort: Cohort, config: TrainingConfig, out: Path, device: Device, units: Sequence[Unit]
 ) -> Iterator[tuple[Unit, Trained | FloatingPointError, float]]:
     """The seconds are those since the network before was done: they sum to what all took."""
-    tasks = []
-    for unit in units:
-        train, val = _split(cohort, config, unit)
-        tasks.append(Task(unit.view, train, val, network_seed(config.seed, *unit.place)))
+    tasks = [
+        Task(unit.view, unit.train, unit.val, network_seed(config.seed, *unit.place))
+        for unit in units
+    ]
     labels = cohort.nodules["label"].fillna(0).to_numpy(dtype=np.int64)
     notes: dict[int, Callable[[Row], None]] = {}
 
@@ -231,28 +233,6 @@ def _together(
     for number, trained in train_many(cohort.views, labels, tasks, config, device, on_epoch=note):
         yield units[number], trained, time.perf_counter() - start
         start = time.perf_counter()
-
-
-def _images(
-    cohort: Cohort, config: TrainingConfig, unit: Unit
-) -> tuple[NDArray[np.int16], NDArray[np.int64], NDArray[np.int16], NDArray[np.int64]]:
-    """Views and labels to train on, views and labels to stop by."""
-    train, val = _split(cohort, config, unit)
-    labels = cohort.nodules["label"]
-    y_train, y_val = (labels.iloc[rows].to_numpy(dtype=np.int64) for rows in (train, val))
-    return cohort.views[train, unit.view], y_train, cohort.views[val, unit.view], y_val
-
-
-def _split(
-    cohort: Cohort, config: TrainingConfig, unit: Unit
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows to learn from and rows to stop by: the same for all views of a fold."""
-    return inner_split(
-        cohort.nodules,
-        unit.train,
-        config.validation_fraction,
-        network_seed(config.seed, unit.repeat, unit.fold),
-    )
 
 
 def _write(
@@ -273,7 +253,6 @@ def _write(
             (trained.network,), (trained.val_auc,), pd.DataFrame(trained.history), device,
         )  # fmt: skip
         single.save(kept_folder(out, unit.view))
-    _, val = _split(cohort, config, unit)
     write_json(
         unit_file(out, *unit.place),
         {
@@ -282,7 +261,7 @@ def _write(
             "seconds": seconds,
             "test_probability": test.tolist(),
             # From which other ways to fuse the views can be learnt without the test nodules.
-            "val_nodule_id": cohort.nodules["nodule_id"].iloc[val].tolist(),
+            "val_nodule_id": cohort.nodules["nodule_id"].iloc[unit.val].tolist(),
             "val_probability": trained.val_probability.tolist(),
             "history": trained.history,
         },

@@ -1,4 +1,4 @@
-"""`python -m labkit.experiments collect FOLDER simulated|real`: commit what `reproduce` made."""
+"""`python -m labkit.experiments collect FOLDER COHORT`: commit what `reproduce` made."""
 
 from __future__ import annotations
 

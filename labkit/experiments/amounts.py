@@ -50,13 +50,16 @@ def amounts(profile: Profile) -> Amounts:
     """What this profile spends.
 
     `smoke` trains four views; `lab` sweeps the first three of five folds; `paper` sweeps one
-    repeat of its ten.
+    repeat of its ten. Folds of LUNA-16 are its official subsets.
 
     >>> from labkit import profiles
     >>> amounts(profiles.get("lab")).sweep
     Plan(folds=5, repeats=1, split='patient', first_folds=3)
     """
-    full = Plan(profile.folds, profile.repeats)
+    split = "subset" if profile.task == "luna16" else "patient"
+    full = Plan(profile.folds, profile.repeats, split)
     repeats = 1 if profile.name in _ONCE else profile.repeats
-    sweep = Plan(profile.folds, repeats, first_folds=_FIRST_FOLDS.get(profile.name))
+    first = _FIRST_FOLDS.get(profile.name)
+    few = first is not None and first < profile.folds
+    sweep = Plan(profile.folds, repeats, split, first if few else None)
     return Amounts(profile, full, sweep, _FEW_VIEWS.get(profile.name, tuple(range(9))))

@@ -92,7 +92,7 @@ def verdicts() -> pd.DataFrame:
         FileNotFoundError: there is no folder of results.
         InputError: a result that is not readable.
     """
-    evidence = {kind: _evidence(kind) for kind in committed.COHORTS}
+    evidence = {kind: _evidence(kind) for kind in committed.NODULES}
     rows = []
     for claim in CLAIMS:
         judged = {kind: claim.judge(values) for kind, values in evidence.items()}

@@ -11,18 +11,23 @@ JSON has everything that it shows, and what it was measured on.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from labkit import paths
 from labkit.errors import InputError
+from labkit.experiments import luna
 from labkit.experiments.declared import EXPERIMENTS
 from labkit.files import read_json, write_json
 
-COHORTS = ("simulated", "real")
-"""Kinds of images that results are committed for."""
+NODULES = ("simulated", "real")
+"""Kinds of images of nodules whose malignancy is learnt."""
+LUNA = "luna"
+"""LUNA-16's candidates, or simulated ones: which, `provenance` says."""
+COHORTS = (*NODULES, LUNA)
+"""What results are committed for."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,7 @@ def read(name: str, cohort: str) -> dict[str, Any]:
 
     Args:
         name: of `EXPERIMENTS`, such as "fig7".
-        cohort: "simulated" or "real"; either for a figure of labels alone.
+        cohort: "simulated", "real" or "luna"; any of them for a figure of labels alone.
 
     Raises:
         InputError: no such figure or cohort, or it is not committed; says which are.
@@ -51,7 +56,7 @@ def read(name: str, cohort: str) -> dict[str, Any]:
     _check(cohort, name)
     file = _file(name, cohort)
     if not file.is_file():
-        here = ", ".join(f"{n} ({c})" for n, c in there()) or "none yet"
+        here = ", ".join(f"{n} ({c})" for n, c in there(COHORTS)) or "none yet"
         raise InputError(
             f"{file}: not committed; there are: {here}. `labkit reproduce {name}` makes it, "
             "`python -m labkit.experiments collect` puts it there"
@@ -60,12 +65,32 @@ def read(name: str, cohort: str) -> dict[str, Any]:
     return values
 
 
-def there() -> list[tuple[str, str]]:
+def there(cohorts: Iterable[str] = NODULES) -> list[tuple[str, str]]:
     """(name, cohort) of every committed figure and table, in the order of `EXPERIMENTS`.
 
     A figure of labels alone is there for every kind of images.
+
+    Args:
+        cohorts: of `COHORTS`; without it those of nodules, which have the same form. LUNA-16's
+            have rows, baselines and units of their own, and are there for who asks for them.
     """
-    return [(n, c) for n in EXPERIMENTS for c in COHORTS if _file(n, c).is_file()]
+    kinds = tuple(cohorts)
+    return [(n, c) for n in EXPERIMENTS for c in kinds if _file(n, c).is_file()]
+
+
+def kind(values: Mapping[str, Any]) -> str | None:
+    """Which of `COHORTS` a figure's values are of; None for a figure of labels alone.
+
+    >>> kind({"task": "luna16", "cohort": {"simulated": True}}), kind({"rules": {}})
+    ('luna', None)
+    >>> kind({"cohort": {"simulated": True}})
+    'simulated'
+    """
+    if "cohort" not in values:
+        return None
+    if luna.is_luna(values):
+        return LUNA
+    return "simulated" if values["cohort"]["simulated"] else "real"
 
 
 def provenance(values: Mapping[str, Any]) -> str:
@@ -77,13 +102,18 @@ def provenance(values: Mapping[str, Any]) -> str:
     if "cohort" not in values:
         return f"labels of LIDC-IDRI's readers, no images\n{values['date'][:10]}"
     cohort = values["cohort"]
-    kind = "simulated" if cohort["simulated"] else "real"
+    images = "simulated" if cohort["simulated"] else "real"
+    what = "candidates of LUNA-16" if luna.is_luna(values) else "labelled nodules"
     processor = values["hardware"]["gpu"] or values["hardware"]["processor"]
     done = values.get("variants") or values.get("rows") or {}
-    judged = "".join(f", {of['metrics']['nodules']} of them judged" for of in [*done.values()][:1])
+    first = [of["metrics"] for of in done.values()][:1]
+    judged = "".join(f", {metrics['nodules']} of them judged" for metrics in first)
+    for metrics in first:
+        if (found := luna.judged(metrics)) is not None:
+            judged += f" in {found['scans']} scans with {found['nodules']} nodules"
     state = "" if values["complete"] else f"; not finished: {', '.join(values['missing'])}"
     return (
-        f"{cohort['labelled']} labelled nodules, {kind} CT{judged}\n"
+        f"{cohort['labelled']} {what}, {images} CT{judged}\n"
         f"{values['protocol']}\n"
         f"{values['date'][:10]}, {processor}, torch {values['hardware']['torch']}{state}"
     )
@@ -94,7 +124,7 @@ def collect(folder: str | Path, cohort: str, partial: bool = False) -> Collected
 
     Args:
         folder: with NAME.json; its runs stay where they are.
-        cohort: "simulated" or "real": what its images are, which is checked.
+        cohort: "simulated", "real" or "luna": what its images are, which is checked.
         partial: take unfinished ones as well. They never replace a finished one.
 
     Raises:
@@ -108,10 +138,8 @@ def collect(folder: str | Path, cohort: str, partial: bool = False) -> Collected
     values = {n: read_json(file, "a figure or table") for n, file in found.items()}
     taken, refused = {}, {}
     for name, of in values.items():
-        simulated = of["cohort"]["simulated"] if "cohort" in of else None
-        if simulated is not None and simulated != (cohort == "simulated"):
-            other = "simulated" if simulated else "real"
-            raise InputError(f"{found[name]}: made of {other} images, not {cohort}")
+        if (made_of := kind(of)) not in (None, cohort):
+            raise InputError(f"{found[name]}: made of {made_of} images, not {cohort}")
         if (why := _why_not(name, cohort, of, partial)) is None:
             taken[name] = of
         else:

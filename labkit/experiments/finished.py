@@ -10,9 +10,10 @@ from typing import Any
 import pandas as pd
 
 from labkit.data.cohort import Cohort
-from labkit.evaluation import crossval
+from labkit.evaluation import candidates, crossval
 from labkit.evaluation.runs import Plan, is_done
 from labkit.evaluation.units import read_unit
+from labkit.experiments import luna, measured
 from labkit.experiments.amounts import Amounts
 from labkit.experiments.variants import Variant
 from labkit.files import read_json
@@ -69,6 +70,23 @@ class Finished:
         out = self.run_folder(variant)
         places = [(r, f, v) for r, f in plan.places() for v in self.amounts.views]
         return {place: read_unit(out, place) for place in places}
+
+    def measure(self, run: measured.Run) -> dict[str, Any]:
+        """What one view of a run is worth; for LUNA-16 by FROC, too."""
+        resamples = self.amounts.profile.resamples
+        cut = candidates.threshold(self.cohort)
+        values = measured.measure(run, resamples, threshold=cut) | {"threshold": round(cut, 6)}
+        if self.cohort.task == "luna16":
+            values |= luna.measure(self.cohort, run, resamples)
+        return values
+
+    def compare(self, first: measured.Run, second: measured.Run) -> dict[str, Any]:
+        """The first less the second on the same nodules; for LUNA-16 by CPM, too."""
+        resamples = self.amounts.profile.resamples
+        values = measured.compare(first, second, resamples)
+        if self.cohort.task == "luna16":
+            values["cpm_difference"] = luna.cpm_difference(self.cohort, first, second, resamples)
+        return values
 
     def trained(self, variant: Variant) -> dict[str, Any]:
         """On what a variant was trained, and since when."""

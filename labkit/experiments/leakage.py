@@ -23,7 +23,7 @@ from scipy import stats
 from labkit import profiles
 from labkit.data.cohort import Cohort
 from labkit.errors import InputError
-from labkit.evaluation import crossval, folds, intervals, metrics, summary, within_folds
+from labkit.evaluation import crossval, intervals, metrics, summary, within_folds
 from labkit.evaluation.intervals import Interval
 from labkit.evaluation.leakage import (
     MEMORY,
@@ -37,6 +37,7 @@ from labkit.files import read_json, write_json
 from labkit.training.config import TrainingConfig
 from labkit.training.hardware import provenance
 
+SPLITS = ("patient", "nodule")
 NETWORK = "ST-CNN, axial view"
 _VIEWS = {NETWORK: "0", "size only": crossval.SIZE_ONLY, "memory of patients": MEMORY,
           "size + memory": SIZE_AND_MEMORY}  # fmt: skip
@@ -80,7 +81,7 @@ def leakage(
     for cohort in opened:
         splits: dict[str, pd.DataFrame] = {}
         trained: dict[str, Any] = {}
-        for split in folds.SPLITS:
+        for split in SPLITS:
             out = runs / f"{cohort.name}_{split}"
             predictions = crossval.run(
                 cohort, config, out, folds=n_folds, repeats=repeats, split=split, jobs=jobs,
@@ -107,7 +108,7 @@ def leakage(
         ),
         **provenance(),
         "config": config.as_dict(),
-        "plan": {"folds": n_folds, "repeats": repeats, "splits": list(folds.SPLITS)},
+        "plan": {"folds": n_folds, "repeats": repeats, "splits": list(SPLITS)},
         "cohorts": found,
     }
 

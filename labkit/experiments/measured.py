@@ -15,7 +15,10 @@ import pandas as pd
 from labkit.errors import InputError
 from labkit.evaluation import equivalence, intervals, multiplicity, repeated, summary, within_folds
 from labkit.evaluation.intervals import Interval
+from labkit.evaluation.metrics import DEFAULT_THRESHOLD
 
+AT_CHANCE = 0.67
+"""A classification loss above it is a coin's, ln 2 = 0.693, but for the classes' shares."""
 _ROC_POINTS = 101
 Run = tuple[pd.DataFrame, str]
 """Predictions, and which view of them is meant."""
@@ -30,17 +33,20 @@ def plain(interval: Interval) -> dict[str, float]:
     }
 
 
-def measure(run: Run, resamples: int, seed: int = 0) -> dict[str, Any]:
-    """AUC, rates at 0.5, AUC within folds and ROC curve of one view of a run.
+def measure(
+    run: Run, resamples: int, seed: int = 0, threshold: float = DEFAULT_THRESHOLD
+) -> dict[str, Any]:
+    """AUC, rates at a threshold, AUC within folds and ROC curve of one view of a run.
 
     Args:
         run: predictions and view.
         resamples: of the bootstraps over patients.
         seed: of them.
+        threshold: at which sensitivity, specificity and accuracy are taken.
     """
     predictions, view = run
     only = predictions[predictions["view"].astype(str) == view]
-    values = summary.summarise(only, resamples=resamples, seed=seed)[view]
+    values = summary.summarise(only, resamples=resamples, seed=seed, threshold=threshold)[view]
     labels, scores, patients = summary.scores(only, view)
     grid, height, _, _ = intervals.roc_band(
         labels, scores, groups=patients, resamples=1, points=_ROC_POINTS
@@ -109,13 +115,20 @@ def val_auc(
 
 
 def training(units: Mapping[tuple[int, int, int], Mapping[str, Any]]) -> dict[str, float]:
-    """What training took: networks, and the medians of a network's seconds and epochs."""
+    """What training took, and how often it came to nothing.
+
+    Returns:
+        `networks`; `seconds_a_network` and `epochs_a_network`, medians; `at_chance`, networks whose
+        validation loss never fell below `AT_CHANCE`.
+    """
+    best = [min(float(row["val_cls"]) for row in unit["history"]) for unit in units.values()]
     seconds = [float(unit["seconds"]) for unit in units.values()]
     epochs = [len(unit["history"]) for unit in units.values()]
     return {
         "networks": len(units),
         "seconds_a_network": round(float(np.median(seconds)), 3),
         "epochs_a_network": float(np.median(epochs)),
+        "at_chance": sum(loss > AT_CHANCE for loss in best),
     }
 
 

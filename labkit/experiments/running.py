@@ -23,6 +23,7 @@ from labkit.experiments.finished import Finished
 from labkit.experiments.variants import Variant
 from labkit.profiles import Profile
 from labkit.training.device import Device
+from labkit.training.fit import labels_of
 from labkit.training.hardware import duration
 from labkit.training.workers import default_jobs
 
@@ -50,7 +51,7 @@ def reproduce(
         cohort: a cohort or its folder; None takes the simulated one of the profile.
         profile: its name, or a profile of your own; None takes LABKIT_PROFILE's, else `lab`.
         out: folder of everything that is made.
-        folds, repeats: of the cross-validation; None takes the profile's.
+        folds, repeats: of the cross-validation; None takes the profile's, and LUNA-16's subsets.
         device: "auto", "cpu" or "cuda".
         jobs: networks trained at once; None takes one a core on a CPU, one on a GPU.
         scheduler: address of a Dask scheduler whose workers train instead of this machine.
@@ -67,17 +68,30 @@ def reproduce(
     experiments = _chosen(wanted)
     out = Path(out).absolute()
     chosen = profile if isinstance(profile, Profile) else profiles.get(profile)
-    chosen = dataclasses.replace(
-        chosen,
-        folds=chosen.folds if folds is None else folds,
-        repeats=chosen.repeats if repeats is None else repeats,
-    )
     if not any(e.variants for e in experiments):
         return {e.name: written.write(e, None, out) for e in experiments}
     if cohort is None:
         cohort = simulated_cohort(chosen.nodules, chosen.uncertain, progress=progress)
     elif not isinstance(cohort, Cohort):
         cohort = Cohort.open(cohort)
+    if cohort.task == "luna16" and folds is None:
+        folds = int(cohort.nodules["subset"].nunique())
+        if folds < 2:
+            raise InputError(
+                f"{cohort.folder}: all candidates are of one subset, and LUNA-16's folds are its "
+                "subsets; build it of two or more"
+            )
+    chosen = dataclasses.replace(
+        chosen,
+        task=cohort.task,
+        folds=chosen.folds if folds is None else folds,
+        repeats=chosen.repeats if repeats is None else repeats,
+    )
+    unfit = [e for e in experiments if not written.fits(e, cohort)]
+    if unfit and len(unfit) < len(experiments):
+        experiments = [e for e in experiments if e not in unfit]
+        if progress:
+            print(f"left out, since it is of nodules: {', '.join(e.name for e in unfit)}")
     spent = amounts(chosen)
     runs = Finished(cohort, spent, out / "runs" / cohort.name, device)
     work = _in_order(experiments, chosen)
@@ -163,9 +177,8 @@ def _announce(
             config = v.config(amount.profile, amount.views)
             key = (config.model, config.depth)  # what else differs costs next to nothing
             if key not in timed:
-                whole = seconds_alone(
-                    len(runs.cohort.labelled), config, amount.plan(v), runs.device
-                )
+                labels = labels_of(runs.cohort, runs.cohort.labelled)
+                whole = seconds_alone(labels, config, amount.plan(v), runs.device)
                 timed[key] = whole / amount.networks(v)
             seconds[v] = timed[key] * todo[v] / at_once
     width = max(len(v.folder(amount.profile)) for v in todo)

@@ -6,8 +6,9 @@ from typing import Any
 
 import pandas as pd
 
+from labkit.evaluation.gather import DETECTOR, SIZE_ONLY
 from labkit.evaluation.runs import Plan
-from labkit.experiments import cost, measured
+from labkit.experiments import cost, luna, measured
 from labkit.experiments.declared import (
     ALPHAS,
     Experiment,
@@ -19,6 +20,7 @@ from labkit.experiments.variants import Variant
 from labkit.training.device import Device
 
 VIEW = "fused"
+_SCREENED = ("false_positive_rate", "false_positives_per_scan")
 _TRAINED = ("networks", "seconds_a_network", "epochs_a_network")
 
 
@@ -43,12 +45,11 @@ def sweep(experiment: Experiment, runs: Finished) -> dict[str, Any]:
         comparisons[f"{first} less {second}"] = dict(
             runs.once(
                 ("pair", one.folder(profile), two.folder(profile)),
-                lambda one=one, two=two: measured.compare(
-                    (_predictions(one, runs), VIEW), (_predictions(two, runs), VIEW),
-                    profile.resamples,
+                lambda one=one, two=two: runs.compare(
+                    (_predictions(one, runs), VIEW), (_predictions(two, runs), VIEW)
                 ),
             )
-        )  # fmt: skip
+        )
     return {
         "variants": values,
         "comparisons": comparisons,
@@ -57,25 +58,29 @@ def sweep(experiment: Experiment, runs: Finished) -> dict[str, Any]:
     }
 
 
-def size_only(runs: Finished, variant: Variant) -> dict[str, Any] | None:
-    """The diameter alone on the same nodules, where a finished variant has it."""
+def baseline(runs: Finished, variant: Variant) -> dict[str, Any]:
+    """What one number tells of the same nodules, where a finished variant has it.
+
+    Returns:
+        `size_only`, the diameter alone, or None. For LUNA-16 instead `detector`, the score of
+        whatever proposed the candidates: what is no nodule has no diameter.
+    """
+    view = DETECTOR if runs.cohort.task == "luna16" else SIZE_ONLY
     predictions = _predictions(variant, runs)
-    if "size_only" not in set(predictions["view"]):
-        return None
-    return runs.once(
-        ("size only", variant.folder(runs.amounts.profile)),
-        lambda: measured.measure((predictions, "size_only"), runs.amounts.profile.resamples),
-    )
+    if view not in set(predictions["view"]):
+        return {view: None}
+    folder = variant.folder(runs.amounts.profile)
+    return {view: runs.once((view, folder), lambda: runs.measure((predictions, view)))}
 
 
 def fig5(experiment: Experiment, runs: Finished) -> dict[str, Any]:
     """l2 and dropout (IV-C)."""
-    return _with_size(experiment, runs, sweep(experiment, runs))
+    return _with_baseline(experiment, runs, sweep(experiment, runs))
 
 
 def fig6(experiment: Experiment, runs: Finished) -> dict[str, Any]:
     """Depth (IV-D), with what each depth costs."""
-    values = _with_size(experiment, runs, sweep(experiment, runs))
+    values = _with_baseline(experiment, runs, sweep(experiment, runs))
     profile, views = runs.amounts.profile, runs.amounts.views
     configs = {v.label: v.config(profile, views) for v in experiment.variants}
     device = Device.choose(runs.device, next(iter(configs.values())).precision)
@@ -85,7 +90,7 @@ def fig6(experiment: Experiment, runs: Finished) -> dict[str, Any]:
 
 def fig7(experiment: Experiment, runs: Finished) -> dict[str, Any]:
     """Alpha (IV-E), and the search for it as printed and without looking at the test."""
-    values = _with_size(experiment, runs, sweep(experiment, runs))
+    values = _with_baseline(experiment, runs, sweep(experiment, runs))
     of_alpha = {a: v for a in ALPHAS for v in experiment.variants if v.label == alpha_label(a)}
     done = {a: v for a, v in of_alpha.items() if runs.has(v)}
     values["search"] = None
@@ -115,12 +120,18 @@ def fig7(experiment: Experiment, runs: Finished) -> dict[str, Any]:
 
 def table(values: dict[str, Any]) -> pd.DataFrame:
     """A sweep as a table: one row a variant, with its difference to what it is compared with."""
+    counted = "candidates" if luna.is_luna(values) else "nodules"
     lines = []
     for label, of in values["variants"].items():
-        line: dict[str, Any] = {"variant": label, "nodules": of["metrics"]["nodules"]}
-        for metric in ("auc", "auc_within_folds", "sensitivity", "specificity"):
-            m = of["metrics"][metric]
+        metrics = of["metrics"]
+        line: dict[str, Any] = {"variant": label, counted: metrics["nodules"]}
+        shown = {m: metrics[m] for m in ("auc", "auc_within_folds", "sensitivity", "specificity")}
+        if luna.is_luna(values):
+            shown["cpm"] = luna.cpm(metrics) or dict.fromkeys(("value", "low", "high"))
+        for metric, m in shown.items():
             line |= {metric: m["value"], f"{metric}_low": m["low"], f"{metric}_high": m["high"]}
+        if luna.is_luna(values):
+            line |= {k: metrics["screening"][k] for k in _SCREENED}
         line |= {k: of["trained"][k] for k in _TRAINED}
         for name, pair in values["comparisons"].items():
             if name.startswith(f"{label} less ") and "compared_with" not in line:
@@ -134,13 +145,22 @@ def table(values: dict[str, Any]) -> pd.DataFrame:
                     "p_holm": pair["p_holm"],
                     "within_margin": pair["equivalence"]["shown"],
                 }
+                c = pair.get("cpm_difference", {})
+                line |= {
+                    f"cpm_difference{end}": c[key]
+                    for key, end in (("value", ""), ("low", "_low"), ("high", "_high"))
+                    if key in c
+                }
         lines.append(line)
     return pd.DataFrame(lines)
 
 
-def _with_size(experiment: Experiment, runs: Finished, values: dict[str, Any]) -> dict[str, Any]:
+def _with_baseline(
+    experiment: Experiment, runs: Finished, values: dict[str, Any]
+) -> dict[str, Any]:
     first = next((v for v in experiment.variants if runs.has(v)), None)
-    return {**values, "size_only": None if first is None else size_only(runs, first)}
+    none = {DETECTOR if runs.cohort.task == "luna16" else SIZE_ONLY: None}
+    return {**values, **(none if first is None else baseline(runs, first))}
 
 
 def _predictions(variant: Variant, runs: Finished) -> pd.DataFrame:
@@ -160,7 +180,7 @@ def _values(variant: Variant, runs: Finished) -> dict[str, Any]:
         "folder": folder,
         "metrics": runs.once(
             ("metrics", folder),
-            lambda: measured.measure((_predictions(variant, runs), VIEW), profile.resamples),
+            lambda: runs.measure((_predictions(variant, runs), VIEW)),
         ),
         "trained": runs.once(
             ("trained", folder),

@@ -5,6 +5,7 @@ Everything here is computed from two runs, ST-CNN's and MT-CNN's.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,14 +13,18 @@ import pandas as pd
 from sklearn.linear_model import LogisticRegression
 
 from labkit.data.cohort import Cohort
-from labkit.experiments import combining, measured
+from labkit.evaluation.gather import DETECTOR, SIZE_ONLY
+from labkit.experiments import combining, luna, measured
+from labkit.experiments import rows as rows_of
 from labkit.experiments.declared import Experiment
 from labkit.experiments.finished import Finished
+from labkit.experiments.rows import DETECTORS
 from labkit.experiments.variants import Variant
 from labkit.imaging.views import PLANES
 
 SIZE = "size only"
 SIZE_CALCIFICATION = "size + calcification"
+_CURVES = ("roc", "curve", "band")
 READS_READERS = "reads the readers' ratings, which no image method is given"
 
 
@@ -57,25 +62,21 @@ def table1(experiment: Experiment, runs: Finished) -> dict[str, Any]:
         `family`; `fusion`: model -> ways, views left out, AUC by number of views, weights;
         `trained`: on what; `missing`: labels not finished.
     """
-    profile = runs.amounts.profile
     there = {v.label: v for v in experiment.variants if runs.has(v)}
     rows: dict[str, dict[str, Any]] = {}
     entries: dict[str, measured.Run] = {}
     for label, variant in there.items():
         if not rows:
-            rows |= _size_rows(runs, variant, entries)
+            rows |= _baseline_rows(runs, variant, entries)
         rows |= _model_rows(runs, label, variant, entries)
     comparisons = {
         f"{first} less {second}": dict(
             runs.once(
                 ("table1", first, second),
-                lambda first=first, second=second: measured.compare(
-                    entries[first], entries[second], profile.resamples
-                ),
+                lambda first=first, second=second: runs.compare(entries[first], entries[second]),
             )
         )
-        for first, second in experiment.comparisons
-        if first in entries and second in entries
+        for first, second in _pairs(experiment, entries)
     }
     return {
         "rows": rows,
@@ -91,19 +92,16 @@ def table1(experiment: Experiment, runs: Finished) -> dict[str, Any]:
 
 
 def table(values: dict[str, Any]) -> pd.DataFrame:
-    """The rows with their intervals; published values of LIDC-IDRI in columns of their own."""
-    published = {
-        (p["what"].removesuffix(", LIDC-IDRI"), p["metric"]): p["value"]
-        for p in values["published"]
-        if p["what"].endswith("LIDC-IDRI")
-    }
+    """The rows with their intervals; published values of the same data in columns of their own."""
+    metrics, published = rows_of.metrics(values), rows_of.published(values)
     lines = []
     for label, row in values["rows"].items():
         line: dict[str, Any] = {"method": label, "views": row["views"], "note": row["note"]}
-        for metric in ("auc", "sensitivity", "specificity"):
-            m = row["metrics"][metric]
-            line |= {metric: m["value"], f"{metric}_low": m["low"], f"{metric}_high": m["high"]}
-        for metric in ("auc", "sensitivity", "specificity"):
+        for metric in metrics:
+            line |= _cells(metric, rows_of.value(row["metrics"], metric))
+        if luna.is_luna(values):
+            line["threshold"] = row["metrics"]["threshold"]
+        for metric in metrics:
             line[f"{metric}_as_published"] = published.get((label, metric))
         lines.append(line)
     if lines:
@@ -119,18 +117,43 @@ def table(values: dict[str, Any]) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
+def _cells(metric: str, of: Mapping[str, float] | None) -> dict[str, float | None]:
+    ends = {"value": metric, "low": f"{metric}_low", "high": f"{metric}_high"}
+    return {name: None if of is None else of[key] for key, name in ends.items()}
+
+
+def _without_curves(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        k: _without_curves(v) if isinstance(v, dict) else v
+        for k, v in values.items()
+        if k not in _CURVES
+    }
+
+
+def _pairs(experiment: Experiment, entries: Mapping[str, measured.Run]) -> list[tuple[str, str]]:
+    """Declared pairs of which both are there; the detector's score where there are no sizes."""
+    stands_for = {SIZE: DETECTORS} if SIZE not in entries else {}
+    pairs = [(first, stands_for.get(second, second)) for first, second in experiment.comparisons]
+    return [(first, second) for first, second in pairs if first in entries and second in entries]
+
+
 def _row(runs: Finished, key: Any, run: measured.Run, views: str, note: str = "") -> dict[str, Any]:
-    metrics = runs.once(("row", key), lambda: measured.measure(run, runs.amounts.profile.resamples))
+    metrics = runs.once(("row", key), lambda: runs.measure(run))
     return {"views": views, "note": note, "metrics": metrics}
 
 
-def _size_rows(
+def _baseline_rows(
     runs: Finished, variant: Variant, entries: dict[str, measured.Run]
 ) -> dict[str, dict[str, Any]]:
     predictions = runs.predictions(variant)
-    if "size_only" not in set(predictions["view"]):
+    if runs.cohort.task == "luna16":
+        if DETECTOR not in set(predictions["view"]):
+            return {}
+        entries[DETECTORS] = (predictions, DETECTOR)
+        return {DETECTORS: _row(runs, DETECTORS, entries[DETECTORS], "none")}
+    if SIZE_ONLY not in set(predictions["view"]):
         return {}
-    entries[SIZE] = (predictions, "size_only")
+    entries[SIZE] = (predictions, SIZE_ONLY)
     rows = {SIZE: _row(runs, SIZE, entries[SIZE], "none")}
     rated = runs.once("calcification", lambda: size_and_calcification(predictions, runs.cohort))
     if rated is not None:
@@ -175,17 +198,17 @@ def _folds(runs: Finished, variant: Variant) -> list[combining.FoldViews]:
 
 def _fusion(runs: Finished, variant: Variant) -> dict[str, Any]:
     """Ways to fuse, each against Eq. 4; what is lost with each view; AUC by number of views."""
-    folds, resamples = _folds(runs, variant), runs.amounts.profile.resamples
+    folds = _folds(runs, variant)
     ways = {name: combining.fused(folds, way) for name, way in combining.methods(folds).items()}
     printed = next(iter(ways))
     all_views = (ways[printed], "fused")
     against = {
-        f"{name} less {printed}": measured.compare((table, "fused"), all_views, resamples)
+        f"{name} less {printed}": runs.compare((table, "fused"), all_views)
         for name, table in ways.items()
         if name != printed
     }
     without = {
-        PLANES[view].name.replace("_", " "): measured.compare(
+        PLANES[view].name.replace("_", " "): runs.compare(
             (
                 combining.fused(
                     folds, combining.by_auc([v for v in runs.amounts.views if v != view])
@@ -193,17 +216,13 @@ def _fusion(runs: Finished, variant: Variant) -> dict[str, Any]:
                 "fused",
             ),
             all_views,
-            resamples,
         )
         for view in runs.amounts.views
     }
     weights = np.array([fold.val_auc / fold.val_auc.sum() for fold in folds])
     return {
         "ways": {
-            name: {
-                k: v for k, v in measured.measure((table, "fused"), resamples).items() if k != "roc"
-            }
-            for name, table in ways.items()
+            name: _without_curves(runs.measure((table, "fused"))) for name, table in ways.items()
         },
         "comparisons": against,
         "family": measured.correct(against),

@@ -12,17 +12,19 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
+from labkit.data.cohort import Cohort
 from labkit.errors import InputError
-from labkit.experiments import fig4, rules, sweeps, table1
+from labkit.experiments import fig4, luna, rules, sweeps, table1
 from labkit.experiments.declared import Experiment
 from labkit.experiments.finished import Finished
 from labkit.files import read_json, write_atomically, write_csv, write_json
-from labkit.plots import reconstructions, style
+from labkit.plots import froc_sweeps, reconstructions, style
 from labkit.plots import sweeps as figures
 from labkit.plots.fusion import fusion_figure
 from labkit.plots.scores_by_rule import scores_by_rule
 from labkit.plots.table1 import table1_figure
 from labkit.plots.training import reconstruction_figure
+from labkit.profiles import Profile
 from labkit.training.hardware import provenance
 
 Values = dict[str, Any]
@@ -40,6 +42,7 @@ class Maker:
         table: values -> table for CSV.
         more: ending of the file's name -> another figure of the same values.
         pictured: ending -> a figure that needs the runs' networks and images, which no JSON has.
+        by_froc: ending -> another figure, where variants were judged by FROC: for LUNA-16.
     """
 
     compute: Callable[[Experiment, Any], Values]
@@ -48,6 +51,7 @@ class Maker:
     table: Callable[[Values], pd.DataFrame]
     more: Mapping[str, Callable[[Values], Figure]] = field(default_factory=dict)
     pictured: Mapping[str, Callable[[Experiment, Any], Figure]] = field(default_factory=dict)
+    by_froc: Mapping[str, Callable[[Values], Figure]] = field(default_factory=dict)
 
 
 MAKERS = {
@@ -61,11 +65,30 @@ MAKERS = {
         {"losses": reconstructions.losses_figure, "map": reconstructions.error_map_figure},
         {"nodules": lambda e, runs: reconstruction_figure(*fig4.shown_nodules(e, runs))},
     ),
-    "fig5": Maker(sweeps.fig5, "variants", figures.regularisation_figure, sweeps.table),
-    "fig6": Maker(sweeps.fig6, "variants", figures.depth_figure, sweeps.table),
-    "fig7": Maker(sweeps.fig7, "variants", figures.alpha_figure, sweeps.table),
+    "fig5": Maker(
+        sweeps.fig5,
+        "variants",
+        figures.regularisation_figure,
+        sweeps.table,
+        by_froc={"froc": froc_sweeps.regularisation_froc},
+    ),
+    "fig6": Maker(
+        sweeps.fig6,
+        "variants",
+        figures.depth_figure,
+        sweeps.table,
+        by_froc={"froc": froc_sweeps.depth_froc},
+    ),
+    "fig7": Maker(
+        sweeps.fig7,
+        "variants",
+        figures.alpha_figure,
+        sweeps.table,
+        by_froc={"froc": froc_sweeps.alpha_froc},
+    ),
 }
 """One for each of `declared.EXPERIMENTS`."""
+_OF_NODULES_ALONE = ("fig4",)
 _DPI = 110
 
 
@@ -84,6 +107,8 @@ def write(experiment: Experiment, runs: Finished | None, out: Path) -> Path:
         drawn = {"": partial(maker.draw, values)}
         drawn |= {ending: partial(draw, values) for ending, draw in maker.more.items()}
         drawn |= {e: partial(draw, experiment, runs) for e, draw in maker.pictured.items()}
+        if any(luna.judged(of["metrics"]) for of in values[maker.part].values() if "metrics" in of):
+            drawn |= {ending: partial(draw, values) for ending, draw in maker.by_froc.items()}
         values["alt_text"] = {}
         for ending, draw in drawn.items():
             name = "_".join(filter(None, (experiment.name, ending)))
@@ -95,17 +120,30 @@ def write(experiment: Experiment, runs: Finished | None, out: Path) -> Path:
     return file
 
 
+def fits(experiment: Experiment, cohort: Cohort) -> bool:
+    """Whether an experiment can be made of what a cohort's labels mean."""
+    return cohort.task != "luna16" or experiment.name not in _OF_NODULES_ALONE
+
+
 def refuse_others(experiment: Experiment, runs: Finished, out: Path) -> None:
     """Make sure that a file which stands there is of this cohort and profile.
 
     Raises:
-        InputError: it is not.
+        InputError: it is not; or the experiment is not for what this cohort's labels mean.
     """
+    if not fits(experiment, runs.cohort):
+        raise InputError(
+            f"{experiment.name} redraws nodules inside and outside their outline, and most of "
+            "LUNA-16's candidates are none; make it of a cohort of nodules, and of this one "
+            "table1, fig5, fig6 and fig7"
+        )
     file = out / f"{experiment.name}.json"
     if not experiment.variants or not file.is_file():
         return
     there = read_json(file, "a figure or table")
     here = _header(experiment, runs)
+    # A figure from before a setting existed was made with the setting's default.
+    there["profile"] = asdict(Profile(**there["profile"]))
     for part in ("cohort", "profile"):
         if there.get(part) != here[part]:
             raise InputError(
@@ -128,6 +166,7 @@ def _header(experiment: Experiment, runs: Finished | None) -> Values:
     cohort, amount = runs.cohort, runs.amounts
     baseline = amount.profile.training(views=amount.views)
     return header | {
+        "task": cohort.task,
         "cohort": cohort.identity,
         "profile": asdict(amount.profile),
         "config": baseline.as_dict(),

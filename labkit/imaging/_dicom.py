@@ -277,6 +277,8 @@ def _padding(dataset: Dataset, stored: NDArray) -> NDArray[np.bool_]:
 
 def exact_hu(hu: NDArray) -> NDArray:
     """The same values as int16 when they are whole numbers that fit, else as float32."""
+    if hu.dtype == np.int16:
+        return hu
     limits = np.iinfo(np.int16)
     if hu.min() >= limits.min and hu.max() <= limits.max:
         whole = hu.astype(np.int16)

@@ -38,8 +38,12 @@ def offsets(size: int, spacing_mm: float) -> _Floats:
     return np.arange(size, dtype=np.float64) * spacing_mm - (size - 1) / 2 * spacing_mm
 
 
-def sampler(volume: Volume, center_xyz_mm: _Floats) -> GridSampler | PointSampler:
-    """The faster sampler that is exact for this scan's direction."""
+def world_axes(volume: Volume) -> tuple[list[int], _Floats] | None:
+    """Which array axis runs along the world's z, y and x, and in which sense; None if none does.
+
+    Returns:
+        Axes of the array (z, y, x) in the world's order z, y, x; and the signs of their steps.
+    """
     # World axis -> axis of the index, both counted x, y, z.
     columns = np.argmax(np.abs(volume.direction), axis=1)
     signs = np.sign(volume.direction[np.arange(3), columns])
@@ -47,8 +51,17 @@ def sampler(volume: Volume, center_xyz_mm: _Floats) -> GridSampler | PointSample
     straight[np.arange(3), columns] = signs
     # A tilt of 1e-6 moves the corner of a 76 mm view by 0.0001 mm.
     if np.abs(volume.direction - straight).max() > 1e-6 or len(set(columns)) < 3:
+        return None
+    return [2 - int(c) for c in columns[::-1]], signs[::-1]
+
+
+def sampler(volume: Volume, center_xyz_mm: _Floats) -> GridSampler | PointSampler:
+    """The faster sampler that is exact for this scan's direction."""
+    aligned = world_axes(volume)
+    if aligned is None:
         return PointSampler(volume, center_xyz_mm)
-    return GridSampler(volume, center_xyz_mm, [2 - int(c) for c in columns], signs)
+    axes_zyx, signs_zyx = aligned
+    return GridSampler(volume, center_xyz_mm, axes_zyx[::-1], signs_zyx[::-1])
 
 
 @dataclass(frozen=True)

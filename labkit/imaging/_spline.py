@@ -31,7 +31,7 @@ def _mirrored(index: NDArray[np.int64], length: int) -> NDArray[np.int64]:
     return np.where(folded < length, folded, period - folded)
 
 
-def _bspline_weights(fraction: NDArray[np.float64]) -> NDArray[np.float64]:
+def bspline_weights(fraction: NDArray[np.float64]) -> NDArray[np.float64]:
     """Weights (m, 4) of the coefficients at floor-1, floor, floor+1 and floor+2."""
     t = fraction
     return (
@@ -73,7 +73,7 @@ def sampling_matrix(
     n = high - low + 1
 
     base = np.floor(positions[seen]).astype(np.int64)
-    weights = _bspline_weights(positions[seen] - base)
+    weights = bspline_weights(positions[seen] - base)
     from_coefficients = np.zeros((n, len(base)))
     columns = np.arange(len(base))
     for tap in range(4):

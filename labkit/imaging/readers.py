@@ -193,7 +193,7 @@ def read_image(path: str | os.PathLike[str]) -> Volume:
             "not beside it: fetch it again"
         ) from error
     voxels = sitk.GetArrayFromImage(image)
-    if not np.isfinite(voxels).all():
+    if voxels.dtype.kind == "f" and not np.isfinite(voxels).all():
         raise InputError(f"{path}: holds values that are not finite; replace them by -1000 (air)")
     stem = path.name[: -len(suffix)]
     return Volume(

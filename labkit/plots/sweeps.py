@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from labkit.errors import InputError
+from labkit.experiments import luna
 from labkit.experiments.declared import (
     ALPHAS,
     DEPTHS,
@@ -29,9 +30,10 @@ from labkit.experiments.declared import (
 from labkit.plots import style
 
 Values = Mapping[str, Any]
-_RAMP = ("#B5D2EA", style.MT, "#7FB4DB", "#4A90C4", "#1F68A8", "#08306B")
-_PLACES = {"both": style.MT, "share": style.SKY, "img": style.PURPLE}
-_PLACE_WORDS = {"both": "encoder and decoder", "share": "encoder", "img": "decoder"}
+RAMP = ("#B5D2EA", style.MT, "#7FB4DB", "#4A90C4", "#1F68A8", "#08306B")
+_BASELINES = {"size_only": "size only", "detector": "detector's score"}
+PLACES = {"both": style.MT, "share": style.SKY, "img": style.PURPLE}
+PLACE_WORDS = {"both": "encoder and decoder", "share": "encoder", "img": "decoder"}
 
 
 def alpha_figure(values: Values) -> Figure:
@@ -45,14 +47,14 @@ def alpha_figure(values: Values) -> Figure:
         figure = Figure(figsize=(9.6, 5.4), layout="constrained")
         left, right = figure.subplots(1, 2, width_ratios=[1, 1.15])
         curves = {}
-        for alpha, blue in zip((0.0, *ALPHAS), ("", *_RAMP), strict=False):
+        for alpha, blue in zip((0.0, *ALPHAS), ("", *RAMP), strict=False):
             name = alpha_label(alpha)
             if name in runs:
                 curves[name] = (runs[name], style.ST if alpha == 0 else blue)
         _roc(left, curves, values)
         baseline = runs.get(alpha_label(0))
         if baseline is not None:
-            _level(right, baseline["metrics"]["auc"], style.ST, "ST-CNN (alpha 0)")
+            level(right, baseline["metrics"]["auc"], style.ST, "ST-CNN (alpha 0)")
         points = {a: runs[alpha_label(a)] for a in ALPHAS if alpha_label(a) in runs}
         _line(right, points, style.MT, "MT-CNN")
         if (found := values.get("search")) is not None:
@@ -61,19 +63,19 @@ def alpha_figure(values: Values) -> Figure:
                 ("search, nested", "nested", style.BLUE, 0.18),
                 ("search, bootstrap-corrected", "bootstrap_corrected", style.PURPLE, 0.24),
             ):
-                _point(right, 1.0 + shift, found[key], colour, "D", name)
+                point(right, 1.0 + shift, found[key], colour, "D", name)
         _size_line(right, values)
         right.set(
             xlabel="alpha, weight of the reconstruction's loss",
             ylabel="AUC, with 95 % interval over patients", xlim=(-0.05, 1.3),
         )  # fmt: skip
         right.xaxis.set_major_locator(ticker.FixedLocator([0, *ALPHAS]))
-        _finish(figure, right, values)
-    words = [f"{n}: AUC {_said(r['metrics']['auc'])}" for n, r in runs.items()]
+        finish(figure, right, values)
+    words = [f"{n}: AUC {said(r['metrics']['auc'])}" for n, r in runs.items()]
     if found is not None:
         words += [
-            f"search as printed: alpha {found['best']:g} with {_said(found['printed'])}",
-            f"nested: {_said(found['nested'])}, optimism {_said(found['optimism'])}",
+            f"search as printed: alpha {found['best']:g} with {said(found['printed'])}",
+            f"nested: {said(found['nested'])}, optimism {said(found['optimism'])}",
         ]
     return style.describe(figure, f"ROC curves, and AUC against alpha. {'; '.join(words)}.")
 
@@ -119,8 +121,8 @@ def depth_figure(values: Values) -> Figure:
         for ax in (seconds, memory):
             ax.set_ylim(bottom=0)
         memory.legend(loc="upper right")
-        _finish(figure, auc, values)
-    words = [f"{n}: AUC {_said(r['metrics']['auc'])}" for n, r in runs.items()]
+        finish(figure, auc, values)
+    words = [f"{n}: AUC {said(r['metrics']['auc'])}" for n, r in runs.items()]
     words += [
         f"{n}: {c['parameters']:,} parameters, {c['memory_mb']:.1f} MB, "
         f"{1000 * c['seconds_a_step']:.0f} ms a step"
@@ -138,7 +140,7 @@ def regularisation_figure(values: Values) -> Figure:
     runs = _runs(values)
     shown = {
         "ST-CNN": style.ST,
-        l2_label("st", L2_SHOWN, "share"): style.YELLOW,
+        l2_label("st", L2_SHOWN, "share"): style.VERMILION,
         "MT-CNN": style.MT,
         l2_label("mt", L2_SHOWN, "both"): style.BLUE,
     }
@@ -148,18 +150,23 @@ def regularisation_figure(values: Values) -> Figure:
         left, middle = (figure.add_subplot(grid[0, i]) for i in (0, 1))
         right = figure.add_subplot(grid[0, 2], sharey=middle)
         _roc(left, {n: (runs[n], c) for n, c in shown.items() if n in runs}, values)
-        lines = [("st", "share", style.ST), *(("mt", p, c) for p, c in _PLACES.items())]
+        lines = [("st", "share", style.ST), *(("mt", p, c) for p, c in PLACES.items())]
         for k, (model, place, colour) in enumerate(lines):
             points = {
                 l2 * 1.12 ** (k - 1.5): runs[l2_label(model, l2, place)]
                 for l2 in L2
                 if l2_label(model, l2, place) in runs
             }
-            _line(middle, points, colour, f"{model.upper()}-CNN, l2 on {_PLACE_WORDS[place]}")
+            _line(middle, points, colour, f"{model.upper()}-CNN, l2 on {PLACE_WORDS[place]}")
         for name, colour in (("ST-CNN", style.ST), ("MT-CNN", style.MT)):
             if name in runs:
-                _level(middle, runs[name]["metrics"]["auc"], colour, f"{name}, no l2")
-        middle.set(xscale="log", xlabel="l2", ylabel="AUC, with 95 % interval over patients")
+                level(middle, runs[name]["metrics"]["auc"], colour, f"{name}, no l2")
+        middle.set(
+            xscale="log", xlim=(L2[0] / 2, L2[-1] * 2), xlabel="l2",
+            ylabel="AUC, with 95 % interval over patients",
+        )  # fmt: skip
+        middle.xaxis.set_major_locator(ticker.FixedLocator(L2))
+        middle.xaxis.set_minor_locator(ticker.NullLocator())
         for model, colour, shift in (("st", style.ST, -0.06), ("mt", style.MT, 0.06)):
             there = {
                 i + shift: runs[dropout_label(model, place)]
@@ -167,11 +174,11 @@ def regularisation_figure(values: Values) -> Figure:
                 if dropout_label(model, place) in runs
             }
             for x, run in there.items():
-                _point(right, x, run["metrics"]["auc"], colour, "o", None)
+                point(right, x, run["metrics"]["auc"], colour, "o", None)
         right.set_xticks(range(len(DROPOUTS)), list(DROPOUTS.values()))
         right.set(xlabel="dropout 0.5 behind", xlim=(-0.5, 2.5), ylabel="AUC")
-        _finish(figure, middle, values)
-    words = [f"{n}: AUC {_said(r['metrics']['auc'])}" for n, r in runs.items()]
+        finish(figure, middle, values)
+    words = [f"{n}: AUC {said(r['metrics']['auc'])}" for n, r in runs.items()]
     return style.describe(
         figure, f"ROC curves, AUC against l2, AUC by dropout. {'; '.join(words)}."
     )
@@ -185,10 +192,10 @@ def _runs(values: Values) -> dict[str, Any]:
 
 def _roc(ax: Axes, curves: Mapping[str, tuple[Any, str]], values: Values) -> None:
     ax.plot([0, 1], [0, 1], color=style.GREY, lw=0.8, ls=":")
-    size = values.get("size_only")
-    if size is not None:
-        auc = size["auc"]["value"]
-        ax.plot(*_xy(size["roc"]), color=style.SIZE_ONLY, ls="--", label=f"size only: {auc:.3f}")
+    if (found := baseline_of(values)) is not None:
+        name, alone = found
+        auc = alone["auc"]["value"]
+        ax.plot(*_xy(alone["roc"]), color=style.SIZE_ONLY, ls="--", label=f"{name}: {auc:.3f}")
     for name, (run, colour) in curves.items():
         metrics = run["metrics"]
         ax.plot(*_xy(metrics["roc"]), color=colour, label=f"{name}: {metrics['auc']['value']:.3f}")
@@ -210,40 +217,60 @@ def _line(ax: Axes, points: Mapping[float, Any], colour: str, label: str) -> Non
     aucs = [run["metrics"]["auc"] for run in points.values()]
     ax.plot(list(points), [a["value"] for a in aucs], color=colour, lw=1, alpha=0.6)
     for i, (x, auc) in enumerate(zip(points, aucs, strict=True)):
-        _point(ax, x, auc, colour, "o", label if i == 0 else None)
+        point(ax, x, auc, colour, "o", label if i == 0 else None)
 
 
-def _point(
+def point(
     ax: Axes, x: float, auc: Mapping[str, float], colour: str, marker: str, label: str | None
 ) -> None:
+    """A value with its interval."""
     ax.plot([x, x], [auc["low"], auc["high"]], color=colour, lw=1.4)
     ax.plot(x, auc["value"], marker, color=colour, label=label)
 
 
-def _level(ax: Axes, auc: Mapping[str, float], colour: str, label: str) -> None:
+def level(ax: Axes, auc: Mapping[str, float], colour: str, label: str) -> None:
     """A reference that has no place on the x axis."""
     ax.axhspan(auc["low"], auc["high"], color=colour, alpha=0.10, lw=0)
     ax.axhline(auc["value"], color=colour, lw=1.2, label=label)
 
 
 def _size_line(ax: Axes, values: Values) -> None:
-    size = values.get("size_only")
-    if size is not None:
-        ax.axhline(size["auc"]["value"], color=style.SIZE_ONLY, lw=1, ls="--", label="size only")
+    if (found := baseline_of(values)) is not None:
+        name, alone = found
+        ax.axhline(alone["auc"]["value"], color=style.SIZE_ONLY, lw=1, ls="--", label=name)
 
 
-def _finish(figure: Figure, ax: Axes, values: Values) -> None:
+def finish(figure: Figure, ax: Axes, values: Values) -> None:
     """Legend, title, what was trained, and what is missing."""
     figure.suptitle(f"{values['title']} ({values['where']})", ha="left", x=0.01)
     if values["cohort"]["simulated"]:
         ax.set_title("simulated CT", loc="right", fontweight="normal", color=style.GREY, fontsize=9)
     first = next(iter(values["variants"].values()))["metrics"]
-    under = f"{first['nodules']} nodules of {first['patients']} patients; {values['protocol']}"
+    under = f"{judged(values, first)}; {values['protocol']}"
     if values["missing"]:
         under += f". Not finished: {len(values['missing'])} variants"
     footnote(figure, under)
     below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.14), "fontsize": 8}
     ax.legend(ncols=2, **below)
+
+
+def baseline_of(values: Values) -> tuple[str, Mapping[str, Any]] | None:
+    """What one number alone is worth, and what it is called; None where it is not known."""
+    for key, name in _BASELINES.items():
+        if values.get(key) is not None:
+            return name, values[key]
+    return None
+
+
+def judged(values: Values, metrics: Mapping[str, Any]) -> str:
+    """How many nodules, or candidates, a variant was judged on, in words."""
+    if not luna.is_luna(values):
+        return f"{metrics['nodules']} nodules of {metrics['patients']} patients"
+    of = metrics["screening"]
+    return (
+        f"{metrics['nodules']} candidates in {of['scans']} scans, {of['positives']} of them on "
+        "nodules"
+    )
 
 
 def footnote(figure: Figure, text: str) -> None:
@@ -252,5 +279,6 @@ def footnote(figure: Figure, text: str) -> None:
     figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=7, color=style.GREY)
 
 
-def _said(auc: Mapping[str, float]) -> str:
+def said(auc: Mapping[str, float]) -> str:
+    """A value with its interval, in words."""
     return f"{auc['value']:.3f} ({auc['low']:.3f} to {auc['high']:.3f})"

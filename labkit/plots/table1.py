@@ -9,15 +9,25 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from labkit.errors import InputError
+from labkit.experiments import luna
+from labkit.experiments import rows as rows_of
 from labkit.plots import style
-from labkit.plots.sweeps import footnote
+from labkit.plots.sweeps import footnote, judged
 
-METRICS = ("auc", "sensitivity", "specificity")
-_NAMES = {"auc": "AUC", "sensitivity": "sensitivity", "specificity": "specificity"}
+_NAMES = {
+    "auc": "AUC",
+    "sensitivity": "sensitivity",
+    "specificity": "specificity",
+    "false_positives_per_scan": "false positives a scan",
+    "cpm": "CPM",
+}
+_AT_THRESHOLD = ("sensitivity", "specificity", "false_positives_per_scan")
 
 
 def table1_figure(values: Mapping[str, Any]) -> Figure:
-    """AUC, sensitivity and specificity of every row, with intervals and published values.
+    """Metrics of every row, with intervals and published values.
+
+    AUC, sensitivity and specificity; for LUNA-16 also false positives a scan, and CPM.
 
     Args:
         values: of table1's JSON.
@@ -25,53 +35,60 @@ def table1_figure(values: Mapping[str, Any]) -> Figure:
     rows = dict(values["rows"])
     if not rows:
         raise InputError("table1: no run is finished, nothing to draw")
-    published = {
-        (p["what"].removesuffix(", LIDC-IDRI"), p["metric"]): p["value"]
-        for p in values["published"]
-        if p["what"].endswith("LIDC-IDRI")
-    }
+    of_luna = luna.is_luna(values)
+    metrics = tuple(m for m in rows_of.metrics(values) if m in _NAMES)
+    published = rows_of.published(values)
     others = sorted({what for what, _ in published if what not in rows})
     names = [*rows, *others]
+    first = next(iter(rows.values()))["metrics"]
+    threshold = f"{first['threshold']:.3g}" if of_luna else "0.5"
     with style.house_style():
-        figure = Figure(figsize=(10.4, 1.5 + 0.27 * len(names)), layout="constrained")
-        axes = figure.subplots(1, 3, sharey=True)
-        for ax, metric in zip(axes, METRICS, strict=True):
+        size = (14.4 if of_luna else 10.4, 1.5 + 0.27 * len(names))
+        figure = Figure(figsize=size, layout="constrained")
+        axes = figure.subplots(1, len(metrics), sharey=True)
+        for ax, metric in zip(axes, metrics, strict=True):
             for y, name in enumerate(names):
-                if name in rows:
-                    _whisker(ax, y, rows[name]["metrics"][metric], _colour(name), name)
+                of = rows_of.value(rows[name]["metrics"], metric) if name in rows else None
+                if of is not None:
+                    _whisker(ax, y, of, _colour(name), name)
                 if (name, metric) in published:
                     value = published[name, metric]
                     ax.plot(value, y, "D", mfc="white", mec=style.VERMILION, zorder=4)
                     ax.annotate(
-                        f"{value:.3f}", (value, y), (0, 6), textcoords="offset points",
-                        ha="center", fontsize=7, color=style.VERMILION,
+                        f"{value:.0f}" if value > 1 else f"{value:.3f}", (value, y), (0, 6),
+                        textcoords="offset points", ha="center", fontsize=7, color=style.VERMILION,
                     )  # fmt: skip
-            ax.set(xlabel=_NAMES[metric] + ("" if metric == "auc" else " at 0.5"))
+            ax.set(xlabel=_NAMES[metric] + (f" at {threshold}" * (metric in _AT_THRESHOLD)))
             ax.grid(visible=False, axis="y")
         axes[0].set_yticks(range(len(names)), [_said(name, rows) for name in names])
         axes[0].set_ylim(len(names) - 0.4, -0.6)
-        axes[0].plot(
-            [], [], "D", mfc="white", mec=style.VERMILION, label="as published (LIDC-IDRI)"
-        )
+        data = "LUNA-16" if of_luna else "LIDC-IDRI"
+        axes[0].plot([], [], "D", mfc="white", mec=style.VERMILION, label=f"as published ({data})")
         figure.legend(loc="outside upper right")
         figure.suptitle(f"{values['title']} ({values['where']})", ha="left", x=0.01)
         if values["cohort"]["simulated"]:
-            axes[2].set_title(
+            axes[-1].set_title(
                 "simulated CT", loc="right", fontweight="normal", color=style.GREY, fontsize=9
             )
         for tick in axes[0].get_yticklabels():
             bold = "," not in tick.get_text() and "*" not in tick.get_text()
             tick.set_fontweight("bold" if bold else "normal")
-        first = next(iter(rows.values()))["metrics"]
         notes = sorted({row["note"] for row in rows.values() if row["note"]})
-        under = f"{first['nodules']} nodules of {first['patients']} patients; {values['protocol']}"
+        under = f"{judged(values, first)}; {values['protocol']}"
         under += "".join(f". * {note}" for note in notes)
         footnote(figure, under)
-    words = "; ".join(
-        f"{name}: AUC {_interval(row['metrics']['auc'])}" for name, row in rows.items()
-    )
-    told = "; ".join(f"{what} {m} {v:.4f}" for (what, m), v in published.items())
-    return style.describe(figure, f"Rows of Table 1. {words}. As published: {told}.")
+    return style.describe(figure, _in_words(values, published))
+
+
+def _in_words(values: Mapping[str, Any], published: Mapping[tuple[str, str], float]) -> str:
+    said = []
+    for name, row in values["rows"].items():
+        told = f"{name}: AUC {_interval(row['metrics']['auc'])}"
+        if (cpm := luna.cpm(row["metrics"])) is not None:
+            told += f", CPM {_interval(cpm)}"
+        said.append(told)
+    printed = "; ".join(f"{what} {m} {v:.4f}" for (what, m), v in published.items())
+    return f"Rows of Table 1. {'; '.join(said)}. As published: {printed}."
 
 
 def _whisker(ax: Axes, y: float, of: Mapping[str, float], colour: str, name: str) -> None:
@@ -81,7 +98,7 @@ def _whisker(ax: Axes, y: float, of: Mapping[str, float], colour: str, name: str
 
 
 def _colour(name: str) -> str:
-    if name.startswith("size"):
+    if name.startswith("size") or name == rows_of.DETECTORS:
         return style.SIZE_ONLY
     return style.ST if name.startswith("ST") else style.MT
 

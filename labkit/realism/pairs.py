@@ -145,12 +145,12 @@ def twins(real: Cohort, simulated: Cohort, pair: pd.Series) -> Twins:
     The simulated cube is clipped and rounded as the real one was, and only the slices that are
     real are kept of both.
     """
-    cube = np.asarray(real.cubes[int(pair["real_row"])], dtype=np.float32)
+    cube = np.asarray(real.require_cubes()[int(pair["real_row"])], dtype=np.float32)
     kept = real_slices(cube)
     agreement, distance = outline_at(pair)
     return Twins(
         real=np.clip(cube[kept], LOW_HU, HIGH_HU),
-        simulated=like_real(simulated.cubes[int(pair["simulated_row"])][kept]),
+        simulated=like_real(simulated.require_cubes()[int(pair["simulated_row"])][kept]),
         agreement=agreement[kept],
         distance_mm=distance[kept],
     )

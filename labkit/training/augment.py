@@ -9,13 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from labkit.models.mtcnn import IMAGE_SIZE
 
 STORED_SIZE = 76
 MARGIN = (STORED_SIZE - IMAGE_SIZE) // 2
+Pixels = NDArray[np.int16] | NDArray[np.uint8]
+"""Views as cohorts store them: int16 HU, or uint8 in LUNA-16's (see `window`)."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,7 @@ def batches(
     """An epoch's images step by step, made on the device where the views are.
 
     Args:
-        views_hu: (n, 76, 76) integer HU.
+        views_hu: (n, 76, 76) int16 HU, or uint8 (see `window`).
         transforms: one an image shown, on any device.
         sample: (shown,) which of the n each shows.
         batch_size: images a step; the last may have fewer.
@@ -115,7 +119,7 @@ def apply(views_hu: Tensor, transforms: Transforms) -> Tensor:
     """Crop, shift, turn and mirror every image, then window it.
 
     Args:
-        views_hu: (n, 76, 76) integer HU.
+        views_hu: (n, 76, 76) int16 HU, or uint8 (see `window`).
         transforms: n transformations, on the same device.
 
     Returns:
@@ -152,5 +156,10 @@ def source_pixels(transforms: Transforms) -> Tensor:
 
 
 def window(hu: Tensor) -> Tensor:
-    """Rescale (-1000, 400) HU to (0, 1), clipped, as float32 (III-A)."""
+    """Rescale (-1000, 400) HU to (0, 1), clipped, as float32 (III-A).
+
+    Images of 8 bits (LUNA-16's cohorts) were windowed when they were stored.
+    """
+    if hu.dtype == torch.uint8:
+        return hu.float() / 255.0
     return ((hu.float() + 1000.0) / 1400.0).clamp_(0, 1)

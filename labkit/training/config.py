@@ -39,6 +39,8 @@ class TrainingConfig:
             decoder.
         augmented_copies: freshly transformed copies of every image in an epoch (III-D: 4).
         plain_copy: whether an epoch also shows every image as it is.
+        negatives_per_positive: None shows all images alike; a number shows, for every image of a
+            positive, so many negatives, drawn afresh each epoch and as they are (LUNA-16).
         shift_px: largest translation of a transformed copy, pixels of 1 mm (III-D: 6).
         validation_fraction: share of the training patients held out for stopping and weights.
         views: which of the nine views, by number (see `labkit.imaging.views.PLANES`).
@@ -67,6 +69,7 @@ class TrainingConfig:
     l2_on: str = "both"
     augmented_copies: int = 4
     plain_copy: bool = True
+    negatives_per_positive: float | None = None
     shift_px: int = 6
     validation_fraction: float = 0.15
     views: tuple[int, ...] = tuple(range(9))
@@ -93,6 +96,9 @@ class TrainingConfig:
             ),
             "an epoch must show something: plain_copy or augmented_copies": (
                 self.augmented_copies >= 0 and (self.plain_copy or self.augmented_copies > 0)
+            ),
+            "negatives_per_positive must be positive, or None": (
+                self.negatives_per_positive is None or self.negatives_per_positive > 0
             ),
             "views must be different numbers from 0 to 8": (
                 len(self.views) > 0
@@ -129,6 +135,20 @@ class TrainingConfig:
             ),
             **changes,
         )
+
+    @classmethod
+    def of_task(cls, task: str) -> dict[str, Any]:
+        """What a task changes of a protocol, to be passed as `changes`.
+
+        In LUNA-16 an epoch shows each nodule plain and transformed four times (III-D), and as many
+        other candidates, drawn afresh.
+
+        >>> TrainingConfig.of_task("malignancy")
+        {}
+        """
+        if task != "luna16":
+            return {}
+        return {"negatives_per_positive": 1.0, "augmented_copies": 4, "plain_copy": True}
 
     def as_dict(self) -> dict[str, Any]:
         """The record as plain values, for JSON."""

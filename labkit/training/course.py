@@ -10,8 +10,13 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
+from labkit.training import sampling
 from labkit.training.config import TrainingConfig
-from labkit.training.loss import classification_loss, malignant_probability
+from labkit.training.loss import (
+    classification_loss,
+    classification_losses,
+    malignant_probability,
+)
 from labkit.training.schedule import learning_rate
 
 Row = dict[str, float | int | None]
@@ -24,11 +29,24 @@ class Course:
     Args:
         config: the protocol.
         val_labels: (n,) of the validation images, 1 malignant.
+        train_labels: (n,) of the images it learns from. Where negatives are sampled, the
+            validation loss gives the classes the share that training shows, and probabilities are
+            brought back to the share that there is.
     """
 
-    def __init__(self, config: TrainingConfig, val_labels: NDArray[np.int64]) -> None:
+    def __init__(
+        self,
+        config: TrainingConfig,
+        val_labels: NDArray[np.int64],
+        train_labels: NDArray[np.int64],
+    ) -> None:
         self._config = config
         self._labels = np.asarray(val_labels, dtype=np.int64)
+        self.prior_shift = sampling.prior_shift(train_labels, config)
+        self._weights: Tensor | None = None
+        if config.negatives_per_positive is not None:
+            share = sampling.shown_share(train_labels, config)
+            self._weights = torch.from_numpy(sampling.balanced_weights(self._labels, share))
         self._best = math.inf
         self.history: list[Row] = []
         self.best_epoch = -1
@@ -74,14 +92,15 @@ class Course:
         """
         config, logits = self._config, logits.float().cpu()
         labels = torch.from_numpy(self._labels)
-        val_cls = float(classification_loss(logits, labels, config.output))
+        val_cls = self._loss(logits, labels)
         if lost is not None or not math.isfinite(val_cls):
             raise FloatingPointError(
                 f"the loss is not a number in epoch {self.epoch}, "
                 f"{lost or 'the validation images'}: lower the learning rate (now {self.rate:g}) "
                 "or use fp32"
             )
-        probability = malignant_probability(logits, config.output).double().numpy()
+        shift = logits.new_tensor(sampling.class_shift(self.prior_shift, config.output))
+        probability = malignant_probability(logits + shift, config.output).double().numpy()
         val_auc = float(roc_auc_score(self._labels, probability))
         value = val_cls if config.monitor == "loss" else -val_auc
         improved = value < self._best
@@ -98,6 +117,12 @@ class Course:
             }
         )
         return improved
+
+    def _loss(self, logits: Tensor, labels: Tensor) -> float:
+        if self._weights is None:
+            return float(classification_loss(logits, labels, self._config.output))
+        each = classification_losses(logits, labels, self._config.output)
+        return float((each.double() * self._weights).sum())
 
 
 def epoch_means(losses: Tensor, batch_size: int, shown: int) -> tuple[float, float]:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from labkit.training import augment
+from labkit.training import sampling
 from labkit.training.config import TrainingConfig
 from labkit.training.stack import FC_WIDTHS
 
@@ -37,10 +39,9 @@ class Epoch:
     kept: tuple[Tensor | None, Tensor | None]
 
 
-def steps_of(images: int, config: TrainingConfig) -> int:
-    """Steps in an epoch of so many training images."""
-    shown = images * (int(config.plain_copy) + config.augmented_copies)
-    return math.ceil(shown / config.batch_size)
+def steps_of(labels: NDArray[np.int64], config: TrainingConfig) -> int:
+    """Steps in an epoch of training images with these labels."""
+    return math.ceil(sampling.shown_images(labels, config) / config.batch_size)
 
 
 class Chance:
@@ -48,22 +49,20 @@ class Chance:
 
     Args:
         seed: of the network, as `loop.train_view` takes it.
-        images: how many it learns from.
+        labels: (n,) of the images it learns from, 1 positive.
         config: the protocol.
     """
 
-    def __init__(self, seed: int, images: int, config: TrainingConfig) -> None:
-        self._images, self._config = images, config
+    def __init__(self, seed: int, labels: NDArray[np.int64], config: TrainingConfig) -> None:
+        self._labels, self._config = labels, config
         self._order = torch.Generator().manual_seed(seed)
         self._dropout = torch.Generator().manual_seed(seed)
 
     def epoch(self) -> Epoch:
         """The next epoch."""
         c, b = self._config, self._config.batch_size
-        transforms, sample = augment.draw_epoch(
-            self._images, c.augmented_copies, c.plain_copy, c.shift_px, self._order
-        )
-        shown, steps = len(sample), steps_of(self._images, c)
+        transforms, sample = sampling.draw_epoch(self._labels, c, self._order)
+        shown, steps = len(sample), steps_of(self._labels, c)
         fields = torch.stack(
             [transforms.shift_row, transforms.shift_col, transforms.turns, transforms.mirror], dim=1
         )

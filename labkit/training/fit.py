@@ -35,7 +35,7 @@ from labkit.training.loop import (
     reconstruct_view,
     train_view,
 )
-from labkit.training.split import inner_split
+from labkit.training.split import training_and_validation
 from labkit.training.together import Task, train_many
 from labkit.training.workers import default_jobs, one_thread, side_by_side
 
@@ -216,11 +216,10 @@ def fit(
     """
     rows = labelled_rows(cohort, indices)
     chosen = Device.choose(device, config.precision)
-    train, val = inner_split(
-        cohort.nodules, rows, config.validation_fraction, network_seed(config.seed, *place)
+    train, val = training_and_validation(
+        cohort.nodules, rows, config, network_seed(config.seed, *place)
     )
-    labels = cohort.nodules["label"]
-    y_train, y_val = (labels.iloc[r].to_numpy(dtype=np.int64) for r in (train, val))
+    y_train, y_val = labels_of(cohort, train), labels_of(cohort, val)
     jobs = max(1, min(jobs or default_jobs(chosen), len(config.views)))
     folder = None if live is None else Path(live)
     if folder is not None:
@@ -297,6 +296,11 @@ def _together(
 
 def _name(view: int) -> str:
     return f"view{view}"
+
+
+def labels_of(cohort: Cohort, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(n,) labels of labelled rows: 1 malignant, or a nodule in LUNA-16."""
+    return cohort.nodules["label"].iloc[rows].to_numpy(dtype=np.int64)
 
 
 def labelled_rows(cohort: Cohort, indices: ArrayLike) -> NDArray[np.int64]:

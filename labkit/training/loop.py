@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from labkit.models.mtcnn import MTCNN, STCNN
-from labkit.training import augment
+from labkit.training import augment, sampling
+from labkit.training.augment import Pixels
 from labkit.training.config import TrainingConfig
 from labkit.training.course import Course, Row, epoch_means, lost_batch
 from labkit.training.device import Device
@@ -63,9 +64,9 @@ def network_seed(seed: int, *place: int) -> int:
 
 
 def train_view(
-    train_views: NDArray[np.int16],
+    train_views: Pixels,
     train_labels: NDArray[np.int64],
-    val_views: NDArray[np.int16],
+    val_views: Pixels,
     val_labels: NDArray[np.int64],
     config: TrainingConfig,
     device: Device,
@@ -75,7 +76,8 @@ def train_view(
     """Train the network of one view and keep the weights of its best validation epoch.
 
     Args:
-        train_views: (n, 76, 76) HU of the view; labels: (n,), 1 malignant.
+        train_views: (n, 76, 76) of the view, int16 HU, or uint8 as LUNA-16's cohorts store it;
+            labels: (n,), 1 malignant.
         val_views: the inner validation split, for stopping and for the fusion weight only.
         config: the protocol.
         device: where to compute.
@@ -89,7 +91,7 @@ def train_view(
     # Copied, since rows that come from another process may be read-only, which torch warns of.
     x_train = device.tensor(torch.from_numpy(np.array(train_views)))
     y_train = device.tensor(torch.from_numpy(np.asarray(train_labels, dtype=np.int64)))
-    course = Course(config, val_labels)
+    course = Course(config, val_labels, train_labels)
     best_state: dict[str, Tensor] = {}
     with device.seeded(seed), device.arithmetic():
         network = build_network(config)
@@ -100,7 +102,8 @@ def train_view(
         while not course.done:
             for group in optimiser.param_groups:
                 group["lr"] = course.rate
-            losses, sample = _one_epoch(network, optimiser, x_train, y_train, config, device, order)
+            shown = sampling.draw_epoch(train_labels, config, order)
+            losses, sample = _one_epoch(network, optimiser, x_train, y_train, config, device, shown)
             cls, img = epoch_means(losses, config.batch_size, len(sample))
             lost = lost_batch(losses, sample, config.batch_size)
             logits = _eval_logits(network, val_views, device)
@@ -109,6 +112,7 @@ def train_view(
             if on_epoch is not None:
                 on_epoch(course.history[-1])
     network.load_state_dict(best_state)
+    sampling.move_log_odds(network, course.prior_shift, config.output)
     network.eval()
     return Trained(
         network, course.history, course.best_epoch, course.best_probability, course.best_auc
@@ -116,7 +120,10 @@ def train_view(
 
 
 def predict_view(
-    network: MTCNN | STCNN, views: NDArray[np.int16], config: TrainingConfig, device: Device
+    network: MTCNN | STCNN,
+    views: Pixels,
+    config: TrainingConfig,
+    device: Device,
 ) -> NDArray[np.float64]:
     """(n,) malignant probabilities of (n, 76, 76) views in HU, from their plain central crops."""
     if len(views) == 0:
@@ -124,9 +131,7 @@ def predict_view(
     return _to_numpy(malignant_probability(_eval_logits(network, views, device), config.output))
 
 
-def reconstruct_view(
-    network: MTCNN, views: NDArray[np.int16], device: Device
-) -> NDArray[np.float32]:
+def reconstruct_view(network: MTCNN, views: Pixels, device: Device) -> NDArray[np.float32]:
     """(n, 64, 64) reconstructions in [0, 1] of the central crops of (n, 76, 76) views in HU."""
     network.eval()
     images = []
@@ -144,17 +149,15 @@ def _one_epoch(
     y: Tensor,
     config: TrainingConfig,
     device: Device,
-    order: torch.Generator,
+    shown: tuple[augment.Transforms, Tensor],
 ) -> tuple[Tensor, Tensor]:
-    """One pass over plain and transformed images.
+    """One pass over plain and transformed images, `shown` as `sampling.draw_epoch` drew them.
 
     Returns:
         (S, 2) losses of the steps, classification and reconstruction (0 for ST-CNN); and (shown,)
         training rows in the order they were shown.
     """
-    transforms, sample = augment.draw_epoch(
-        len(x), config.augmented_copies, config.plain_copy, config.shift_px, order
-    )
+    transforms, sample = shown
     network.train()
     shrunk = _shrunk(network, config.l2_on) if config.l2 else []
     losses: list[Tensor] = []
@@ -181,20 +184,20 @@ def _shrunk(network: MTCNN | STCNN, l2_on: str) -> list[Tensor]:
     return [p for name, p in network.named_parameters() if decayed(name, l2_on)]
 
 
-def _in_batches(views: NDArray[np.int16], device: Device) -> Iterator[NDArray[np.int16]]:
+def _in_batches(views: Pixels, device: Device) -> Iterator[Pixels]:
     size = _PREDICTION_BATCH[device.torch_device.type]
     for start in range(0, len(views), size):
         yield views[start : start + size]
 
 
-def _plain(views: NDArray[np.int16], device: Device) -> Tensor:
+def _plain(views: Pixels, device: Device) -> Tensor:
     x = device.tensor(torch.from_numpy(np.array(views)))
     m = augment.MARGIN
     images = augment.window(x[:, None, m : x.shape[1] - m, m : x.shape[2] - m])
     return images.contiguous(memory_format=torch.channels_last)
 
 
-def _eval_logits(network: MTCNN | STCNN, views: NDArray[np.int16], device: Device) -> Tensor:
+def _eval_logits(network: MTCNN | STCNN, views: Pixels, device: Device) -> Tensor:
     """Class logits of the plain central crops; the decoder is left out."""
     network.eval()
     with torch.inference_mode(), device.arithmetic(), device.autocast():

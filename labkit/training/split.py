@@ -8,6 +8,21 @@ from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold
 
 from labkit.errors import InputError
+from labkit.training.config import TrainingConfig
+from labkit.training.sampling import thinned
+
+
+def training_and_validation(
+    nodules: pd.DataFrame, indices: NDArray[np.int64], config: TrainingConfig, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """`inner_split` as a protocol asks for it: rows to learn from, and rows to stop by.
+
+    Where negatives are sampled, only part of the validation's are kept (`sampling.thinned`).
+    """
+    train, val = inner_split(nodules, indices, config.validation_fraction, seed)
+    if config.negatives_per_positive is None:
+        return train, val
+    return train, thinned(val, nodules["label"].iloc[val].to_numpy(dtype=np.int64), seed)
 
 
 def inner_split(

@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from labkit.models.mtcnn import MTCNN, STCNN
+from labkit.training import sampling
+from labkit.training.augment import Pixels
 from labkit.training.config import TrainingConfig
 from labkit.training.course import Course, Row, epoch_means, lost_batch
 from labkit.training.device import Device
@@ -61,7 +63,7 @@ class _Network:
 
 
 def train_many(
-    views_hu: NDArray[np.int16],
+    views_hu: Pixels,
     labels: NDArray[np.int64],
     tasks: Sequence[Task],
     config: TrainingConfig,
@@ -73,7 +75,7 @@ def train_many(
     """Train a network a task, `slots` of them at once.
 
     Args:
-        views_hu: (n, views, 76, 76) HU; all of it goes to the device.
+        views_hu: (n, views, 76, 76) HU, or uint8; all of it goes to the device.
         labels: (n,), 1 malignant; read for the tasks' rows only.
         tasks: what to train.
         config: how.
@@ -117,7 +119,7 @@ class _Bank:
 
     def __init__(
         self,
-        views_hu: NDArray[np.int16],
+        views_hu: Pixels,
         labels: NDArray[np.int64],
         tasks: Sequence[Task],
         config: TrainingConfig,
@@ -141,7 +143,7 @@ class _Bank:
         device, config = self._device, self._config
         flat = torch.from_numpy(np.array(self._data)).flatten(0, 1)  # a copy: it may be read-only
         of_each = torch.from_numpy(self._labels).repeat_interleave(self._views)
-        steps = max(steps_of(len(t.train), config) for t in self._tasks)
+        steps = max(steps_of(self._labels[t.train], config) for t in self._tasks)
         # Whoever is in a slot is the queue's business again if memory runs out.
         self._in_slot = [None] * self._count
         for m in range(self._count):
@@ -167,8 +169,8 @@ class _Bank:
 
     def _enter(self, number: int) -> _Network:
         task = self._tasks[number]
-        chance = Chance(task.seed, len(task.train), self._config)
-        course = Course(self._config, self._labels[task.val])
+        chance = Chance(task.seed, self._labels[task.train], self._config)
+        course = Course(self._config, self._labels[task.val], self._labels[task.train])
         return _Network(number, task, chance, course, chance.epoch())
 
     def _load(self, slots: Slots, m: int, network: _Network | None) -> None:
@@ -210,7 +212,7 @@ class _Bank:
         for m, network, failure in ended:
             self._in_slot[m] = None
             slots.clear(m)
-            yield network.number, failure or _trained(slots.best_network(m), network.course)
+            yield network.number, failure or self._left(slots.best_network(m), network.course)
 
     def _validation(self, there: list[tuple[int, _Network]], count: int) -> Tensor:
         """(count, n) validation rows, filled up with row 0."""
@@ -218,6 +220,12 @@ class _Bank:
         for m, network in there:
             table[m, : len(network.task.val)] = self._rows(network.task, network.task.val)
         return self._device.tensor(table)
+
+    def _left(self, network: MTCNN | STCNN, course: Course) -> Trained:
+        sampling.move_log_odds(network, course.prior_shift, self._config.output)
+        return Trained(
+            network, course.history, course.best_epoch, course.best_probability, course.best_auc
+        )
 
     def _judge(self, network: _Network, losses: Tensor, logits: Tensor, epoch: Epoch) -> bool:
         """Take an epoch into a network's course; whether it was its best."""
@@ -232,9 +240,3 @@ class _Bank:
         if self._on_epoch is not None:
             self._on_epoch(network.number, course.history[-1])
         return improved
-
-
-def _trained(network: MTCNN | STCNN, course: Course) -> Trained:
-    return Trained(
-        network, course.history, course.best_epoch, course.best_probability, course.best_auc
-    )

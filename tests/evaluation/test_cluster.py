@@ -93,7 +93,7 @@ def test_ctrl_c_leaves_the_cluster_usable_and_the_same_command_goes_on(
         "import sys\n"
         "from labkit import cli\n"
         "from tests.evaluation.test_cluster import CONFIG\n"
-        "cli._config = lambda options: CONFIG\n"
+        "cli._config = lambda *_: CONFIG\n"
         "sys.exit(cli.main(sys.argv[1:]))\n"
     )
     options = ["--folds", "3", "--device", "cpu", "--scheduler", cluster.address]

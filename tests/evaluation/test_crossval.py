@@ -26,6 +26,7 @@ from labkit.training.config import TrainingConfig
 from labkit.training.device import Device
 from labkit.training.fit import load
 from labkit.training.loop import network_seed
+from labkit.training.split import training_and_validation
 
 QUICK = TrainingConfig.brief(epochs=4, views=(0, 8), precision="fp32", batch_size=16)
 RUN = {"folds": 3, "device": "cpu", "jobs": 1, "progress": False}
@@ -153,7 +154,7 @@ def _start(discs, out, jobs):
         "from labkit import cli\n"
         "from labkit.evaluation import crossval\n"
         "from tests.evaluation.test_crossval import QUICK\n"
-        "cli._config = lambda options: QUICK\n"
+        "cli._config = lambda *_: QUICK\n"
         "sys.exit(cli.main(sys.argv[1:]))\n"
     )
     options = ["--folds", "3", "--device", "cpu", "--jobs", str(jobs), "--out", str(out)]
@@ -277,7 +278,7 @@ def test_networks_that_all_diverge_are_all_named_with_their_batch(discs, tmp_pat
 
 def test_tasks_hold_every_unit_once_in_order():
     none = np.empty(0, dtype=np.int64)
-    all_units = [units.Unit(r, f, v, none, none)
+    all_units = [units.Unit(r, f, v, none, none, none)
                  for r in range(10) for f in range(10) for v in range(9)]  # fmt: skip
     for on_gpu, workers in ((False, 4), (True, 1), (True, 7), (True, 2000)):
         tasks = units.in_tasks(all_units, on_gpu, workers)
@@ -336,11 +337,10 @@ def test_units_trained_side_by_side_leave_what_they_leave_alone(discs, tmp_path)
     config = dataclasses.replace(QUICK, views=(0, 4), precision="fp32")
     cpu = Device.choose("cpu", "fp32")
     rows = discs.labelled
-    these = [
-        units.Unit(0, fold, view, rows[fold::2], rows[1 - fold :: 2])
-        for fold in (0, 1)
-        for view in config.views
-    ]
+    these = []
+    for fold in (0, 1):
+        train, val = training_and_validation(discs.nodules, rows[fold::2], config, seed=fold)
+        these += [units.Unit(0, fold, v, train, val, rows[1 - fold :: 2]) for v in config.views]
     plain = {
         unit.place: trained
         for unit, trained, _ in units._one_by_one(discs, config, tmp_path, cpu, these)

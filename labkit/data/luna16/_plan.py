@@ -1,0 +1,152 @@
+"""Before a build of LUNA-16 starts: which scans are there, and which candidates can be cut out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from labkit.data import lidc
+from labkit.data.luna16 import hits
+from labkit.data.luna16.extract import outside, within
+from labkit.data.luna16.tables import POSITION, SERIES
+from labkit.data.luna16.volumes import Scan, find, read_header
+from labkit.errors import InputError
+
+_NONE = -1
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a build is going to do.
+
+    Args:
+        table: the rows to cut out, as `CandidateWriter` takes them, in the candidates' order.
+        scans: the scans with a sound header, by series; those without candidates are among them.
+        missing: series that a table names and that are not in the folder.
+        failed: series -> what is wrong with its header.
+        left_out: nodule_id -> why a candidate of a sound scan cannot be cut out.
+        disagreeing: rows of the candidates whose own class is not that of the hit rule.
+        given: candidates a series, in the file.
+    """
+
+    table: pd.DataFrame
+    scans: Mapping[str, Scan]
+    missing: tuple[str, ...]
+    failed: Mapping[str, str]
+    left_out: Mapping[str, str]
+    disagreeing: pd.DataFrame
+    given: Mapping[str, int]
+
+
+def plan(
+    folder: Path,
+    candidates: pd.DataFrame,
+    annotations: pd.DataFrame,
+    excluded: pd.DataFrame | None,
+    subsets: pd.DataFrame | None,
+) -> Plan:
+    """Read all headers and label all candidates; takes seconds.
+
+    Args:
+        folder: any folder tree with .mhd files.
+        candidates: as `tables.read_candidates`.
+        annotations: as `tables.read_annotations`.
+        excluded: as `tables.read_excluded`.
+        subsets: as `tables.read_subsets`; says which scans are meant, and no others are.
+
+    Raises:
+        InputError: no scan of the candidates is in the folder, or none can be used.
+    """
+    named = candidates[SERIES].astype(str)
+    given = {str(uid): int(n) for uid, n in named.value_counts(sort=False).items()}
+    meant = {*given, *annotations[SERIES].astype(str)}
+    found = find(folder)
+    if subsets is not None:
+        official = dict(zip(subsets[SERIES], subsets["subset"].tolist(), strict=True))
+        meant |= set(official)
+        found = {uid: paths for uid, paths in found.items() if uid in official}
+    else:
+        official = {}
+    scans, failed = _scans(found)
+    if not set(found) & set(given):
+        raise InputError(
+            f"{folder}: none of the candidates' {len(given)} scans is among the {len(found)} .mhd "
+            "files that count; name the folder above subset0, and the candidates of these scans"
+        )
+    table = _table(candidates, annotations, excluded)
+    table = table[table["series_uid"].isin(list(scans))]
+    numbers = {uid: official.get(uid, scan.subset) for uid, scan in scans.items()}
+    table = table.assign(subset=table["series_uid"].map(numbers).astype("int64"))
+    left_out = _outside(table, scans)
+    table = table[~table["nodule_id"].isin(list(left_out))].reset_index(drop=True)
+    if table.empty:
+        why = next(iter([*failed.values(), *left_out.values()]))
+        raise InputError(f"{folder}: none of the candidates can be cut out; the first: {why}")
+    rule = table.set_index("nodule_id")["label"]
+    own = candidates["class"].set_axis(_ids(len(candidates))).reindex(rule.index)
+    return Plan(
+        table=table,
+        scans=scans,
+        missing=tuple(sorted(meant - set(found))),
+        failed=failed,
+        left_out=left_out,
+        disagreeing=table[(own != rule).to_numpy()],
+        given=given,
+    )
+
+
+def _scans(found: Mapping[str, list[Path]]) -> tuple[dict[str, Scan], dict[str, str]]:
+    scans, failed = {}, {}
+    for uid, paths in found.items():
+        if len(paths) > 1:
+            failed[uid] = f"{paths[0]}: also in {paths[1].parent}; keep one of them"
+            continue
+        try:
+            scans[uid] = read_header(paths[0])
+        except InputError as error:
+            failed[uid] = str(error)
+    return scans, failed
+
+
+def _table(
+    candidates: pd.DataFrame, annotations: pd.DataFrame, excluded: pd.DataFrame | None
+) -> pd.DataFrame:
+    hit = hits.label(candidates, annotations)["nodule"].to_numpy()
+    diameter = annotations["diameter_mm"].to_numpy(float)
+    patients = lidc.scans().set_index("series_uid")["patient_id"].to_dict()
+    uids = candidates[SERIES].astype(str)
+    on_excluded = np.zeros(len(candidates), np.int64)
+    if excluded is not None:
+        on_excluded[hits.hits(candidates, excluded).candidate] = 1
+    return pd.DataFrame(
+        {
+            "nodule_id": _ids(len(candidates)),
+            "patient_id": uids.map(patients).fillna(uids).to_numpy(),
+            "series_uid": uids.to_numpy(),
+            **{axis: candidates[axis].to_numpy() for axis in POSITION},
+            "diameter_mm": np.where(hit == _NONE, np.nan, diameter[hit] if len(diameter) else 0),
+            "hit": hit,
+            "excluded": on_excluded,
+            "label": (hit != _NONE).astype(np.int64),
+        }
+    )
+
+
+def _ids(n: int) -> list[str]:
+    return [f"c{row:07d}" for row in range(n)]
+
+
+def _outside(table: pd.DataFrame, scans: Mapping[str, Scan]) -> dict[str, str]:
+    """nodule_id -> why, of candidates that are not within their scan."""
+    left_out = {}
+    for uid, rows in table.groupby("series_uid", sort=False):
+        grid = scans[str(uid)].grid
+        centers = rows[list(POSITION)].to_numpy(float)
+        for k in np.flatnonzero(~within(grid, centers)):
+            name = str(rows["nodule_id"].iloc[k])
+            left_out[name] = outside(f"candidate {name}", centers[k], grid)
+    return left_out

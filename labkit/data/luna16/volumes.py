@@ -1,0 +1,224 @@
+"""LUNA-16's volumes on disk: one .mhd header and one .raw file a scan, named by its series.
+
+Headers are read first, all of them: they tell in a second which scans are there, which are damaged
+and where in the world each lies, before hours are spent on their voxels.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from labkit.errors import InputError
+from labkit.imaging.readers import read_image
+from labkit.imaging.volume import AIR_HU, Volume
+
+# Below it is no tissue and no air: pixels outside the reconstructed circle, -2000 or -3024.
+PADDING_BELOW_HU = -1200
+_BYTES = {
+    "MET_CHAR": 1, "MET_UCHAR": 1, "MET_SHORT": 2, "MET_USHORT": 2, "MET_INT": 4, "MET_UINT": 4,
+    "MET_FLOAT": 4, "MET_DOUBLE": 8,
+}  # fmt: skip
+_SPACING = ("ElementSpacing", "ElementSize")
+# The challenge's lung masks have the names of the scans that they belong to.
+_MASKS = "seg-lungs"
+_UID = re.compile(r"\d+(\.\d+){3,}")
+_LONGEST_HEADER = 1 << 16
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A volume on disk, of which the header has been read and found sound.
+
+    Args:
+        path: the .mhd file.
+        series_uid: SeriesInstanceUID, the file's name.
+        subset: number in the name of a folder above it (subset0 .. subset9), -1 without one.
+        shape: voxels along (z, y, x).
+        spacing_xyz_mm: as `Volume`.
+        origin_xyz_mm: as `Volume`.
+        direction: as `Volume`.
+        compressed: data file that has to be decompressed, and how many bytes that gives.
+    """
+
+    path: Path
+    series_uid: str
+    subset: int
+    shape: tuple[int, int, int]
+    spacing_xyz_mm: tuple[float, float, float]
+    origin_xyz_mm: tuple[float, float, float]
+    direction: NDArray[np.float64]
+    compressed: tuple[Path, int] | None = None
+
+    @property
+    def grid(self) -> Volume:
+        """A `Volume` of the same geometry whose voxels are all one, and take no memory."""
+        # Not kept: sent to another process, such an array would become as large as the scan.
+        voxels = np.broadcast_to(np.int16(AIR_HU), self.shape)
+        return Volume(
+            voxels, self.spacing_xyz_mm, self.origin_xyz_mm, self.direction, self.series_uid
+        )
+
+
+def find(folder: str | os.PathLike[str]) -> dict[str, list[Path]]:
+    """The .mhd files anywhere below a folder, by the series that they are named by.
+
+    Lung masks (in folders named seg-lungs...) and files not named by a UID are passed over.
+
+    Returns:
+        SeriesInstanceUID -> files; more than one where a scan is there twice.
+
+    Raises:
+        InputError: no such folder.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; name the one with LUNA-16's subset0 ...")
+    found: dict[str, list[Path]] = {}
+    for path in sorted(folder.rglob("*.mhd")):
+        within = path.relative_to(folder).parts[:-1]
+        masks = any(part.startswith(_MASKS) for part in within)
+        if _UID.fullmatch(path.stem) and not masks and path.is_file():
+            found.setdefault(path.stem, []).append(path)
+    return found
+
+
+def read_header(path: str | os.PathLike[str]) -> Scan:
+    """Read a scan's header, and compare it with the size of its .raw file.
+
+    Raises:
+        InputError: what is wrong with it, in one line: not a MetaImage header, other than three
+            dimensions or one value a voxel, no spacing, an unknown type, no data file, or one of
+            another size than the header says.
+    """
+    path = Path(path)
+    fields = _fields(path)
+    for name in ("NDims", "DimSize", "ElementType", "ElementDataFile"):
+        if not fields.get(name):
+            raise InputError(f"{path}: the header has no {name}; fetch the scan again")
+    if fields["NDims"] != "3":
+        raise InputError(f"{path}: NDims is {fields['NDims']}; a CT volume has 3 dimensions")
+    channels = fields.get("ElementNumberOfChannels", "1")
+    if channels != "1":
+        raise InputError(f"{path}: ElementNumberOfChannels is {channels}; a CT volume has 1")
+    kind = fields["ElementType"]
+    if kind not in _BYTES:
+        raise InputError(f"{path}: ElementType {kind} is none of {', '.join(_BYTES)}")
+    size = _numbers(path, fields, "DimSize")
+    spacing = next((name for name in _SPACING if fields.get(name)), None)
+    if spacing is None:
+        raise InputError(f"{path}: the header has no ElementSpacing, the voxels' size in mm; "
+                         "fetch the scan again")  # fmt: skip
+    _numbers(path, fields, spacing)
+    if not all(n == int(n) for n in size):
+        raise InputError(f"{path}: DimSize {fields['DimSize']} are not whole numbers")
+    length = int(np.prod([int(n) for n in size])) * _BYTES[kind]
+    data = _require_data(path, fields, length)
+    above = [re.fullmatch(r"subset(\d)", part) for part in path.parts[:-1]]
+    subset = next((int(m[1]) for m in reversed(above) if m), -1)
+    compressed = fields.get("CompressedData", "False").lower() == "true"
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+        x, y, z = reader.GetSize()
+        scan = Scan(
+            path, path.stem, subset, (z, y, x), reader.GetSpacing(), reader.GetOrigin(),
+            np.array(reader.GetDirection()).reshape(3, 3), (data, length) if compressed else None,
+        )  # fmt: skip
+        _ = scan.grid  # refuses a geometry that is none
+    except (RuntimeError, ValueError) as error:
+        why = str(error).strip().splitlines()[-1]
+        raise InputError(f"{path}: the header is not readable ({why}); fetch it again") from None
+    return scan
+
+
+def read(scan: Scan) -> Volume:
+    """Read a scan's voxels, HU. Padding, which the format cannot declare, becomes air.
+
+    Raises:
+        InputError: not readable, see `readers.read_image`.
+    """
+    if scan.compressed is not None:
+        _require_whole(scan.path, *scan.compressed)
+    volume = read_image(scan.path)
+    voxels = volume.voxels
+    if voxels.min() < PADDING_BELOW_HU:
+        # In place, a slice at a time: a mask of a large scan would be another 200 MB.
+        for image in voxels:
+            image[image < PADDING_BELOW_HU] = AIR_HU
+    return replace(volume, series_uid=scan.series_uid)
+
+
+def _fields(path: Path) -> dict[str, str]:
+    """The "Name = value" lines of a header, up to its last, ElementDataFile."""
+    try:
+        with path.open("rb") as file:
+            text = file.read(_LONGEST_HEADER).decode("latin-1")
+    except OSError as error:
+        raise InputError(f"{path}: not readable ({error.strerror})") from None
+    fields = {}
+    for line in text.splitlines():
+        name, equals, value = line.partition("=")
+        if not equals:
+            continue
+        fields[name.strip()] = value.strip()
+        if name.strip() == "ElementDataFile":
+            break
+    if not fields:
+        raise InputError(f"{path}: not the header of a MetaImage; fetch the scan again")
+    return fields
+
+
+def _numbers(path: Path, fields: Mapping[str, str], name: str) -> list[float]:
+    """Three positive numbers."""
+    try:
+        numbers = [float(n) for n in fields[name].split()]
+    except ValueError:
+        numbers = []
+    if len(numbers) != 3 or not all(0 < n < np.inf for n in numbers):
+        raise InputError(f"{path}: {name} is {fields[name]!r}; it has to be three positive numbers")
+    return numbers
+
+
+def _require_data(path: Path, fields: Mapping[str, str], expected: int) -> Path:
+    """The data file; one that is missing or has another size than the voxels need is refused."""
+    name = fields["ElementDataFile"]
+    if name in ("LIST", "LOCAL") or "%" in name:
+        raise InputError(f"{path}: ElementDataFile is {name}; write the voxels as one .raw file "
+                         "beside the header")  # fmt: skip
+    data = path.parent / name
+    if not data.is_file():
+        raise InputError(f"{path}: its data file {name} is not beside it; fetch the scan again")
+    found = data.stat().st_size
+    compressed = fields.get("CompressedData", "False").lower() == "true"
+    if fields.get("HeaderSize", "0") not in ("0", "-1"):
+        raise InputError(f"{path}: HeaderSize is {fields['HeaderSize']}; write the .raw file "
+                         "without a header of its own")  # fmt: skip
+    if not compressed and found != expected:
+        raise InputError(
+            f"{path}: DimSize {fields['DimSize']} and {fields['ElementType']} need {expected} "
+            f"bytes, {name} has {found}; fetch the scan again"
+        )
+    return data
+
+
+def _require_whole(path: Path, data: Path, expected: int) -> None:
+    """Refuse a compressed file that is damaged; SimpleITK would take what memory held before."""
+    inflate, found = zlib.decompressobj(), 0
+    try:
+        with data.open("rb") as file:
+            while block := file.read(1 << 20):
+                found += len(inflate.decompress(block))
+    except (zlib.error, OSError):
+        found = 0
+    if found != expected:
+        raise InputError(f"{path}: {data.name} cannot be decompressed; fetch the scan again")

@@ -1,0 +1,115 @@
+"""Predictions of LUNA-16's candidates: where to cut them, how to submit and to judge them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from labkit.data.cohort import Cohort
+from labkit.data.luna16 import tables
+from labkit.evaluation import froc
+from labkit.evaluation.metrics import DEFAULT_THRESHOLD
+
+_DIGITS = 6
+
+
+def threshold(cohort: Cohort) -> float:
+    """Above which probability a nodule is called malignant, or a candidate a nodule.
+
+    Half for malignancy. A candidate is hardly ever more likely a nodule than not: it is called one
+    when its image speaks for a nodule, which is when its probability exceeds the share of nodules
+    among the candidates.
+    """
+    if cohort.task != "luna16":
+        return DEFAULT_THRESHOLD
+    return float(cohort.nodules["label"].iloc[cohort.labelled].astype(float).mean())
+
+
+def submission(cohort: Cohort, predictions: pd.DataFrame, view: str = "fused") -> pd.DataFrame:
+    """Predictions as the challenge takes them: one row a candidate, the mean over repeats.
+
+    Args:
+        cohort: of LUNA-16's candidates.
+        predictions: of all of them, or of some subsets.
+        view: "0" to "8", "fused" or "detector".
+
+    Returns:
+        seriesuid, coordX, coordY, coordZ (mm, world) and probability, in the cohort's order.
+    """
+    chosen = predictions[predictions["view"].astype(str) == view]
+    probability = chosen.groupby("nodule_id")["probability"].mean()
+    table = cohort.nodules[cohort.nodules["nodule_id"].isin(probability.index)]
+    return pd.DataFrame(
+        {
+            "seriesuid": table["series_uid"].to_numpy(),
+            "coordX": table["x_mm"].to_numpy(),
+            "coordY": table["y_mm"].to_numpy(),
+            "coordZ": table["z_mm"].to_numpy(),
+            "probability": probability.loc[table["nodule_id"]].to_numpy(),
+        }
+    )
+
+
+def judge(
+    cohort: Cohort,
+    predictions: pd.DataFrame,
+    view: str = "fused",
+    *,
+    bootstraps: int = 1000,
+    seed: int = 0,
+) -> froc.Froc:
+    """FROC of a run, as the challenge judges a submission.
+
+    The scans are all of the cohort's, or, where only some subsets were predicted, those that have a
+    candidate in them.
+
+    Args:
+        cohort: of LUNA-16's candidates.
+        predictions: of a run on it.
+        view: "0" to "8", "fused" or "detector".
+        bootstraps: samples of scans for the bands; 0 for none.
+        seed: of the samples.
+    """
+    marks = submission(cohort, predictions, view).rename(
+        columns={"coordX": "x_mm", "coordY": "y_mm", "coordZ": "z_mm"}
+    )
+    scans = tables.read_series(cohort.folder / "seriesuids.csv")
+    if len(marks) < len(cohort):
+        judged = set(marks["seriesuid"])
+        scans = [uid for uid in scans if uid in judged]
+    return froc.evaluate(
+        marks,
+        tables.read_annotations(cohort.folder / "annotations.csv"),
+        tables.read_excluded(cohort.folder / "annotations_excluded.csv"),
+        scans,
+        bootstraps=bootstraps,
+        seed=seed,
+    )
+
+
+def as_values(found: froc.Froc) -> dict[str, Any]:
+    """A FROC result as JSON has it: the seven rates and CPM with bands, and a thinned curve."""
+    band = found.band
+    curve = np.geomspace(froc.RATES[0], froc.RATES[-1], 49)
+
+    def rounded(values: Any) -> list[float]:
+        return [round(float(v), _DIGITS) for v in values]
+
+    values: dict[str, Any] = {
+        "rates": list(froc.RATES),
+        "sensitivity": rounded(found.sensitivity),
+        "cpm": round(found.cpm, _DIGITS),
+        "curve": {"rates": rounded(curve), "sensitivity": rounded(found.at(curve))},
+        "scans": found.counts.scans,
+        "nodules": found.counts.nodules,
+    }
+    if band is not None:
+        values["cpm_low"], values["cpm_high"] = rounded((band.cpm.low, band.cpm.high))
+        values["low"] = rounded(i.low for i in band.at_rates)
+        values["high"] = rounded(i.high for i in band.at_rates)
+        values["band"] = {
+            "rates": rounded(band.rates), "low": rounded(band.low), "high": rounded(band.high)
+        }  # fmt: skip
+    return values

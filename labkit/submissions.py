@@ -1,0 +1,155 @@
+"""Judging somebody's submission to LUNA-16: their CSV in, a table and files out."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from labkit import __version__, files
+from labkit.data.luna16 import tables
+from labkit.evaluation import froc
+from labkit.evaluation.froc import RATES, Froc
+
+
+def judge(
+    candidates: Path,
+    *,
+    annotations: Path,
+    excluded: Path,
+    series: Path,
+    max_marks: int | None = froc.MAX_MARKS,
+    bootstraps: int = 1000,
+    seed: int = 0,
+) -> Froc:
+    """Read the challenge's files and a submission, and evaluate it.
+
+    Args:
+        candidates: CSV with the columns seriesuid, coordX, coordY, coordZ and probability.
+        annotations: annotations.csv.
+        excluded: annotations_excluded.csv.
+        series: the scans judged: a UID a line, or a CSV with a column seriesuid.
+        max_marks: most marks kept of a scan; None keeps all.
+        bootstraps: samples of scans for the intervals; 0 for none.
+        seed: of the samples.
+
+    Raises:
+        InputError: a file is unsound, with its line; or no mark or no nodule is in the scans.
+    """
+    return froc.evaluate(
+        tables.read_submission(candidates),
+        tables.read_annotations(annotations),
+        tables.read_excluded(excluded),
+        tables.read_series(series),
+        max_marks=max_marks,
+        bootstraps=bootstraps,
+        seed=seed,
+    )
+
+
+def run(
+    candidates: Path,
+    out: Path | None = None,
+    *,
+    annotations: Path,
+    excluded: Path,
+    series: Path,
+    max_marks: int | None = froc.MAX_MARKS,
+    bootstraps: int = 1000,
+    seed: int = 0,
+) -> None:
+    """What `labkit froc` does: judge, print, and write into `out` if it is given.
+
+    Arguments and errors are those of `judge`.
+    """
+    settings = {"max_marks": max_marks, "bootstraps": bootstraps, "seed": seed}
+    result = judge(
+        candidates,
+        annotations=annotations,
+        excluded=excluded,
+        series=series,
+        max_marks=max_marks,
+        bootstraps=bootstraps,
+        seed=seed,
+    )
+    print(as_text(result))
+    if out is not None:
+        written = write(result, out, candidates.stem, settings)
+        print(f"wrote {', '.join(map(str, written))}")
+
+
+def as_text(result: Froc) -> str:
+    """The result as the lines that `labkit froc` prints."""
+    c = result.counts
+    lines = [
+        f"{c.scans} scans, {c.nodules} nodules: {c.detected} hit, {c.missed} missed",
+        f"{c.marks} marks judged: {c.false_positives} false positives, {c.doubled} further hits of "
+        f"a nodule, {c.excluded} on excluded findings",
+    ]
+    if c.over_limit:
+        lines.append(f"{c.over_limit} marks beyond the limit of marks a scan were left out")
+    if c.elsewhere:
+        lines.append(f"{c.elsewhere} marks in scans that are not judged were left out")
+    shown = at_rates(result)
+    shown.insert(0, "false positives a scan", [str(Fraction(rate)) for rate in RATES])
+    shown = shown.drop(columns="false_positives_per_scan").dropna(axis=1)
+    lines += ["", shown.to_string(index=False, float_format="{:.4f}".format), ""]
+    if result.band is None:
+        lines.append(f"CPM {result.cpm:.4f}")
+    else:
+        cpm = result.band.cpm
+        lines.append(f"CPM {cpm.value:.4f} ({cpm.low:.4f} to {cpm.high:.4f}), 95 % over scans, "
+                     f"{result.band.resamples} bootstrap samples")  # fmt: skip
+    return "\n".join(lines)
+
+
+def at_rates(result: Froc) -> pd.DataFrame:
+    """Seven rows: `false_positives_per_scan`, `sensitivity`, `low`, `high` (NaN without bands)."""
+    intervals = result.band.at_rates if result.band is not None else None
+    return pd.DataFrame(
+        {
+            "false_positives_per_scan": RATES,
+            "sensitivity": result.sensitivity,
+            "low": [i.low for i in intervals] if intervals else float("nan"),
+            "high": [i.high for i in intervals] if intervals else float("nan"),
+        }
+    )
+
+
+def write(result: Froc, folder: Path, name: str, settings: dict[str, Any]) -> list[Path]:
+    """Write froc.json (the numbers), froc.csv (the whole curve) and froc.png (the figure).
+
+    Args:
+        result: what `judge` found.
+        folder: made if it is not there.
+        name: of the submission, for the figure's legend.
+        settings: noted in froc.json.
+    """
+    from labkit.plots.froc import froc_figure
+
+    known = at_rates(result).dropna(axis=1)
+    numbers = {
+        "submission": name,
+        "cpm": asdict(result.band.cpm) if result.band is not None else {"value": result.cpm},
+        "sensitivity": known.to_dict("records"),
+        "counts": asdict(result.counts),
+        "settings": settings,
+        "labkit": __version__,
+    }
+    files.write_json(folder / "froc.json", numbers)
+    files.write_csv(
+        folder / "froc.csv",
+        pd.DataFrame(
+            {
+                "false_positives_per_scan": result.false_positives_per_scan,
+                "sensitivity": result.curve_sensitivity,
+                "threshold": result.thresholds,
+            }
+        ),
+    )
+    figure = froc_figure({name: result})
+    files.write_atomically(folder / "froc.png", lambda path: figure.savefig(path, dpi=150))
+    return [folder / f"froc.{kind}" for kind in ("json", "csv", "png")]

@@ -1,0 +1,81 @@
+"""Lesson 11's figures of candidates: marks where they belong, and the right images."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from labkit.errors import InputError
+from labkit.imaging.volume import Volume
+from labkit.plots import candidates, style
+
+
+def table() -> pd.DataFrame:
+    """Two candidates on one nodule, one on an excluded finding, three false positives."""
+    return pd.DataFrame(
+        {
+            "series_uid": ["a", "a", "a", "a", "a", "b"],
+            "x_mm": [-10.0, -9.0, 10.0, 0.0, 5.0, 0.0],
+            "y_mm": [-5.0, -5.0, 5.0, 0.0, 5.0, 0.0],
+            "z_mm": [20.0, 20.0, 20.0, 21.0, 80.0, 20.0],
+            "diameter_mm": [9.0, 9.0, np.nan, np.nan, np.nan, np.nan],
+            "hit": [0, 0, -1, -1, -1, -1],
+            "excluded": [1, 0, 1, 0, 0, 0],
+            "label": pd.array([1, 1, 0, 0, 0, 0], dtype="Int64"),
+            "score": [200.0, 100.0, 150.0, 90.0, 300.0, 80.0],
+            "lies_on": ["vessel", "vessel", "pleura", "vessel", "branching", "vessel"],
+        }
+    )
+
+
+def test_a_hit_is_a_nodule_even_where_an_excluded_finding_is_too():
+    kinds = candidates.kind(table()).tolist()
+    assert kinds == ["nodule", "nodule", "excluded", *["false positive"] * 3]
+
+
+def test_marks_lie_on_the_voxels_of_their_candidates():
+    voxels = np.full((40, 60, 100), -850, np.int16)
+    volume = Volume(voxels, (0.5, 0.5, 2.0), (-24.75, -14.75, 0.0), series_uid="a")
+    figure = candidates.on_slice(volume, table(), 20.0)
+    (ax,) = figure.axes
+    left, right, bottom, top = ax.get_images()[0].get_extent()
+    assert (left, right, bottom, top) == (-25.0, 25.0, 15.0, -15.0)
+    marks = {m.get_label(): m.get_xydata().tolist() for m in ax.lines if ":" in m.get_label()}
+    assert marks == {
+        "nodule: 2": [[-10.0, -5.0], [-9.0, -5.0]],
+        "excluded: 1": [[10.0, 5.0]],
+        "false positive: 1": [[0.0, 0.0]],  # not the one 60 mm above, nor another scan's
+    }
+    assert "simulated" in [t.get_text() for t in ax.texts]
+    with pytest.raises(InputError, match="outside the scan"):
+        candidates.on_slice(volume, table(), 500.0)
+
+
+def test_the_gallery_shows_each_nodule_once_and_false_positives_by_score():
+    shown = candidates.strongest(table(), 2)
+    assert shown["strongest false positives"].tolist() == [4, 3]
+    assert shown["nodules"].tolist() == [0]
+    views = np.zeros((6, 9, 76, 76), np.uint8)
+    views[:, 0] = np.arange(6)[:, None, None] * 40
+    cohort = SimpleNamespace(nodules=table(), views=views, simulated=True)
+    figure = candidates.gallery(cohort, 2)
+    images = [i for block in figure.subfigs for ax in block.axes for i in ax.get_images()]
+    levels = [round((float(np.mean(i.get_array())) + 1000) * 255 / 1400) for i in images]
+    assert levels == [160, 120, 0]
+    assert images[0].get_array().shape == (40, 40)
+    titles = [ax.get_title(loc="left") for ax in figure.subfigs[1].axes if ax.get_images()]
+    assert titles == ["9 mm"]
+
+
+def test_shares_are_of_false_positives_alone():
+    shares = candidates.shares_on(table())
+    assert shares.to_dict() == pytest.approx({"vessel": 2 / 3, "branching": 1 / 3})
+    figure = candidates.whereabouts(table(), {"vessel": 0.1})
+    assert "vessel 67 %" in style.alt_text(figure)
+    with pytest.raises(InputError, match="simulated"):
+        candidates.shares_on(table().drop(columns="lies_on"))
+    with pytest.raises(InputError, match="score"):
+        candidates.strongest(table().drop(columns="score"))
