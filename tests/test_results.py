@@ -47,7 +47,7 @@ def test_two_runs_are_collected_with_their_paired_difference(discs, tmp_path, mo
     values = json.loads(file.read_text())
     assert set(values["runs"]) == {"ST-CNN", "MT-CNN"}
     assert "MT-CNN less ST-CNN" in values["comparisons"]
-    assert "simulated (discs)" in results.readme_block()
+    assert "`discs.json`: Bright and dark discs" in results.readme_block()
     with pytest.raises(InputError, match="second run"):
         results.collect("twice", [folders[0], folders[0]], "about")
 

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from labkit.errors import InputError
@@ -138,6 +139,7 @@ def intervals_figure(
             _whisker(ax, interval, place, (colours or {}).get(name, style.BLACK), "o", None)
             note = (notes or {}).get(name, "")
             ax.text(1.01, place, note, transform=ax.get_yaxis_transform(), va="center", fontsize=9)
+        ax.xaxis.set_major_locator(MaxNLocator(5))  # labels of four decimals need room
         ax.set_yticks(range(len(rows)), list(rows))
         ax.set_ylim(len(rows) - 0.5, -0.5)
         ax.grid(visible=False, axis="y")
