@@ -147,7 +147,8 @@ def test_nothing_outside_the_mask_is_found_and_the_wall_does_not_answer() -> Non
     assert nearest(found(volume), BALL_XYZ_MM)[1] < 1.0  # it is there, when it is asked for
 
 
-def test_a_ball_on_the_pleura_is_within_the_widened_mask() -> None:
+def test_a_ball_on_the_pleura_that_the_segmentation_left_out_is_still_hit() -> None:
+    """Within its radius by the widened mask alone; nearer to its middle with hollows filled."""
     volume, at = block((1.0, 1.0, 1.0))
     volume.voxels[:, :, :15] = TISSUE_HU
     middle = np.array([17.0, 30.0, 30.0])
@@ -155,8 +156,11 @@ def test_a_ball_on_the_pleura_is_within_the_widened_mask() -> None:
     lungs = np.zeros(volume.shape, bool)
     lungs[5:-5, 5:-5, 15:-5] = True
     lungs &= volume.voxels < -400.0  # the segmentation left it out
-    candidates = blobs.detect(volume, lungs, blobs.Settings(100.0))
-    assert nearest(candidates, middle)[1] < 3.5
+    plain, filled = (
+        nearest(blobs.detect(volume, lungs, blobs.Settings(100.0, ball_mm=mm)), middle)[1]
+        for mm in (0.0, 20.0)
+    )
+    assert filled < 3.5 and filled <= plain < 5.0
 
 
 def test_of_neighbours_the_strongest_is_kept() -> None:
