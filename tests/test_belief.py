@@ -223,11 +223,11 @@ def test_without_results_nothing_can_be_judged(tmp_path, monkeypatch):
     assert (table[["simulated", "real"]] == claims.CANNOT).all(axis=None)
 
 
-def test_a_claim_that_is_borne_out_is_shown(tmp_path, monkeypatch, judged):
+def test_a_claim_that_is_borne_out_is_shown(tmp_path, monkeypatch):
     monkeypatch.setenv("LABKIT_RESULTS", str(tmp_path))
     pair = {"auc_difference": {"value": 0.05, "low": 0.03, "high": 0.07}, "found": True}
-    comparisons = {**judged["comparisons"], "MT-CNN less ST-CNN": pair}
-    write_json(tmp_path / "simulated_belief.json", {**judged, "comparisons": comparisons})
+    values = {"comparisons": {"MT-CNN less ST-CNN": pair}}
+    write_json(tmp_path / "simulated_table1.json", values)
     table = claims.verdicts().set_index("claim")
     row = table.loc["MT-CNN has an obvious advantage over ST-CNN"]
     assert (row["simulated"], row["real"]) == (claims.SHOWN, claims.CANNOT)

@@ -188,14 +188,14 @@ def _signed(d: Interval) -> str:
 _ST, _MT = "ST-CNN", "MT-CNN"
 CLAIMS = (
     Claim("MT-CNN has an obvious advantage over ST-CNN", "IV-A",
-          _difference("belief", f"{_MT} less {_ST}", MARGIN_AUC)),
+          _difference("table1", f"{_MT} less {_ST}", MARGIN_AUC)),
     Claim("the AUC of MT-CNN is higher than ST-CNN's", "IV-A",
-          _difference("belief", f"{_MT} less {_ST}")),
+          _difference("table1", f"{_MT} less {_ST}")),
     Claim("the specificity of MT-CNN is lower than ST-CNN's on LIDC-IDRI", "IV-A", _specificity),
     Claim("MT-CNN has an AUC of 0.9559 on LIDC-IDRI", "abstract", _reaches(0.9559)),
     Claim("fusing the nine views is better than any one of them", "V", _fusion),
     Claim("a nine-view network is better than the diameter alone", "not asked",
-          _difference("belief", f"{_MT} less size only")),
+          _difference("table1", f"{_MT} less size only")),
     Claim("with alpha = 0.3 MT-CNN is better than ST-CNN", "IV-D",
           _difference("fig7", f"{alpha_label(0.3)} less {alpha_label(0)}")),
     Claim("with alpha = 1 MT-CNN is much worse than ST-CNN", "IV-E",
