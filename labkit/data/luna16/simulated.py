@@ -171,8 +171,9 @@ def subsets(patients: list[str], nodules: list[int], seed: int) -> list[int]:
         nodules: how many each scan has.
         seed: of the lot.
 
-    >>> subsets(["a", "b", "a", "c"], [1, 0, 0, 0], seed=0)
-    [0, 1, 0, 2]
+    >>> of_a, of_b, of_a_again, of_c = subsets(["a", "b", "a", "c"], [1, 0, 0, 0], seed=0)
+    >>> of_a == of_a_again == 0, {of_b, of_c} == {1, 2}
+    (True, True)
     """
     count = pd.Series(nodules).groupby(pd.Series(patients)).sum()
     drawn = count.iloc[np.random.default_rng(seed).permutation(len(count))]
