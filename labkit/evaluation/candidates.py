@@ -13,6 +13,7 @@ from labkit.evaluation import froc
 from labkit.evaluation.metrics import DEFAULT_THRESHOLD
 
 _DIGITS = 6
+_MARK = {"coordX": "x_mm", "coordY": "y_mm", "coordZ": "z_mm"}
 
 
 def threshold(cohort: Cohort) -> float:
@@ -52,6 +53,34 @@ def submission(cohort: Cohort, predictions: pd.DataFrame, view: str = "fused") -
     )
 
 
+def marks(cohort: Cohort, predictions: pd.DataFrame, view: str = "fused") -> pd.DataFrame:
+    """`submission` under the names that `froc` takes."""
+    return submission(cohort, predictions, view).rename(columns=_MARK)
+
+
+def scans(cohort: Cohort, marked: pd.Series) -> list[str]:
+    """All scans of the cohort; where only some candidates were predicted, those that have one.
+
+    Args:
+        cohort: of LUNA-16's candidates.
+        marked: series of each candidate that was predicted.
+    """
+    every = tables.read_series(cohort.folder / "seriesuids.csv")
+    if len(marked) == len(cohort):
+        return every
+    there = set(marked)
+    return [uid for uid in every if uid in there]
+
+
+def truth(cohort: Cohort, marked: pd.Series) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
+    """Nodules, excluded findings and `scans`, as `froc` takes them after the marks."""
+    return (
+        tables.read_annotations(cohort.folder / "annotations.csv"),
+        tables.read_excluded(cohort.folder / "annotations_excluded.csv"),
+        scans(cohort, marked),
+    )
+
+
 def judge(
     cohort: Cohort,
     predictions: pd.DataFrame,
@@ -72,21 +101,9 @@ def judge(
         bootstraps: samples of scans for the bands; 0 for none.
         seed: of the samples.
     """
-    marks = submission(cohort, predictions, view).rename(
-        columns={"coordX": "x_mm", "coordY": "y_mm", "coordZ": "z_mm"}
-    )
-    scans = tables.read_series(cohort.folder / "seriesuids.csv")
-    if len(marks) < len(cohort):
-        judged = set(marks["seriesuid"])
-        scans = [uid for uid in scans if uid in judged]
-    return froc.evaluate(
-        marks,
-        tables.read_annotations(cohort.folder / "annotations.csv"),
-        tables.read_excluded(cohort.folder / "annotations_excluded.csv"),
-        scans,
-        bootstraps=bootstraps,
-        seed=seed,
-    )
+    of_run = marks(cohort, predictions, view)
+    against = truth(cohort, of_run["seriesuid"])
+    return froc.evaluate(of_run, *against, bootstraps=bootstraps, seed=seed)
 
 
 def as_values(found: froc.Froc) -> dict[str, Any]:

@@ -9,11 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
-import pandas as pd
-
 from labkit.data.cohort import Cohort
-from labkit.data.luna16 import tables
 from labkit.errors import InputError
 from labkit.evaluation import candidates, froc
 from labkit.experiments.measured import Run, plain
@@ -21,7 +17,6 @@ from labkit.experiments.measured import Run, plain
 NOT_COMPUTED = "not_computed"
 PUBLISHED_SCANS, PUBLISHED_NEGATIVES = 888, 549_714
 """Of LUNA-16's 551,065 candidates, 1,351 are positive."""
-_MARK = {"coordX": "x_mm", "coordY": "y_mm", "coordZ": "z_mm"}
 
 
 def is_luna(values: Mapping[str, Any]) -> bool:
@@ -79,17 +74,9 @@ def cpm_difference(cohort: Cohort, first: Run, second: Run, resamples: int) -> d
     """
 
     def difference() -> dict[str, Any]:
-        one, two = (
-            candidates.submission(cohort, *run).rename(columns=_MARK) for run in (first, second)
-        )
-        found = froc.cpm_difference(
-            one,
-            two,
-            tables.read_annotations(cohort.folder / "annotations.csv"),
-            tables.read_excluded(cohort.folder / "annotations_excluded.csv"),
-            _scans(cohort, one["seriesuid"]),
-            bootstraps=resamples,
-        )
+        one, two = (candidates.marks(cohort, *run) for run in (first, second))
+        against = candidates.truth(cohort, one["seriesuid"])
+        found = froc.cpm_difference(one, two, *against, bootstraps=resamples)
         return dict(plain(found))
 
     return _or_why_not(difference)
@@ -108,7 +95,7 @@ def _screening(cohort: Cohort, run: Run) -> dict[str, Any]:
     by_candidate = of_view.groupby("nodule_id", sort=False)
     probability, label = by_candidate["probability"].mean(), by_candidate["label"].first()
     series = cohort.nodules.set_index("nodule_id").loc[probability.index, "series_uid"]
-    scans = _scans(cohort, series)
+    scans = candidates.scans(cohort, series)
     found = froc.screening(label, probability, len(scans), candidates.threshold(cohort))
     return {
         "threshold": round(found.threshold, 6),
@@ -120,12 +107,3 @@ def _screening(cohort: Cohort, run: Run) -> dict[str, Any]:
         "negatives": found.negatives,
         "scans": len(scans),
     }
-
-
-def _scans(cohort: Cohort, marked: pd.Series) -> list[str]:
-    """All scans of the cohort; where only some candidates were judged, those that have one."""
-    scans = tables.read_series(cohort.folder / "seriesuids.csv")
-    if len(marked) == len(cohort):
-        return scans
-    there = set(np.unique(marked))
-    return [uid for uid in scans if uid in there]

@@ -21,7 +21,6 @@ from labkit.experiments.declared import (
     DEPTHS,
     DROPOUTS,
     L2,
-    L2_SHOWN,
     alpha_label,
     depth_label,
     dropout_label,
@@ -29,13 +28,15 @@ from labkit.experiments.declared import (
 )
 from labkit.plots import style
 from labkit.plots.sweeps import (
+    L2_CURVES,
+    L2_LINES,
     PLACE_WORDS,
-    PLACES,
     RAMP,
     baseline_of,
     finish,
     level,
     point,
+    regularisation_axes,
     said,
 )
 
@@ -111,20 +112,10 @@ def regularisation_froc(values: Values) -> Figure:
         InputError: no variant was judged by FROC.
     """
     metrics = _metrics(values)
-    shown = {
-        "ST-CNN": style.ST,
-        l2_label("st", L2_SHOWN, "share"): style.VERMILION,
-        "MT-CNN": style.MT,
-        l2_label("mt", L2_SHOWN, "both"): style.BLUE,
-    }
     with style.house_style():
-        figure = Figure(figsize=(12.4, 5.6), layout="constrained")
-        grid = figure.add_gridspec(1, 3, width_ratios=[1.1, 1.1, 1])
-        left, middle = (figure.add_subplot(grid[0, i]) for i in (0, 1))
-        right = figure.add_subplot(grid[0, 2], sharey=middle)
-        _curves(left, {n: (metrics[n], c) for n, c in shown.items() if n in metrics}, values)
-        lines = [("st", "share", style.ST), *(("mt", p, c) for p, c in PLACES.items())]
-        for k, (model, place, colour) in enumerate(lines):
+        figure, left, middle, right = regularisation_axes()
+        _curves(left, {n: (metrics[n], c) for n, c in L2_CURVES.items() if n in metrics}, values)
+        for k, (model, place, colour) in enumerate(L2_LINES):
             points = {l2 * 1.12 ** (k - 1.5): l2_label(model, l2, place) for l2 in L2}
             name = f"{model.upper()}-CNN, l2 on {PLACE_WORDS[place]}"
             _line(middle, points, metrics, colour, name)

@@ -34,6 +34,15 @@ RAMP = ("#B5D2EA", style.MT, "#7FB4DB", "#4A90C4", "#1F68A8", "#08306B")
 _BASELINES = {"size_only": "size only", "detector": "detector's score"}
 PLACES = {"both": style.MT, "share": style.SKY, "img": style.PURPLE}
 PLACE_WORDS = {"both": "encoder and decoder", "share": "encoder", "img": "decoder"}
+L2_CURVES = {
+    "ST-CNN": style.ST,
+    l2_label("st", L2_SHOWN, "share"): style.VERMILION,
+    "MT-CNN": style.MT,
+    l2_label("mt", L2_SHOWN, "both"): style.BLUE,
+}
+"""The paper's four curves in Fig. 5, by label, with their colours."""
+L2_LINES = [("st", "share", style.ST), *(("mt", p, c) for p, c in PLACES.items())]
+"""Model, place of l2 and colour of each line over the strengths."""
 
 
 def alpha_figure(values: Values) -> Figure:
@@ -131,6 +140,14 @@ def depth_figure(values: Values) -> Figure:
     return style.describe(figure, f"AUC by depth, and cost by depth. {'; '.join(words)}.")
 
 
+def regularisation_axes() -> tuple[Figure, Axes, Axes, Axes]:
+    """Fig. 5's frame: curves, the measure against l2, and beside it by dropout, on one axis."""
+    figure = Figure(figsize=(12.4, 5.6), layout="constrained")
+    grid = figure.add_gridspec(1, 3, width_ratios=[1.1, 1.1, 1])
+    left, middle = (figure.add_subplot(grid[0, i]) for i in (0, 1))
+    return figure, left, middle, figure.add_subplot(grid[0, 2], sharey=middle)
+
+
 def regularisation_figure(values: Values) -> Figure:
     """Fig. 5: ROC curves with and without l2, AUC against l2 and its place, and dropout.
 
@@ -138,20 +155,10 @@ def regularisation_figure(values: Values) -> Figure:
         values: of fig5's JSON.
     """
     runs = _runs(values)
-    shown = {
-        "ST-CNN": style.ST,
-        l2_label("st", L2_SHOWN, "share"): style.VERMILION,
-        "MT-CNN": style.MT,
-        l2_label("mt", L2_SHOWN, "both"): style.BLUE,
-    }
     with style.house_style():
-        figure = Figure(figsize=(12.4, 5.6), layout="constrained")
-        grid = figure.add_gridspec(1, 3, width_ratios=[1.1, 1.1, 1])
-        left, middle = (figure.add_subplot(grid[0, i]) for i in (0, 1))
-        right = figure.add_subplot(grid[0, 2], sharey=middle)
-        _roc(left, {n: (runs[n], c) for n, c in shown.items() if n in runs}, values)
-        lines = [("st", "share", style.ST), *(("mt", p, c) for p, c in PLACES.items())]
-        for k, (model, place, colour) in enumerate(lines):
+        figure, left, middle, right = regularisation_axes()
+        _roc(left, {n: (runs[n], c) for n, c in L2_CURVES.items() if n in runs}, values)
+        for k, (model, place, colour) in enumerate(L2_LINES):
             points = {
                 l2 * 1.12 ** (k - 1.5): runs[l2_label(model, l2, place)]
                 for l2 in L2
