@@ -54,6 +54,9 @@ def build(options: argparse.Namespace) -> None:
         "min_readers": options.min_readers,
         "max_slice_thickness_mm": _max_thickness(options),
     }
+    if options.simulated is not None and options.kind != "luna16":
+        raise InputError("--simulated goes with build luna16; a simulated cohort of nodules is "
+                         "made by labkit build simulated")  # fmt: skip
     if options.lungs and options.kind not in ("lidc", "luna16"):
         raise InputError(f"--lungs needs whole scans, which build {options.kind} does not see; "
                          "leave it out, or build lidc or luna16")  # fmt: skip
@@ -90,6 +93,9 @@ def _build_luna16(options: argparse.Namespace) -> None:
     given = {"a source: the folder above subset0": options.source,
              "--candidates FILE": options.candidates,
              "--annotations FILE": options.annotations}  # fmt: skip
+    if options.simulated is not None:
+        _simulate_luna16(options, [what for what, value in given.items() if value is not None])
+        return
     missing = [what for what, value in given.items() if value is None]
     if missing:
         raise InputError(f"build luna16 needs {' and '.join(missing)}; see labkit build --help")
@@ -103,6 +109,23 @@ def _build_luna16(options: argparse.Namespace) -> None:
         options.source, options.candidates, options.out, annotations=options.annotations,
         excluded=options.excluded, subsets=options.subsets, lungs=options.lungs, jobs=options.jobs,
     ))  # fmt: skip
+
+
+def _simulate_luna16(options: argparse.Namespace, given: list[str]) -> None:
+    given += [f"--{name.replace('_', '-')}" for name in ("excluded", "subsets", "lungs", "patients",
+              "exclude_patients") if getattr(options, name)]  # fmt: skip
+    if given:
+        raise InputError(f"build luna16 --simulated makes its own scans and tables; leave out "
+                         f"{' and '.join(given)}")  # fmt: skip
+    from labkit.data.luna16.simulated import simulated_luna16
+
+    cohort = simulated_luna16(
+        options.simulated, options.out, seed=options.seed, jobs=options.jobs
+    )  # fmt: skip
+    table = cohort.nodules
+    print(f"{options.out}: simulated CT, {len(table)} candidates in "
+          f"{table['series_uid'].nunique()} scans, {int(table['label'].sum())} of them on "
+          "nodules")  # fmt: skip
 
 
 def simulate(options: argparse.Namespace) -> None:

@@ -65,6 +65,7 @@ def parser(commands: Mapping[str, Callable[[argparse.Namespace], None]]) -> argp
         "labkit build luna16 ~/LUNA16 --candidates candidates.csv \\\n"
         "      --annotations annotations.csv --excluded annotations_excluded.csv \\\n"
         "      --out runs/cohorts/luna16",
+        "labkit build luna16 --simulated 60 --out runs/cohorts/luna16_simulated",
     )  # fmt: skip
     build.add_argument("kind", choices=("simulated", "lidc", "cubes", "luna16"))
     build.add_argument("source", nargs="?", type=Path,
@@ -76,7 +77,8 @@ def parser(commands: Mapping[str, Callable[[argparse.Namespace], None]]) -> argp
     _add_rules(build)
     build.add_argument("--nodules", type=int, help="simulated: take about this many, by patient")
     build.add_argument("--labelled-only", action="store_true", help="simulated: none uncertain")
-    build.add_argument("--seed", type=int, default=0, help="simulated: of the simulation")
+    build.add_argument("--seed", type=int, default=0,
+                       help="simulated, luna16 --simulated: of the simulation")  # fmt: skip
     build.add_argument("--jobs", type=int,
                        help="simulated, luna16: processes (default: one a core)")  # fmt: skip
     build.add_argument("--lungs", action="store_true",
@@ -177,12 +179,14 @@ def parser(commands: Mapping[str, Callable[[argparse.Namespace], None]]) -> argp
         "labkit reproduce fig1 --out runs/reproduced",
         "labkit reproduce table1 fig7 --cohort runs/cohorts/lidc --profile lab --out runs/lidc",
         "labkit reproduce table1 --folds 10 --out runs/ten_folds",
+        "labkit reproduce table1 fig5 fig6 fig7 --cohort luna --out runs/luna",
         "labkit reproduce all --profile paper --scheduler tcp://node7:8786 --out runs/paper",
     )  # fmt: skip
     reproduce.add_argument("names", nargs="+", choices=experiments.names(), metavar="NAME",
                            help=", ".join(experiments.names()))  # fmt: skip
     reproduce.add_argument("--cohort", type=Path,
-                           help="its folder (default: the simulated cohort)")  # fmt: skip
+                           help="its folder, or luna: the simulated LUNA-16 (default: the "
+                           "simulated cohort of nodules)")  # fmt: skip
     reproduce.add_argument("--profile", choices=tuple(profiles.PROFILES),
                            help="how much of everything (default: lab)")  # fmt: skip
     for name in ("folds", "repeats"):
@@ -243,3 +247,6 @@ def _add_luna16_tables(parser: argparse.ArgumentParser) -> None:
     luna16.add_argument("--subsets", type=Path, metavar="FILE",
                         help="seriesuid,subset (default: by the folders "
                         "subset0 to subset9)")  # fmt: skip
+    luna16.add_argument("--simulated", type=int, metavar="SCANS",
+                        help="instead of all these: as many simulated scans, and what a detector "
+                        "finds in them")  # fmt: skip

@@ -41,6 +41,15 @@ class Profile:
     printed_protocol: bool
     task: str = "malignancy"
 
+    @property
+    def luna16_scans(self) -> int | None:
+        """Scans in the simulated LUNA-16; None takes all that there are.
+
+        >>> get("lab").luna16_scans
+        60
+        """
+        return _LUNA16_SCANS[self.name]
+
     def training(self, **changes: Any) -> TrainingConfig:
         """The training protocol of this profile, with `changes`."""
         from labkit.training.config import TrainingConfig
@@ -55,6 +64,8 @@ PROFILES = {
     "lab": Profile("lab", None, False, 12, 5, 1, 2000, False),
     "paper": Profile("paper", None, True, 150, 10, 10, 2000, True),
 }
+
+_LUNA16_SCANS = {"smoke": 4, "lab": 60, "paper": None}
 
 
 def get(name: str | None = None) -> Profile:

@@ -87,6 +87,16 @@ def test_bad_input_is_one_line_and_status_2(discs, capsys, tmp_path):
     assert "names no patient" in _fails(
         capsys, "build", "simulated", "--patients", empty, "--out", tmp_path / "c"
     )
+    luna = ("--simulated", "2", "--out", tmp_path / "c")
+    assert "leave out a source" in _fails(capsys, "build", "luna16", tmp_path, *luna)
+    empty.write_text("LIDC-IDRI-0001\n")
+    assert "leave out --patients" in _fails(capsys, "build", "luna16", *luna, "--patients", empty)
+    assert "goes with build luna16" in _fails(
+        capsys, "build", "simulated", "--simulated", "2", "--out", tmp_path / "c"
+    )
+    assert "scans is 0" in _fails(
+        capsys, "build", "luna16", "--simulated", "0", "--out", tmp_path / "c"
+    )
     assert "min_readers" in _fails(capsys, "nodules", "--min-readers", "0")
 
 

@@ -12,7 +12,7 @@ from labkit import experiments, profiles
 from labkit.data.luna16 import tables
 from labkit.errors import InputError
 from labkit.evaluation import candidates, froc
-from labkit.experiments import committed, cost, luna, rows, written
+from labkit.experiments import committed, cost, luna, rows, running, written
 from labkit.experiments.amounts import amounts
 from labkit.experiments.declared import ALPHAS, EXPERIMENTS, alpha_label
 from labkit.experiments.finished import Finished
@@ -75,6 +75,24 @@ def drawn(runs, tmp_path_factory):
 
 def values_of(made):
     return read(made[1]["table1"])
+
+
+def test_luna_is_the_simulated_one_of_the_profiles_size(discs, made, monkeypatch, tmp_path):
+    asked = []
+
+    def simulated(scans, progress):
+        asked.append((scans, progress))
+        return discs
+
+    monkeypatch.setattr(running, "simulated_luna16", simulated)
+    monkeypatch.chdir(tmp_path)
+    files = experiments.reproduce("table1", "luna", TINY, made[0], **HERE)
+    assert read(files["table1"])["cohort"] == discs.identity
+    assert asked == [(profiles.get("smoke").luna16_scans, False)]
+    (tmp_path / "luna").mkdir()
+    with pytest.raises(InputError, match="is not a cohort"):
+        experiments.reproduce("table1", "luna", TINY, made[0], **HERE)
+    assert len(asked) == 1
 
 
 def test_folds_are_the_subsets_and_the_file_says_what_was_learnt(made):

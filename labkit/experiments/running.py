@@ -12,12 +12,14 @@ from typing import Any
 from labkit import profiles
 from labkit.data.cohort import Cohort
 from labkit.data.embedded import simulated_cohort
+from labkit.data.luna16.simulated import simulated_luna16
 from labkit.errors import InputError
 from labkit.evaluation import crossval
 from labkit.evaluation.estimate import seconds_alone
 from labkit.evaluation.runs import claim
 from labkit.experiments import written
 from labkit.experiments.amounts import amounts
+from labkit.experiments.committed import LUNA
 from labkit.experiments.declared import ALL, EXPERIMENTS, Experiment, names
 from labkit.experiments.finished import Finished
 from labkit.experiments.variants import Variant
@@ -48,7 +50,8 @@ def reproduce(
 
     Args:
         wanted: names of `EXPERIMENTS`, or "all".
-        cohort: a cohort or its folder; None takes the simulated one of the profile.
+        cohort: a cohort or its folder; None takes the simulated one of the profile, and "luna",
+            unless there is such a folder, the simulated LUNA-16 of the profile.
         profile: its name, or a profile of your own; None takes LABKIT_PROFILE's, else `lab`.
         out: folder of everything that is made.
         folds, repeats: of the cross-validation; None takes the profile's, and LUNA-16's subsets.
@@ -73,7 +76,12 @@ def reproduce(
     if cohort is None:
         cohort = simulated_cohort(chosen.nodules, chosen.uncertain, progress=progress)
     elif not isinstance(cohort, Cohort):
-        cohort = Cohort.open(cohort)
+        named = str(cohort) == LUNA and not Path(cohort).exists()
+        cohort = (
+            simulated_luna16(chosen.luna16_scans, progress=progress)
+            if named
+            else Cohort.open(cohort)
+        )
     if cohort.task == "luna16" and folds is None:
         folds = int(cohort.nodules["subset"].nunique())
         if folds < 2:

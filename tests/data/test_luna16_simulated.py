@@ -205,6 +205,15 @@ def test_a_part_is_read_as_it_was_kept_and_damage_is_noticed(tmp_path: Path) -> 
         one.kept(damaged, settings)
 
 
+def test_all_scans_are_all_but_those_of_the_tuning_patients() -> None:
+    patient = lidc.scans().set_index("series_uid")["patient_id"]
+    everything = simulated.sample(None, SEED)
+    tuned_on = set(patient[simulated.tuning_series()])
+    assert {patient[uid] for uid in tables.the_888()} == tuned_on | set(patient[everything])
+    assert tuned_on.isdisjoint(patient[everything])
+    assert simulated.sample(5, SEED) == everything[:5]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

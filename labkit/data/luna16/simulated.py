@@ -53,8 +53,12 @@ def tuning_series() -> list[str]:
     return [every[number] for number in order[:TUNING_SCANS]]
 
 
-def sample(scans: int, seed: int) -> list[str]:
+def sample(scans: int | None, seed: int) -> list[str]:
     """SeriesInstanceUIDs of a seeded sample of LUNA-16's scans; a smaller one begins a larger.
+
+    Args:
+        scans: how many; None takes all but those of patients that the detector was tuned on.
+        seed: of the order in which they are drawn.
 
     Raises:
         InputError: less than one scan, more than there are, or a negative seed.
@@ -64,6 +68,7 @@ def sample(scans: int, seed: int) -> list[str]:
     patient = _patients()
     tuned_on = {patient[uid] for uid in tuning_series()}
     rest = [uid for uid in sorted(tables.the_888()) if patient[uid] not in tuned_on]
+    scans = len(rest) if scans is None else scans
     if not 1 <= scans <= len(rest):
         raise InputError(
             f"scans is {scans}; give 1 to {len(rest)}: LUNA-16's 888 without those of the patients "
@@ -74,7 +79,7 @@ def sample(scans: int, seed: int) -> list[str]:
 
 
 def simulated_luna16(
-    scans: int,
+    scans: int | None,
     out: str | os.PathLike[str] | None = None,
     *,
     seed: int = 0,
@@ -89,7 +94,7 @@ def simulated_luna16(
     number of processes.
 
     Args:
-        scans: how many.
+        scans: how many; None takes all that the detector was not tuned on.
         out: the cohort's folder; by default in `runs/cohorts/`, named after scans and seed.
         seed: of the sample, the simulation and the folds.
         detector: what counts as a candidate.
@@ -107,11 +112,11 @@ def simulated_luna16(
     if jobs is not None and jobs < 1:
         raise InputError(f"jobs is {jobs}; give 1 or more, or None for all cores")
     series = sample(scans, seed)
-    name = f"luna_simulated_{scans}_seed{seed}"
+    name = f"luna_simulated_{scans or 'all'}_seed{seed}"
     folder = paths.runs() / "cohorts" / name if out is None else Path(out)
     detector = detector or blobs.Settings()
     check_target(folder)
-    settings = {**one.settings_of(seed, detector, cut_out=True), "scans": scans}
+    settings = {**one.settings_of(seed, detector, cut_out=True), "scans": len(series)}
     if (folder / "cohort.json").is_file():
         cohort = Cohort.open(folder)
         if cohort.meta["settings"] == settings:
