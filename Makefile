@@ -33,6 +33,7 @@ bench: $(STAMP)         ## what is claimed about speed, measured into results/
 	$(BIN)/python -m benchmarks.scaling --out results/benchmark_scaling.json
 	$(BIN)/python benchmarks/lungs.py --out results/lungs.json
 	$(BIN)/python -m benchmarks.extraction --out results/benchmark_luna16.json
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.judging --out results/benchmark_judging.json
 
 install: $(STAMP)
 

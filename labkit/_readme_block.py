@@ -1,16 +1,19 @@
 """The README's results, written from `results/` and from nothing else.
 
-Our rows of Table 1 first, then what the sweeps found, then runs that were trained longer, then
-speed. What is not in `results/` has no line.
+Our rows of Table 1 first, of nodules and of LUNA-16's candidates, then what the sweeps found, then
+runs that were trained longer, then speed. What is not in `results/` has no line.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from labkit import paths
+from labkit._readme_luna import cpm_of, images, luna_table
+from labkit._readme_words import difference, how, interval, tested
 from labkit.evaluation import crossval
-from labkit.experiments import committed
+from labkit.experiments import committed, judging
 from labkit.files import read_json
 
 BEGIN = "<!-- results: begin (python -m labkit.results readme) -->"
@@ -26,6 +29,7 @@ def readme_block() -> str:
     parts = {
         "": _table1(),
         "Differences of these rows": _comparisons(),
+        "False positives among LUNA-16's candidates": luna_table(),
         "Sweeps": _sweeps(),
         "Trained longer, and on other images than tested": [*_longer(), *_transfer()],
         "Speed, and what is simulated": _speed(),
@@ -37,10 +41,11 @@ def readme_block() -> str:
     return "\n".join([*lines, END])
 
 
-def _figures(name: str) -> dict[str, dict[str, Any]]:
-    """Kind of images -> a figure's committed values, real ones first."""
-    kinds = sorted(c for n, c in committed.there() if n == name)
-    return {kind: committed.read(name, kind) for kind in kinds}
+def _figures(name: str, cohorts: tuple[str, ...] = committed.NODULES) -> dict[str, dict[str, Any]]:
+    """Kind of images -> a figure's committed values: real, simulated, LUNA-16's."""
+    kinds = {c for n, c in committed.there(cohorts) if n == name}
+    ordered = sorted(kinds, key=lambda kind: (kind == committed.LUNA, kind))
+    return {kind: committed.read(name, kind) for kind in ordered}
 
 
 def _table1() -> list[str]:
@@ -49,9 +54,9 @@ def _table1() -> list[str]:
     if not tables:
         return []
     lines = [
-        "| Images | Method | AUC (95 % interval) | Sensitivity | Specificity | AUC, sensitivity as "
-        "published |",
-        "|---|---|---|---|---|---|",
+        "| Images | Method | AUC (95 % interval) | Sensitivity | Specificity | AUC as published | "
+        "Sensitivity as published |",
+        "|---|---|---|---|---|---|---|",
     ]
     for kind, values in tables.items():
         published = {
@@ -67,17 +72,15 @@ def _table1() -> list[str]:
             ]
         for row, said in named:
             mark = " (*)" if rows[row]["note"] else ""
-            cells = [_interval(rows[row]["metrics"][m]) for m in _METRICS]
-            there = [published[row, m] for m in _METRICS if (row, m) in published]
-            lines.append("| " + " | ".join([kind, said + mark, *cells, ", ".join(there)]) + " |")
+            cells = [interval(rows[row]["metrics"][m]) for m in _METRICS]
+            there = [published.get((row, m), "") for m in ("auc", "sensitivity")]
+            lines.append("| " + " | ".join([kind, said + mark, *cells, *there]) + " |")
     lines += ["", "(*) reads the readers' own ratings, which no image method is given.", ""]
     for kind, values in tables.items():
         counts = next(iter(values["rows"].values()))["metrics"]
-        plan, config = values["plan"]["baselines"], values["config"]
         lines.append(
             f"- {_images(kind, values)}, {counts['nodules']} labelled nodules of "
-            f"{counts['patients']} patients: {plan['repeats']} x {plan['folds']} folds by patient, "
-            f"up to {config['epochs']} epochs, {values['date'][:10]}, {_machine(values)}."
+            f"{counts['patients']} patients: {how(values, 'patient')}."
         )
     return lines
 
@@ -94,59 +97,58 @@ def _images(kind: str, values: dict[str, Any]) -> str:
     )
 
 
-def _machine(values: dict[str, Any]) -> str:
-    hardware = values["hardware"]
-    return str(hardware["gpu"] or f"{hardware['processor']} without a GPU")
-
-
 def _comparisons() -> list[str]:
     """Differences of Table 1's rows, corrected for being several."""
     lines = []
     for kind, values in _figures("table1").items():
         for what, pair in values["comparisons"].items():
-            lines.append(
-                f"- {kind}, AUC of {what}: {_difference(pair['auc_difference'])}; DeLong's test "
-                f"by patient, Holm-corrected over {values['family']['size']}: "
-                f"p = {pair['p_holm']:.2g}{_equivalent(pair)}."
-            )
+            lines.append(f"- {kind}, AUC of {what}: {tested(pair, values['family'])}.")
         for model, fusion in values["fusion"].items():
-            pair = fusion["comparisons"].get("equal weights less AUC weights (Eq. 4)")
-            if model == "MT-CNN" and pair is not None:
-                lines.append(
-                    f"- {kind}, AUC of equal weights less AUC weights (Eq. 4) in fusing {model}: "
-                    f"{_difference(pair['auc_difference'], 4)}{_equivalent(pair)}."
-                )
+            for way in ("equal weights", "logistic stacking"):
+                pair = fusion["comparisons"].get(f"{way} less AUC weights (Eq. 4)")
+                if model == "MT-CNN" and pair is not None:
+                    lines.append(
+                        f"- {kind}, AUC of {way} less AUC weights (Eq. 4) in fusing {model}: "
+                        f"{tested(pair, fusion['family'], 4)}."
+                    )
     return lines
-
-
-def _equivalent(pair: dict[str, Any]) -> str:
-    """In words, where a difference is shown to be smaller than the margin."""
-    of = pair["equivalence"]
-    return f"; no difference larger than {of['margin']:g} is shown" if of["shown"] else ""
 
 
 def _sweeps() -> list[str]:
     """What the sweeps over alpha, depth and regularisation found, a line each."""
     lines = []
     for name, what in _SWEEPS.items():
-        for kind, values in _figures(name).items():
-            pairs = values["comparisons"]
+        for kind, values in _figures(name, committed.COHORTS).items():
+            pairs, said = values["comparisons"], kind
+            if kind == committed.LUNA:
+                said = images(values)
             if not pairs:
                 continue
             largest = max(pairs, key=lambda p: abs(pairs[p]["auc_difference"]["value"]))
             found = [p for p in pairs if pairs[p]["found"]]
-            same = sum(pair["equivalence"]["shown"] for pair in pairs.values())
+            kept = [p for p in found if judging.side(pairs[p])]
+            same = sum(judging.inside(pair) for pair in pairs.values())
+            first = values["variants"].get(largest.split(" less ")[0], {}).get("trained", {})
             plan = values["plan"]["sweeps"]
             folds = plan["first_folds"] or plan["folds"]
             state = "" if values["complete"] else f" ({len(values['missing'])} variants to come)"
             margin = pairs[largest]["equivalence"]["margin"]
             lines.append(
-                f"- {kind}, {what} ({values['where'].split(',')[0]}), {folds} of {plan['folds']} "
-                f"folds{state}: {len(found)} of {len(pairs)} differences found after Holm's "
-                f"correction, {same} shown to be within {margin:g}; the largest is {largest}: "
-                f"{_difference(pairs[largest]['auc_difference'])}."
+                f"- {said}, {what} ({values['where'].split(',')[0]}), {folds} of {plan['folds']} "
+                f"folds{state}: {len(found)} of {len(pairs)} pooled differences survive Holm's "
+                f"correction, {len(kept)} of them within folds as well; {same} are shown to be "
+                f"smaller than {margin:g} both ways; the largest is {largest}: "
+                f"{difference(pairs[largest]['auc_difference'])}{cpm_of(pairs[largest])}"
+                f"{_dead(first)}."
             )
     return lines
+
+
+def _dead(trained: Mapping[str, Any]) -> str:
+    """How many of a variant's networks never learnt, where some did not."""
+    if not trained.get("at_chance"):
+        return ""
+    return f" ({trained['at_chance']} of the former's {trained['networks']} networks never learnt)"
 
 
 def _longer() -> list[str]:
@@ -163,7 +165,7 @@ def _longer() -> list[str]:
             continue
         lines.append(f"- `{file.name}`: {values['about']}")
         for model, run in values["runs"].items():
-            auc = _interval(run["metrics"][crossval.FUSED]["auc"])
+            auc = interval(run["metrics"][crossval.FUSED]["auc"])
             plan, config = run["plan"], run["config"]
             lines.append(
                 f"  - {model}: AUC {auc}, {plan['repeats']} x {plan['folds']} folds by "
@@ -172,7 +174,7 @@ def _longer() -> list[str]:
             )
         for what, pair in values["comparisons"].items():
             lines.append(
-                f"  - AUC of {what}: {_difference(pair['auc_difference'])}, "
+                f"  - AUC of {what}: {difference(pair['auc_difference'])}, "
                 f"DeLong by patient p = {pair['delong']['p_value']:.2g}"
             )
     return lines
@@ -191,14 +193,14 @@ def _transfer() -> list[str]:
         return []
     metrics = {arm: m["auc"] for arm, m in values["metrics"].items()}
     d = values["differences"]["simulated less real"]["auc_difference"]
-    auc = {arm: _interval(a) for arm, a in metrics.items()}
+    auc = {arm: interval(a) for arm, a in metrics.items()}
     plan = values["plan"]
     return [
         "- Trained on simulated CT alone, the axial MT-CNN has an AUC of "
         f"{auc['simulated']} on real nodules of other patients; trained on real ones "
         f"{auc['real']}; the diameter alone {auc['size_only']} ({plan['seeds']} repeats of "
         f"{plan['folds']} folds by patient).",
-        f"  - AUC of trained on simulated less trained on real: {_difference(d)}",
+        f"  - AUC of trained on simulated less trained on real: {difference(d)}",
     ]
 
 
@@ -235,6 +237,19 @@ def _speed() -> list[str]:
             f"{cohort['cores']} cores; a whole scan of 512 x 512 x {alone['slices']} voxels: "
             f"{alone['scan_s']:.0f} s on one, {alone['scan_peak_gb']:.1f} GB ({b['date'][:10]})."
         )
+    if b := _there("benchmark_luna16"):
+        whole, each = b["in_full"], b["scans"]["simulated"]["growth"]["ms_a_candidate"]
+        lines.append(
+            f"- The nine views of LUNA-16's {whole['candidates']:,} candidates: "
+            f"{whole['cpu_s'] / 60:.0f} minutes of one core, {whole['gb_of_views']:.0f} GB; "
+            f"calculated from a scan's, {each:.1f} ms a candidate ({b['date'][:10]})."
+        )
+    if b := _there("luna16_detector"):
+        lines.append(
+            f"- The detector of the simulated LUNA-16 hits {b['hit']:.0f} of {b['nodules']} "
+            f"nodules in the {len(b['series'])} scans that it was tuned on, with "
+            f"{b['candidates_a_scan']:.0f} candidates a scan ({b['date'][:10]})."
+        )
     if b := _there("lungs"):
         lines.append(
             f"- Lungs segmented in {len(b['simulated'])} whole simulated scans: Dice "
@@ -242,12 +257,3 @@ def _speed() -> list[str]:
             f"{b['nodules']} nodules, {b['least_kept']:.1%} lies within the dilated mask."
         )
     return lines
-
-
-def _interval(of: dict[str, float]) -> str:
-    return f"{of['value']:.3f} ({of['low']:.3f} to {of['high']:.3f})"
-
-
-def _difference(of: dict[str, float], digits: int = 3) -> str:
-    ends = [f"{of[k]:+.{digits}f}" for k in ("value", "low", "high")]
-    return f"{ends[0]} ({ends[1]} to {ends[2]})"

@@ -65,15 +65,9 @@ def run(
 
     Arguments and errors are those of `judge`.
     """
-    settings = {"max_marks": max_marks, "bootstraps": bootstraps, "seed": seed}
+    settings: dict[str, Any] = {"max_marks": max_marks, "bootstraps": bootstraps, "seed": seed}
     result = judge(
-        candidates,
-        annotations=annotations,
-        excluded=excluded,
-        series=series,
-        max_marks=max_marks,
-        bootstraps=bootstraps,
-        seed=seed,
+        candidates, annotations=annotations, excluded=excluded, series=series, **settings
     )
     print(as_text(result))
     if out is not None:

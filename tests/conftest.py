@@ -4,8 +4,13 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.discs import disc_cohort
+
+# A busy machine makes a test slow, and not wrong.
+settings.register_profile("labkit", deadline=None)
+settings.load_profile("labkit")
 
 REPO = Path(__file__).resolve().parents[1]
 

@@ -13,7 +13,7 @@ from labkit.errors import InputError
 from labkit.evaluation import calibration, crossval, held_out, temperature
 from labkit.evaluation.intervals import Interval
 from labkit.evaluation.units import read_unit
-from labkit.experiments import belief, claims, leakage
+from labkit.experiments import belief, claims, judging, leakage
 from labkit.experiments.declared import EXPERIMENTS
 from labkit.files import read_json, write_json
 from labkit.models.fusion import auc_weights, fuse
@@ -21,6 +21,8 @@ from labkit.plots import bands as band_plots
 from labkit.plots.calibration import reliability_figure
 
 SMOKE = profiles.get("smoke")
+UP, DOWN, OPEN = (0.03, 0.01, 0.05), (-0.03, -0.05, -0.01), (0.0, -0.03, 0.03)
+SLIGHTLY = (0.003, 0.001, 0.005)
 RUN = {"folds": 2, "device": "cpu", "jobs": 1, "progress": False}
 
 
@@ -105,6 +107,7 @@ def test_what_is_written_is_plain_and_agrees_with_itself(judged, tmp_path):
     assert pair["auc_difference"]["value"] == pytest.approx(difference, abs=1e-5)
     assert judged["family"]["size"] == len(judged["comparisons"]) == 3
     assert set(judged["fusion"]["ST-CNN"]) == {"0", "3"}
+    assert judged["fusion_family"]["ST-CNN"]["size"] == 2
     specificity = [judged["methods"][m]["specificity"]["value"] for m in ("MT-CNN", "ST-CNN")]
     assert judged["specificity"]["MT-CNN less ST-CNN"]["value"] == pytest.approx(
         specificity[0] - specificity[1], abs=1e-5
@@ -173,18 +176,70 @@ def test_two_cohorts_of_one_name_are_refused(discs, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("difference", "at_least", "found", "verdict"),
+    ("difference", "within", "at_least", "found", "verdict"),
     [
-        ((0.03, 0.01, 0.05), 0.02, True, "shown"),
-        ((0.03, 0.01, 0.05), 0.02, False, "not shown"),  # lost to the correction
-        ((0.03, 0.01, 0.05), 0.04, True, "not shown"),  # surely better, perhaps not by as much
-        ((0.003, 0.001, 0.005), 0.02, True, "contradicted"),  # better, but surely not much
-        ((0.0, -0.03, 0.03), 0.0, None, "not shown"),
-        ((-0.03, -0.05, -0.01), 0.0, None, "contradicted"),
+        (UP, UP, 0.02, True, "shown"),
+        (UP, UP, 0.02, False, "not shown"),  # lost to the correction
+        (UP, OPEN, 0.02, True, "not shown"),  # pooled only
+        (UP, DOWN, 0.0, True, "not shown"),  # the two ways of counting disagree
+        (UP, UP, 0.04, True, "not shown"),  # surely better, perhaps not by as much
+        (SLIGHTLY, SLIGHTLY, 0.02, True, "contradicted"),  # better, but surely not much
+        (SLIGHTLY, SLIGHTLY, 0.02, False, "contradicted"),  # no correction makes it larger
+        (SLIGHTLY, UP, 0.02, True, "not shown"),
+        (OPEN, OPEN, 0.0, False, "not shown"),
+        (DOWN, DOWN, 0.0, True, "contradicted"),
+        (DOWN, DOWN, 0.0, False, "not shown"),  # the opposite has to be found as well
+        (DOWN, OPEN, 0.0, True, "not shown"),
+        (DOWN, None, 0.0, None, "contradicted"),  # one comparison, of what is not pooled
     ],
 )
-def test_a_verdict_follows_from_the_interval(difference, at_least, found, verdict):
-    assert claims.better(Interval(*difference), at_least, found) == verdict
+def test_a_verdict_follows_from_the_intervals(difference, within, at_least, found, verdict):
+    inside = None if within is None else Interval(*within)
+    said = judging.better(Interval(*difference), at_least, found=found, within=inside)
+    assert said == verdict
+
+
+def compared(pooled, within, found=True, same=False):
+    named = ("value", "low", "high")
+    return {
+        "auc_difference": dict(zip(named, pooled, strict=True)),
+        "within_folds_difference": dict(zip(named, within, strict=True)),
+        "equivalence": {"margin": 0.02, "shown": same},
+        "found": found,
+    }
+
+
+@pytest.mark.parametrize(("pooled", "sign"), [(UP, 1), (DOWN, -1)])
+def test_a_difference_turned_round_has_the_other_side(pooled, sign):
+    pair = compared(pooled, pooled)
+    assert judging.side(pair) == sign
+    assert judging.better_pair(pair, sign=sign) == judging.SHOWN
+    assert judging.better_pair(pair, sign=-sign) == judging.CONTRADICTED
+    assert (
+        judging.side(compared(pooled, OPEN)) == judging.side(compared(pooled, pooled, False)) == 0
+    )
+
+
+def test_no_difference_that_matters_has_to_be_none_within_folds_either():
+    assert judging.inside(compared(SLIGHTLY, SLIGHTLY, same=True))
+    assert not judging.inside(compared(SLIGHTLY, UP, same=True))
+    assert not judging.inside(compared(SLIGHTLY, SLIGHTLY, same=False))
+
+
+def test_fusion_is_better_than_any_view_only_if_it_is_than_every_view():
+    claim = next(c for c in claims.CLAIMS if c.text.startswith("fusing"))
+    better, unsure = compared(UP, UP), compared(UP, OPEN)
+
+    def told(**views):
+        by_view = {name.removeprefix("view_"): pair for name, pair in views.items()}
+        return claim.judge({"belief": {"fusion": {"MT-CNN": by_view}}})
+
+    assert told(view_0=better, view_1=better).verdict == judging.SHOWN
+    one = told(view_0=better, view_1=unsure)
+    assert one.verdict == judging.NOT_SHOWN
+    worse = compared(DOWN, DOWN)
+    assert told(view_0=better, view_1=worse).verdict == judging.CONTRADICTED
+    assert "coronal, the nearest" in told(view_0=better, view_1=worse).measured
 
 
 def test_every_comparison_that_a_claim_names_is_one_that_is_made():
@@ -220,28 +275,33 @@ def test_every_comparison_that_a_claim_names_is_one_that_is_made():
 def test_without_results_nothing_can_be_judged(tmp_path, monkeypatch):
     monkeypatch.setenv("LABKIT_RESULTS", str(tmp_path))
     table = claims.verdicts()
-    assert (table[["simulated", "real"]] == claims.CANNOT).all(axis=None)
+    assert (table["verdict"] == judging.CANNOT).all() and len(table) == 2 * len(claims.CLAIMS)
 
 
 def test_a_claim_that_is_borne_out_is_shown(tmp_path, monkeypatch):
     monkeypatch.setenv("LABKIT_RESULTS", str(tmp_path))
-    pair = {"auc_difference": {"value": 0.05, "low": 0.03, "high": 0.07}, "found": True}
-    values = {"comparisons": {"MT-CNN less ST-CNN": pair}}
-    write_json(tmp_path / "simulated_table1.json", values)
-    table = claims.verdicts().set_index("claim")
-    row = table.loc["MT-CNN has an obvious advantage over ST-CNN"]
-    assert (row["simulated"], row["real"]) == (claims.SHOWN, claims.CANNOT)
-    assert "+0.050 (+0.030 to +0.070)" in row["simulated: measured"]
+    pooled = (0.05, 0.03, 0.07)
+    for within, said, note in ((pooled, "shown", False), ((0.02, -0.01, 0.05), "not shown", True)):
+        values = {"comparisons": {"MT-CNN less ST-CNN": compared(pooled, within)}}
+        write_json(tmp_path / "simulated_table1.json", values)
+        table = claims.verdicts().set_index(["claim", "images"])
+        rows = table.loc["MT-CNN has an obvious advantage over ST-CNN"]
+        assert rows["verdict"].to_dict() == {"simulated": said, "real": judging.CANNOT}
+        assert "+0.050 (+0.030 to +0.070)" in rows.loc["simulated", "measured"]
+        assert (claims.NOT_COUNTED in rows.loc["simulated", "within folds"]) == note
 
 
-def test_committed_results_are_of_the_runs_that_are_committed_beside_them():
-    for kind, name in (("real", "real_cubes"), ("simulated", "simulated")):
+def test_committed_results_are_of_the_runs_of_table_1():
+    for kind in ("real", "simulated"):
         judged = read_json(paths.results() / f"{kind}_belief.json", "a result")
-        beside = read_json(paths.results() / f"{name}.json", "a result")["runs"]
+        beside = read_json(paths.results() / f"{kind}_table1.json", "a result")
         for model in ("ST-CNN", "MT-CNN"):
-            assert judged["trained"][model]["started"] == beside[model]["started"]
+            assert judged["trained"][model]["started"] == beside["trained"][model]["started"]
             auc = judged["methods"][model]["auc"]["value"]
-            assert auc == pytest.approx(beside[model]["metrics"]["fused"]["auc"]["value"], abs=1e-5)
+            assert auc == pytest.approx(beside["rows"][model]["metrics"]["auc"]["value"], abs=1e-5)
+        name = "MT-CNN less ST-CNN"
+        for how in ("auc_difference", "within_folds_difference"):
+            assert judged["comparisons"][name][how] == beside["comparisons"][name][how]
         assert not re.search(r"LIDC-IDRI-\d", json.dumps(judged))
 
 

@@ -53,6 +53,22 @@ def test_finished_figures_are_copied_to_the_letter_and_unfinished_left_out(made,
     assert committed.there() == [("fig7", "simulated")]
 
 
+@pytest.mark.parametrize("simulated", [True, False])
+def test_pictures_of_images_are_copied_where_these_are_simulated(made, results, simulated):
+    fig4 = figure("fig4", simulated) | {"alt_text": {"fig4_nodules": "two nodules"}}
+    write(made, fig4)
+    (made / "fig4_nodules.png").write_bytes(b"a picture")
+    done = committed.collect(made, "simulated" if simulated else "real")
+    if simulated:
+        file, alt = committed.picture("fig4_nodules")
+        assert file.name == "simulated_fig4_nodules.png" and file in done.files
+        assert (file.read_bytes(), alt) == (b"a picture", "two nodules")
+    else:
+        assert [f.name for f in results.iterdir()] == ["real_fig4.json"]
+        with pytest.raises(InputError, match="not committed"):
+            committed.picture("fig4_nodules", "real")
+
+
 def test_a_figure_of_labels_alone_is_of_no_images(made, results):
     labels = {"name": "fig1", "date": "2020-01-02", "rules": {}, "missing": [], "complete": True}
     write(made, labels)

@@ -8,7 +8,13 @@ from torch.profiler import ProfilerActivity, profile
 
 from labkit.experiments import cost, depth
 from labkit.experiments.declared import DEPTHS, depth_label
-from labkit.experiments.verdicts import CONTRADICTED, NOT_FINISHED, NOT_SHOWN, SHOWN
+from labkit.experiments.judging import (
+    CANNOT,
+    CONTRADICTED,
+    NOT_FINISHED,
+    NOT_SHOWN,
+    SHOWN,
+)
 from labkit.training.config import TrainingConfig
 from labkit.training.device import Device
 from labkit.training.loop import build_network
@@ -26,12 +32,13 @@ def pair(value, half_width):
     low, high = value - half_width, value + half_width
     return {
         "auc_difference": {"value": value, "low": low, "high": high},
+        "within_folds_difference": {"value": value, "low": low, "high": high},
         "found": low > 0 or high < 0,
         "equivalence": {"margin": 0.02, "shown": max(-low, high) < 0.02},
     }
 
 
-def sweep(aucs, half_width=0.008, four_to_three=(1.0, 0.7)):
+def sweep(aucs, half_width=0.008, four_to_three=(1.0, 0.7), device="NVIDIA V100, fp32"):
     """A sweep with these AUCs by depth, and four layers this many times as dear as three."""
     by_label = {depth_label(m, d): aucs[m][d - 1] for m in aucs for d in DEPTHS}
     asked = [(depth_label("mt", d), depth_label("st", d)) for d in DEPTHS]
@@ -46,7 +53,7 @@ def sweep(aucs, half_width=0.008, four_to_three=(1.0, 0.7)):
         "comparisons": {
             f"{a} less {b}": pair(by_label[a] - by_label[b], half_width) for a, b in asked
         },
-        "costs": {"device": "CPU", "of": of},
+        "costs": {"device": device, "of": of},
     }
 
 
@@ -93,6 +100,27 @@ def test_time_that_grows_for_one_network_only_is_open():
     values = sweep(ALIKE, four_to_three=(1.5, 0.7))
     values["costs"]["of"][depth_label("st", 4)]["seconds_a_step"] = 1.0
     assert judged(values)["time"] == NOT_SHOWN
+
+
+def test_time_on_a_processor_says_nothing_of_a_gpu_and_memory_is_the_same():
+    told = judged(sweep(ALIKE, device="CPU, 2 cores, bf16"))
+    assert (told["time"], told["memory"]) == (CANNOT, CONTRADICTED)
+
+
+def test_what_pooling_alone_finds_shows_nothing_and_contradicts_nothing():
+    """As ST-CNN with four layers on the real cubes: -0.011 pooled, -0.007 within folds."""
+    values = sweep(ALIKE)
+    name = f"{depth_label('st', 4)} less {depth_label('st', 3)}"
+    both = pair(-0.011, 0.008)
+    values["comparisons"][name] = both
+    assert judged(values)["falling"] == SHOWN
+    inside = {"value": -0.007, "low": -0.017, "high": 0.002}
+    values["comparisons"][name] = both | {"within_folds_difference": inside}
+    assert judged(values)["falling"] == NOT_SHOWN
+    measured = depth.depth_verdicts(values)["measured"].iloc[CLAIMS.index("falling")]
+    assert "within folds -0.007" in measured and "; 5: +0.000" in measured
+    values["comparisons"][name] = pair(0.011, 0.008) | {"found": False}
+    assert judged(values)["falling"] == NOT_SHOWN  # the opposite, lost to the correction
 
 
 def test_what_is_not_finished_has_no_verdict():

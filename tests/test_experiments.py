@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import shutil
 
 import numpy as np
@@ -10,8 +11,10 @@ import pytest
 from scipy.special import expit
 
 from labkit import experiments, profiles
+from labkit.data import lidc
 from labkit.errors import InputError
 from labkit.evaluation import crossval, summary
+from labkit.evaluation.estimate import steps_an_epoch
 from labkit.evaluation.metrics import roc_auc
 from labkit.experiments import (
     combining,
@@ -20,10 +23,12 @@ from labkit.experiments import (
     rules,
     running,
     selection,
+    sweeps,
     table1,
     written,
 )
 from labkit.experiments.amounts import amounts
+from labkit.experiments.asked import COLUMNS, asked
 from labkit.experiments.declared import ALPHAS, EXPERIMENTS, alpha_label
 from labkit.experiments.finished import at_places
 from labkit.experiments.variants import variant
@@ -92,7 +97,9 @@ def test_values_are_those_of_the_runs(discs, made):
 def test_every_comparison_of_a_figure_is_in_its_family(made):
     values = read(made[1]["fig7"])
     assert values["family"]["size"] == len(values["comparisons"]) == len(ALPHAS)
+    folds = values["plan"]["baselines"]["folds"]
     for pair in values["comparisons"].values():
+        assert pair["corrected_t_test"]["test_over_train"] == pytest.approx(1 / (folds - 1))
         assert pair["p_holm"] >= pair["delong"]["p_value"]
         assert {"auc_difference", "corrected_t_test", "equivalence"} <= set(pair)
 
@@ -119,6 +126,7 @@ def test_what_experiments_share_is_trained_once(discs, made):
         "AUC weights (Eq. 4)", "equal weights", "best view by validation", "logistic stacking",
     }  # fmt: skip
     assert values["family"]["size"] == 3
+    assert "sweep" not in values["protocol"] and "sweep" in fig7["protocol"]
     assert (out / "table1_fusion.png").is_file()
     assert set(values["alt_text"]) == {"table1", "table1_fusion"}
 
@@ -163,6 +171,10 @@ def test_a_half_finished_figure_is_drawn_and_says_so(discs, made, tmp_path, monk
     assert values["missing"] == ["alpha 0.6"] and not values["complete"]
     assert "alpha 0.8" in values["variants"]
     assert values["search"]["among"] == [0.2, 0.3, 0.4, 0.8, 1.0]
+    # The family is what was declared, so that finishing it lets no finding go.
+    assert len(values["comparisons"]) == 5 and values["family"]["size"] == len(ALPHAS) == 6
+    lowest = min(values["comparisons"].values(), key=lambda pair: pair["delong"]["p_value"])
+    assert lowest["p_holm"] == pytest.approx(min(1, 6 * lowest["delong"]["p_value"]))
 
 
 def test_another_cohort_or_profile_is_not_mixed_in(discs, made, tmp_path):
@@ -376,6 +388,32 @@ def test_size_and_calcification_knows_what_the_readers_saw(discs):
     assert table1.size_and_calcification(run, discs) is None  # its readers rated nothing
 
 
+def test_calcification_of_cubes_is_what_lidc_says_of_the_same_nodules(discs):
+    """Named as in a file of cubes, with no calcification, they are found; else there is no row."""
+    rated = (
+        lidc.annotations().groupby("nodule_id")["malignancy"].agg(lambda r: "|".join(map(str, r)))
+    )
+    some = lidc.nodules().dropna(subset=["label"]).groupby("label").head(20)
+    number = some["nodule_id"].str.extract(r"-n(\d+)$", expand=False)
+    named = some.assign(
+        nodule_id=some["patient_id"] + "/nodule-" + number, ratings=some["nodule_id"].map(rated)
+    ).reset_index(drop=True)
+    run = pd.DataFrame(
+        {
+            "nodule_id": named["nodule_id"], "patient_id": named["patient_id"], "repeat": 0,
+            "fold": np.arange(len(named)) % 3, "view": "size_only", "probability": 0.5,
+            "label": named["label"].astype(int),
+        }
+    )  # fmt: skip
+    known = dataclasses.replace(discs, nodules=named)
+    cubes = dataclasses.replace(discs, nodules=named.assign(calcification=np.nan))
+    expected = table1.size_and_calcification(run, known)["probability"].tolist()
+    found = table1.size_and_calcification(run, cubes)["probability"].tolist()
+    assert found == pytest.approx(expected) and np.ptp(found) > 0.3
+    one_wrong = cubes.nodules.assign(ratings=["9", *named["ratings"].iloc[1:]])
+    assert table1.size_and_calcification(run, dataclasses.replace(cubes, nodules=one_wrong)) is None
+
+
 def test_parameters_are_those_of_figure_3():
     share = 24 * 25 + 24 + 32 * 24 * 9 + 32 + 64 * 32 * 9 + 64
     classify = 4096 * 256 + 256 + 256 * 16 + 16 + 16 * 2 + 2
@@ -420,6 +458,35 @@ def test_a_comparison_that_folds_do_not_allow_says_why():
     assert "one fold" in pair["corrected_t_test"]["not_computed"]
     assert pair["auc_difference"]["value"] == 0
     assert pair["equivalence"]["shown"]
+
+
+def test_two_names_of_one_run_are_no_comparison():
+    experiment, lab = EXPERIMENTS["fig5"], profiles.get("lab")
+    assert len(experiment.comparisons) == 1 + 16 + 6
+    pairs = sweeps._pairs(experiment, lab)
+    assert len(pairs) == 1 + 16 + 4  # dropout behind FC1 is the short protocol itself
+    assert ("MT-CNN, dropout FC1", "MT-CNN") not in pairs
+
+
+def test_a_training_takes_its_steps_times_its_epochs():
+    config = profiles.get("lab").training()
+    assert steps_an_epoch(751, config, folds=5) == math.ceil(int(751 * 0.8 * 0.85) / 16)
+    twice = dataclasses.replace(config, augmented_copies=2)
+    assert steps_an_epoch(751, twice, folds=5) == math.ceil(2 * int(751 * 0.8 * 0.85) / 16)
+
+
+def test_every_way_to_ask_stands_in_a_row():
+    table, other = predictions(scores_seed=1), predictions(scores_seed=2)
+    pairs = {"one less other": measured.compare((table, "fused"), (other, "fused"), 50)}
+    pairs["at one place"] = measured.compare(
+        *((at_places(t, [(0, 0)]), "fused") for t in (table, other)), 50
+    )
+    measured.correct(pairs)
+    found = asked(pairs)
+    assert list(found.index) == list(pairs) and list(found.columns) == list(COLUMNS)
+    said = f"{pairs['one less other']['auc_difference']['value']:+.3f}"
+    assert found.loc["one less other", "pooled over folds"].startswith(said)
+    assert found["t-test over folds, p"].tolist()[1] == "none"
 
 
 def test_every_experiment_has_a_maker():

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from labkit import experiments, profiles
+from labkit._readme_block import readme_block
 from labkit.data.luna16 import tables
 from labkit.errors import InputError
 from labkit.evaluation import candidates, froc
@@ -80,15 +81,16 @@ def values_of(made):
 def test_luna_is_the_simulated_one_of_the_profiles_size(discs, made, monkeypatch, tmp_path):
     asked = []
 
-    def simulated(scans, progress):
-        asked.append((scans, progress))
+    def simulated(scans, *, seed, progress):
+        asked.append((scans, seed, progress))
         return discs
 
     monkeypatch.setattr(running, "simulated_luna16", simulated)
     monkeypatch.chdir(tmp_path)
     files = experiments.reproduce("table1", "luna", TINY, made[0], **HERE)
     assert read(files["table1"])["cohort"] == discs.identity
-    assert asked == [(profiles.get("smoke").luna16_scans, False)]
+    smoke = profiles.get("smoke")
+    assert asked == [(smoke.luna16_scans, smoke.luna16_seed, False)]
     (tmp_path / "luna").mkdir()
     with pytest.raises(InputError, match="is not a cohort"):
         experiments.reproduce("table1", "luna", TINY, made[0], **HERE)
@@ -285,6 +287,41 @@ def test_collected_as_luna_and_as_nothing_else(made, drawn, results):
             committed.collect(drawn[0], wrong)
     assert ("table1", "luna") in committed.there(("luna",))
     assert committed.there() == []  # of nodules
+
+
+def test_the_readme_has_the_rows_the_sweeps_and_what_was_published(made, drawn, results):
+    assert "LUNA-16" not in readme_block()  # nothing is committed yet
+    committed.collect(drawn[0], "luna")
+    committed.collect(made[0], "luna")
+    block = readme_block().splitlines()
+    table = [line for line in block if line.startswith("| ")]
+    assert table[0].startswith(
+        "| Method | AUC | Sensitivity | Specificity | False positives a scan"
+    )
+    values = values_of(made)
+    assert [line.split(" | ")[0][2:] for line in table[1:]] == [
+        rows.DETECTORS, "ST-CNN", "ST-CNN, axial", "ST-CNN, three orthogonal",
+        "MT-CNN", "MT-CNN, axial", "MT-CNN, three orthogonal",
+    ]  # fmt: skip
+    cells = table[5].split(" | ")
+    metrics = values["rows"]["MT-CNN"]["metrics"]
+    assert cells[1].startswith(f"{metrics['auc']['value']:.3f} (")
+    assert cells[4].startswith(f"{metrics['screening']['false_positives_per_scan']:.1f} (")
+    assert cells[5].startswith(f"{metrics['froc']['cpm']:.3f} (")
+    assert cells[6] == "AUC 0.973, Specificity 0.968, False positives a scan 19.8 |"
+    assert [line.split(" | ")[6] for line in table[1:5]] == [" |"] * 4
+    said = next(line for line in block if "Candidates of a detector in simulated CT" in line)
+    positives = metrics["screening"]["positives"]
+    assert f"216 in 18 scans, {positives} of them on nodules" in said
+    assert f"1 x {SUBSETS} folds by subset" in said
+    compared = [line for line in block if line.startswith("- AUC of ")]
+    assert len(compared) == len(values["comparisons"]) == 3
+    assert all("Holm-corrected over 3" in line and "; in CPM " in line for line in compared)
+    swept = [line for line in block if line.startswith("- LUNA-16, simulated, ")]
+    assert [line.split(", ")[2].split(" (")[0] for line in swept] == [
+        "alpha", "depth", "regularisation",
+    ]  # fmt: skip
+    assert all("; in CPM " in line for line in swept)
 
 
 def test_nodules_are_not_collected_as_luna(results, tmp_path):

@@ -29,6 +29,7 @@ def sweep(aucs, half_width=0.004, standard=0.90):
         found = abs(d) > half_width
         comparisons[f"{one} less {two}"] = {
             "auc_difference": {"value": d, "low": d - half_width, "high": d + half_width},
+            "within_folds_difference": {"value": d, "low": d - half_width, "high": d + half_width},
             "p_holm": 0.001 if found else 0.9, "found": found,
             "equivalence": {"margin": 0.02, "shown": abs(d) + half_width < 0.02},
         }  # fmt: skip
@@ -134,6 +135,17 @@ def test_an_effect_is_that_of_the_declared_comparison():
     values = sweep(PRINTED)
     assert regularisation.effect(values, MT_L2).value == pytest.approx(-0.10)
     assert regularisation.effect(values, "MT-CNN, l2 of nothing") is None
+
+
+def test_networks_that_never_learnt_are_counted_by_setting_and_model():
+    trained = {
+        ST: (45, 0), NO_DROPOUT["st"]: (27, 3), NO_DROPOUT["mt"]: (27, 4), MT_L2: (27, None),
+    }  # fmt: skip
+    variants = {n: {"trained": {"networks": k, "at_chance": c}} for n, (k, c) in trained.items()}
+    table = regularisation.at_chance({"variants": variants})
+    assert table.loc[("dropout none", "MT-CNN")].tolist() == [27, 4]
+    assert table.loc[("as it is", "ST-CNN"), "at chance"] == 0
+    assert table["at chance"].isna().sum() == 1 and len(table) == 4
 
 
 def test_a_sweep_without_the_comparison_that_it_declares_says_so():

@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import pytest
 
-from labkit.experiments import verdicts
+from labkit.experiments import judging, verdicts
 from labkit.experiments.declared import ALPHAS, alpha_label
 
 CLAIMS = {
@@ -28,6 +28,7 @@ def sweep(aucs, half_width=0.004, found=(), share=None):
         low, high = d - half_width, d + half_width
         comparisons[f"{name} less alpha 0"] = {
             "auc_difference": {"value": d, "low": low, "high": high},
+            "within_folds_difference": {"value": d, "low": low, "high": high},
             "p_holm": 0.001 if name in found else 0.9,
             "found": name in found,
             "equivalence": {"margin": 0.02, "shown": max(-low, high) < 0.02},
@@ -56,52 +57,52 @@ ALIKE = [0.900, 0.901, 0.899, 0.900, 0.902, 0.900, 0.901]
 
 def test_a_sweep_as_the_paper_describes_it_confirms_the_paper():
     told = sweep(PRINTED, found=("alpha 0.3", "alpha 1"), share={"alpha 0.3": 0.99})
-    assert verdicts.alpha_verdicts(told)["verdict"].tolist() == [verdicts.SHOWN] * 6
+    assert verdicts.alpha_verdicts(told)["verdict"].tolist() == [judging.SHOWN] * 6
 
 
 def test_six_alphas_that_are_alike_show_no_best_and_contradict_what_is_far():
     values = sweep(ALIKE)
     for what in ("best", "shape", "worst"):
-        assert verdict(values, what) == verdicts.NOT_SHOWN
-    assert verdict(values, "same") == verdicts.SHOWN
+        assert verdict(values, what) == judging.NOT_SHOWN
+    assert verdict(values, "same") == judging.SHOWN
     for what in ("one against zero", "0.3 against zero"):
-        assert verdict(values, what) == verdicts.CONTRADICTED
+        assert verdict(values, what) == judging.CONTRADICTED
 
 
 def test_a_wide_interval_leaves_everything_open():
     values = sweep(PRINTED, half_width=0.2)
     for what in ("same", "shape", "worst", "one against zero", "0.3 against zero"):
-        assert verdict(values, what) == verdicts.NOT_SHOWN
+        assert verdict(values, what) == judging.NOT_SHOWN
 
 
 def test_the_lowest_of_seven_is_not_yet_worse():
     values = sweep([*ALIKE[:-1], 0.895])
-    assert verdict(values, "worst") == verdicts.NOT_SHOWN
+    assert verdict(values, "worst") == judging.NOT_SHOWN
     assert "alpha 1 is number 1 of 7" in verdicts.alpha_verdicts(values)["measured"].iloc[3]
 
 
 def test_a_clear_opposite_contradicts():
     values = sweep([0.90, 0.90, 0.90, 0.90, 0.90, 0.90, 0.95], found=("alpha 1",))
-    assert verdict(values, "one against zero") == verdicts.CONTRADICTED
+    assert verdict(values, "one against zero") == judging.CONTRADICTED
     other = sweep(ALIKE, share={"alpha 0.8": 0.97})
-    assert verdict(other, "best") == verdicts.CONTRADICTED
+    assert verdict(other, "best") == judging.CONTRADICTED
     apart = sweep([0.90, 0.86, 0.90, 0.94, 0.90, 0.90, 0.90])
-    assert verdict(apart, "same") == verdicts.CONTRADICTED
+    assert verdict(apart, "same") == judging.CONTRADICTED
 
 
 def test_a_difference_that_is_sure_and_small_is_not_far():
     values = sweep([0.90] * 6 + [0.89], half_width=0.003, found=("alpha 1",))
-    assert verdict(values, "one against zero") == verdicts.NOT_SHOWN
+    assert verdict(values, "one against zero") == judging.NOT_SHOWN
 
 
 def test_what_is_not_finished_has_no_verdict():
     values = copy.deepcopy(sweep(ALIKE))
     del values["variants"]["alpha 1"], values["comparisons"]["alpha 1 less alpha 0"]
     for what in ("best", "shape", "worst", "one against zero"):
-        assert verdict(values, what) == verdicts.NOT_FINISHED
-    assert verdict(values, "0.3 against zero") != verdicts.NOT_FINISHED
+        assert verdict(values, what) == judging.NOT_FINISHED
+    assert verdict(values, "0.3 against zero") != judging.NOT_FINISHED
     nothing = {"variants": {}, "comparisons": {}, "search": None}
-    assert set(verdicts.alpha_verdicts(nothing)["verdict"]) == {verdicts.NOT_FINISHED}
+    assert set(verdicts.alpha_verdicts(nothing)["verdict"]) == {judging.NOT_FINISHED}
 
 
 def test_the_expected_maximum_is_that_of_simulated_numbers():

@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from labkit.errors import InputError
+from labkit.evaluation._patients import Patients
 from labkit.evaluation.metrics import checked
 
 
@@ -45,16 +46,12 @@ def variance(y: NDArray, shares: NDArray, groups: ArrayLike | None) -> float:
         if min(n1, n0) < 2:
             raise InputError("the test needs two or more nodules of each class")
         return float(centred[y == 1].var() / (n1 - 1) + centred[y == 0].var() / (n0 - 1))
-    names, codes = np.unique(groups, return_inverse=True)
-    if codes.shape != y.shape:
-        raise InputError(f"{len(codes)} groups do not fit {len(y)} labels")
-    malignant = np.bincount(codes, centred * (y == 1), len(names))
-    benign = np.bincount(codes, centred * (y == 0), len(names))
-    with_malignant = len(np.unique(codes[y == 1]))
-    with_benign = len(np.unique(codes[y == 0]))
-    if min(with_malignant, with_benign, len(names)) < 2:
+    patients = Patients.of(groups, len(y))
+    malignant, benign = (patients.total(centred * (y == label)) for label in (1, 0))
+    with_malignant, with_benign = (patients.distinct(y == label) for label in (1, 0))
+    if min(with_malignant, with_benign, patients.count) < 2:
         raise InputError("the test needs two or more patients with nodules of each class")
     s11 = with_malignant / ((with_malignant - 1) * n1) * np.sum(malignant**2)
     s00 = with_benign / ((with_benign - 1) * n0) * np.sum(benign**2)
-    s10 = len(names) / (len(names) - 1) * np.sum(malignant * benign)
+    s10 = patients.count / (patients.count - 1) * np.sum(malignant * benign)
     return float(s11 / n1 + s00 / n0 + 2 * s10 / (n1 * n0))

@@ -15,6 +15,7 @@ import pandas as pd
 
 from labkit.errors import InputError
 from labkit.evaluation import intervals
+from labkit.evaluation._one_view import rows_of
 from labkit.evaluation.intervals import Interval
 from labkit.evaluation.metrics import roc_auc
 from labkit.evaluation.summary import scores
@@ -62,7 +63,7 @@ def by_size(
         raise InputError("the nodule table has a nodule twice")
     rows = []
     for method, (predictions, view) in runs.items():
-        chosen = predictions[predictions["view"].astype(str) == view]
+        chosen = rows_of(predictions, view)
         if chosen.empty:
             raise InputError(f"{method}: no predictions for view {view!r}")
         mm = chosen["nodule_id"].map(diameters)

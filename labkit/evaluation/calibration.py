@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from labkit.errors import InputError
 from labkit.evaluation import intervals
+from labkit.evaluation._patients import Patients
 from labkit.evaluation.intervals import Interval
 from labkit.evaluation.metrics import checked
 from labkit.evaluation.summary import scores
@@ -100,13 +101,18 @@ def calibration(
     repeats, n = runs.shape
     y, p = _checked(np.tile(labels, repeats), runs.ravel())
     bin_of = _quantile_bins(p, bins)
-    weights = intervals.resample_weights(n, patients, resamples, seed)
-    weights = np.vstack([np.ones(n), weights])
+    whose = Patients.of(patients, n)
     # Sums over nodules first, so that a resample is one matrix product whatever the repeats.
-    squared = ((runs - labels) ** 2).mean(axis=0)
-    brier = (weights @ squared) / weights.sum(axis=1)
-    counted, surplus = _by_nodule(bin_of, y - p, repeats, n)
-    error = np.abs(weights @ surplus).sum(axis=1) / (weights @ counted).sum(axis=1)
+    squared = whose.total(((runs - labels) ** 2).mean(axis=0))
+    nodules = whose.total(np.ones(n))
+    surplus = _by_patient(np.tile(whose.codes, repeats), whose.count, bin_of, y - p)
+
+    def brier_and_error(drawn: Floats) -> Floats:
+        judged = drawn @ nodules
+        off = np.abs(drawn @ surplus).sum(axis=1)
+        return np.stack([(drawn @ squared) / judged, off / (repeats * judged)], axis=1)
+
+    brier, error = whose.bootstrap(brier_and_error, resamples, seed).T
     return Calibration(
         intervals.percentile(float(brier[0]), brier[1:], level),
         brier_parts(y, p, bins),
@@ -206,15 +212,13 @@ def _quantile_bins(p: Floats, bins: int) -> NDArray[np.int64]:
     return np.unique(np.searchsorted(edges, p, side="left"), return_inverse=True)[1]
 
 
-def _by_nodule(
-    bin_of: NDArray[np.int64], surplus: Floats, repeats: int, n: int
-) -> tuple[Floats, Floats]:
-    """(n, bins) each: how many predictions of a nodule a bin holds, and their sum of y - p."""
-    nodule = np.tile(np.arange(n), repeats)
-    counted, total = np.zeros((2, n, int(bin_of.max()) + 1))
-    np.add.at(counted, (nodule, bin_of), 1)
-    np.add.at(total, (nodule, bin_of), surplus)
-    return counted, total
+def _by_patient(
+    patient: NDArray[np.int64], patients: int, bin_of: NDArray[np.int64], surplus: Floats
+) -> Floats:
+    """(patients, bins) sums of y - p over a patient's predictions in a bin."""
+    bins = int(bin_of.max()) + 1
+    cells: Floats = np.bincount(patient * bins + bin_of, surplus, patients * bins).astype(float)
+    return cells.reshape(patients, bins)
 
 
 def _reflected(percentile: Interval) -> Interval:

@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from labkit.data.cohort import Cohort
 from labkit.data.luna16 import tables
 from labkit.evaluation import froc
+from labkit.evaluation._one_view import rows_of
 from labkit.evaluation.metrics import DEFAULT_THRESHOLD
 
 _DIGITS = 6
@@ -28,6 +30,28 @@ def threshold(cohort: Cohort) -> float:
     return float(cohort.nodules["label"].iloc[cohort.labelled].astype(float).mean())
 
 
+def by_candidate(
+    cohort: Cohort, predictions: pd.DataFrame, view: str = "fused"
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Which rows of the cohort were predicted, and each one's mean probability over repeats.
+
+    Args:
+        cohort: of LUNA-16's candidates.
+        predictions: of all of them, or of some subsets.
+        view: "0" to "8", "fused" or "detector".
+
+    Returns:
+        (n,) rows, ascending, and (n,) probabilities.
+    """
+    chosen = rows_of(predictions, view)
+    number, names = pd.factorize(chosen["nodule_id"])
+    total = np.bincount(number, chosen["probability"].to_numpy(dtype=np.float64), len(names))
+    mean = total / np.bincount(number, minlength=len(names))
+    place = pd.Index(names).get_indexer(pd.Index(cohort.nodules["nodule_id"]))
+    rows = np.flatnonzero(place >= 0)
+    return rows, mean[place[rows]]
+
+
 def submission(cohort: Cohort, predictions: pd.DataFrame, view: str = "fused") -> pd.DataFrame:
     """Predictions as the challenge takes them: one row a candidate, the mean over repeats.
 
@@ -39,16 +63,15 @@ def submission(cohort: Cohort, predictions: pd.DataFrame, view: str = "fused") -
     Returns:
         seriesuid, coordX, coordY, coordZ (mm, world) and probability, in the cohort's order.
     """
-    chosen = predictions[predictions["view"].astype(str) == view]
-    probability = chosen.groupby("nodule_id")["probability"].mean()
-    table = cohort.nodules[cohort.nodules["nodule_id"].isin(probability.index)]
+    rows, probability = by_candidate(cohort, predictions, view)
+    table = cohort.nodules.iloc[rows]
     return pd.DataFrame(
         {
             "seriesuid": table["series_uid"].to_numpy(),
             "coordX": table["x_mm"].to_numpy(),
             "coordY": table["y_mm"].to_numpy(),
             "coordZ": table["z_mm"].to_numpy(),
-            "probability": probability.loc[table["nodule_id"]].to_numpy(),
+            "probability": probability,
         }
     )
 
@@ -107,7 +130,7 @@ def judge(
 
 
 def as_values(found: froc.Froc) -> dict[str, Any]:
-    """A FROC result as JSON has it: the seven rates and CPM with bands, and a thinned curve."""
+    """A FROC result as JSON has it: the seven rates and CPM with intervals, and a thinned curve."""
     band = found.band
     curve = np.geomspace(froc.RATES[0], froc.RATES[-1], 49)
 
@@ -126,7 +149,4 @@ def as_values(found: froc.Froc) -> dict[str, Any]:
         values["cpm_low"], values["cpm_high"] = rounded((band.cpm.low, band.cpm.high))
         values["low"] = rounded(i.low for i in band.at_rates)
         values["high"] = rounded(i.high for i in band.at_rates)
-        values["band"] = {
-            "rates": rounded(band.rates), "low": rounded(band.low), "high": rounded(band.high)
-        }  # fmt: skip
     return values

@@ -49,15 +49,30 @@ def estimate_seconds(
         steps: how many steps to time.
         positives: of the labelled; needed where negatives are sampled.
     """
-    share = (1 - 1 / plan.folds) * (1 - config.validation_fraction)
-    training = np.arange(int(labelled * share)) < round(positives * share)
     networks = len(list(plan.places())) * len(config.views)
     if device.torch_device.type == "cuda":
         a_step = choose(config, device, networks).seconds
     else:
         a_step = _step_seconds(labelled, config, device, steps)
-    shown = steps_of(training.astype(np.int64), config)
-    return float(a_step * networks * config.epochs * shown)
+    steps_each = steps_an_epoch(labelled, config, plan.folds, positives)
+    return float(a_step * networks * config.epochs * steps_each)
+
+
+def steps_an_epoch(labelled: int, config: TrainingConfig, folds: int, positives: int = 0) -> int:
+    """Steps in an epoch of one network, with what is left of the nodules for it to learn from.
+
+    Args:
+        labelled: nodules in the cross-validation.
+        config: how the network is trained.
+        folds: of the cross-validation, one of which is for testing.
+        positives: of the labelled; needed where negatives are sampled.
+
+    >>> steps_an_epoch(751, TrainingConfig(batch_size=64), folds=5)
+    40
+    """
+    share = (1 - 1 / folds) * (1 - config.validation_fraction)
+    training = np.arange(int(labelled * share)) < round(positives * share)
+    return steps_of(training.astype(np.int64), config)
 
 
 def _step_seconds(labelled: int, config: TrainingConfig, device: Device, steps: int) -> float:

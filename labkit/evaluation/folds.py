@@ -74,6 +74,13 @@ def _subsets(
         )
     subset = nodules["subset"].to_numpy()
     there = np.unique(subset)
+    if len(there) < 2:
+        raise InputError(
+            "all candidates are of one subset, and subsets are the folds; build the cohort of two "
+            "or more"
+        )
+    if (nodules.groupby("series_uid")["subset"].nunique() > 1).any():
+        raise InputError("a scan lies in two subsets, so it would train and test; build it again")
     if len(there) != folds:
         raise InputError(f"the cohort has {len(there)} subsets: ask for {len(there)} folds")
     for one in there:

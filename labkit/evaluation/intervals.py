@@ -1,6 +1,7 @@
 """How sure a result is: bootstrap over patients, and DeLong's test for two scores.
 
-Nodules of one patient resemble each other, so patients, not nodules, are what is drawn again.
+Nodules of one patient resemble each other, so patients, not nodules, are what is drawn again. Time
+and memory grow with the nodules and not with the pairs of them (`_patients`, `_order`).
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special, stats
 
-from labkit.errors import InputError
+from labkit.evaluation import _order
 from labkit.evaluation._delong import mean_components, variance
+from labkit.evaluation._patients import Patients
 from labkit.evaluation.metrics import DEFAULT_THRESHOLD, checked
 
 
@@ -73,9 +75,10 @@ def bootstrap_auc(
         level: confidence.
         seed: of the resampling; the same seed and groups draw the same patients.
     """
-    y, wins = _mean_wins(labels, scores)
-    value, samples = _bootstrap_auc_samples(y, wins, groups, resamples, seed)
-    return percentile(value, samples, level)
+    y, runs = _checked_runs(labels, scores)
+    patients = Patients.of(groups, len(y))
+    found = patients.bootstrap(_order.auc(y, runs, patients), resamples, seed)
+    return percentile(float(found[0]), found[1:], level)
 
 
 def bootstrap_auc_difference(
@@ -92,10 +95,11 @@ def bootstrap_auc_difference(
 
     Arguments are those of `bootstrap_auc`.
     """
-    y, wins_first = _mean_wins(labels, first)
-    _, wins_second = _mean_wins(labels, second)
-    value, samples = _bootstrap_auc_samples(y, wins_first - wins_second, groups, resamples, seed)
-    return percentile(value, samples, level)
+    y, runs = _checked_runs(labels, first)
+    patients = Patients.of(groups, len(y))
+    less = _order.auc_difference(y, runs, _checked_runs(y, second)[1], patients)
+    found = patients.bootstrap(less, resamples, seed)
+    return percentile(float(found[0]), found[1:], level)
 
 
 def bootstrap_rates(
@@ -113,29 +117,30 @@ def bootstrap_rates(
     Arguments are those of `bootstrap_auc`; scores must be probabilities. A rate of exactly 0 or 1
     has the same value in every resample; its interval is Wilson's, with patients for trials.
     """
-    runs = np.atleast_2d(np.asarray(scores, dtype=float))
-    y = checked(labels, runs[0])[0]
-    for run in runs:
-        checked(y, run)
+    y, runs = _checked_runs(labels, scores)
     right = ((runs >= threshold) == (y == 1)).mean(axis=0)
     squared = ((runs - y) ** 2).mean(axis=0)
-    weights = np.vstack([np.ones(len(y)), resample_weights(len(y), groups, resamples, seed)])
+    patients = Patients.of(groups, len(y))
     everyone = np.ones(len(y))
-    patients = np.arange(len(y)) if groups is None else np.asarray(groups)
     columns = {
         "sensitivity": (right, (y == 1).astype(float)),
         "specificity": (right, (y == 0).astype(float)),
         "accuracy": (right, everyone),
         "brier": (squared, everyone),
     }
-    intervals = {}
-    for name, (amount, counted) in columns.items():
+    amounts = patients.total(np.stack([a * counted for a, counted in columns.values()], axis=1))
+    counts = patients.total(np.stack([counted for _, counted in columns.values()], axis=1))
+
+    def rates(drawn: NDArray[np.float64]) -> NDArray[np.float64]:
         with np.errstate(invalid="ignore"):
-            samples = (weights @ (amount * counted)) / (weights @ counted)
+            return (drawn @ amounts) / (drawn @ counts)
+
+    found = patients.bootstrap(rates, resamples, seed)
+    intervals = {}
+    for (name, (_, counted)), samples in zip(columns.items(), found.T, strict=True):
         intervals[name] = percentile(float(samples[0]), samples[1:], level)
         if name != "brier" and samples[0] in (0.0, 1.0):
-            trials = len(np.unique(patients[counted > 0]))
-            low, high = wilson(samples[0], trials, level)
+            low, high = wilson(samples[0], patients.distinct(counted > 0), level)
             intervals[name] = Interval(float(samples[0]), float(low), float(high), level)
     return intervals
 
@@ -155,13 +160,13 @@ def roc_band(
     The band holds at each false positive rate by itself, not for the whole curve at once.
     Repeated runs (repeats, n) are averaged vertically.
     """
-    runs = np.atleast_2d(np.asarray(scores, dtype=float))
-    y = checked(labels, runs[0])[0]
-    weights = np.vstack([np.ones(len(y)), resample_weights(len(y), groups, resamples, seed)])
-    grid = np.linspace(0, 1, points)
-    heights = np.zeros((len(weights), points))
-    for run in runs:
-        heights += _weighted_roc(*checked(y, run), weights, grid) / len(runs)
+    y, runs = _checked_runs(labels, scores)
+    patients = Patients.of(groups, len(y))
+    grid: NDArray[np.float64] = np.linspace(0, 1, points, dtype=np.float64)
+    curves = [_order.heights(y, run, patients, grid) for run in runs]
+    heights = patients.bootstrap(
+        lambda drawn: np.mean([of(drawn) for of in curves], axis=0), resamples, seed
+    )
     tail = (1 - level) / 2
     low, high = np.nanquantile(heights[1:], [tail, 1 - tail], axis=0)
     return grid, heights[0], low, high
@@ -192,8 +197,8 @@ def small_sample_auc(
     y, _ = checked(labels, np.atleast_2d(np.asarray(scores, dtype=float))[0])
     value, shares = mean_components(y, scores)
     error = float(np.sqrt(max(0.0, variance(y, shares, groups))))
-    patients = np.arange(len(y)) if groups is None else np.asarray(groups)
-    rarer = min(len(np.unique(patients[y == label])) for label in (0, 1))
+    patients = Patients.of(groups, len(y))
+    rarer = min(patients.distinct(y == label) for label in (0, 1))
     if error == 0 or value in (0.0, 1.0):  # all in order: nothing to take a variance from
         low, high = wilson(value, rarer, level)
         return Interval(value, float(low), float(high), level)
@@ -220,7 +225,8 @@ def resample_weights(
 ) -> NDArray[np.float64]:
     """(resamples, nodules): how often a bootstrap sample of the groups holds each nodule.
 
-    All that patients had measured goes with them: repeats, folds and views are never drawn.
+    All that patients had measured goes with them: repeats, folds and views are never drawn. A table
+    as long as this fits cohorts of nodules; nothing that judges LUNA-16's candidates makes it.
 
     Args:
         nodules: how many there are.
@@ -228,15 +234,9 @@ def resample_weights(
         resamples: how many bootstrap samples.
         seed: the same seed and groups draw the same patients.
     """
-    if resamples < 1:
-        raise InputError("resamples must be 1 or more")
-    codes = np.arange(nodules) if groups is None else np.unique(groups, return_inverse=True)[1]
-    if codes.shape != (nodules,):
-        raise InputError(f"{len(codes)} groups do not fit {nodules} labels")
-    count = int(codes.max()) + 1
-    rng = np.random.default_rng(seed)
-    drawn = rng.multinomial(count, np.full(count, 1 / count), size=resamples)
-    return drawn[:, codes].astype(float)
+    patients = Patients.of(groups, nodules)
+    drawn = list(patients.draws(resamples, seed))
+    return np.concatenate([block[:, patients.codes] for block in drawn])
 
 
 def percentile(value: float, samples: NDArray, level: float) -> Interval:
@@ -284,39 +284,11 @@ def delong_test(
     return PairedTest(interval, auc, z, float(2 * stats.norm.sf(abs(z))))
 
 
-def _mean_wins(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray, NDArray]:
-    """Labels, and (malignant, benign) wins of each pair: 1, 1/2 for a tie, 0; mean of repeats."""
+def _checked_runs(
+    labels: ArrayLike, scores: ArrayLike
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Labels (n,) and scores (repeats, n), all of them checked."""
     runs = np.atleast_2d(np.asarray(scores, dtype=float))
-    y = checked(labels, runs[0])[0]
-    wins = np.zeros((int(y.sum()), int((1 - y).sum())))
     for run in runs:
-        s = checked(y, run)[1]
-        difference = s[y == 1][:, None] - s[y == 0][None, :]
-        wins += (np.sign(difference) + 1) / 2
-    return y, wins / len(runs)
-
-
-def _bootstrap_auc_samples(
-    y: NDArray, wins: NDArray, groups: ArrayLike | None, resamples: int, seed: int
-) -> tuple[float, NDArray]:
-    weights = resample_weights(len(y), groups, resamples, seed)
-    malignant, benign = weights[:, y == 1], weights[:, y == 0]
-    with np.errstate(invalid="ignore"):
-        samples = ((malignant @ wins) * benign).sum(1) / (malignant.sum(1) * benign.sum(1))
-    return float(wins.mean()), samples
-
-
-def _weighted_roc(y: NDArray, s: NDArray, weights: NDArray, grid: NDArray) -> NDArray:
-    """(samples, points) sensitivities at the grid's false positive rates."""
-    order = np.argsort(-s, kind="stable")
-    last_of_tie = np.append(np.diff(s[order]) != 0, True)
-    w, label = weights[:, order], y[order]
-    heights = np.empty((len(weights), len(grid)))
-    for i, row in enumerate(w):
-        true = np.cumsum(row * label)[last_of_tie]
-        false = np.cumsum(row * (1 - label))[last_of_tie]
-        if true[-1] == 0 or false[-1] == 0:
-            heights[i] = np.nan
-            continue
-        heights[i] = np.interp(grid, np.append(0, false / false[-1]), np.append(0, true / true[-1]))
-    return heights
+        y, _ = checked(labels, run)
+    return y, runs

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from labkit.errors import InputError
 from labkit.evaluation import intervals
+from labkit.evaluation._one_view import one_view
+from labkit.evaluation._patients import Patients
 from labkit.evaluation.intervals import Interval
-from labkit.evaluation.summary import scores
 
 RATIO = 1.1
 """The larger diameter of a pair may be this many times the smaller. Readers' own diameters of one
@@ -115,26 +116,27 @@ def _samples(
     """AUC as measured and in every resample; and which (malignant, benign) pairs were compared."""
     if not (np.isfinite(ratio) and ratio >= 1):
         raise InputError(f"the larger diameter cannot be {ratio} times the smaller; give 1 or more")
-    labels, runs, patients = scores(predictions, view)
-    chosen = predictions[predictions["view"].astype(str) == view]
-    folds = chosen.pivot_table(index="nodule_id", columns="repeat", values="fold")
-    mm = nodules.set_index("nodule_id")["diameter_mm"].reindex(folds.index).to_numpy(dtype=float)
+    of = one_view(predictions, view)
+    mm = nodules.set_index("nodule_id")["diameter_mm"].reindex(of.nodules).to_numpy(dtype=float)
     if not np.all(mm > 0):
-        lost = folds.index[~(mm > 0)][0]
+        lost = of.nodules[~(mm > 0)][0]
         raise InputError(f"{lost}: no diameter in the nodule table; sizes cannot be matched")
-    ill, well = np.flatnonzero(labels == 1), np.flatnonzero(labels == 0)
+    ill, well = np.flatnonzero(of.labels == 1), np.flatnonzero(of.labels == 0)
     distance = np.abs(np.log(mm[ill])[:, None] - np.log(mm[well])[None, :])
     close = distance <= np.log(ratio) + 1e-12
     won, counted = np.zeros((2, *close.shape))
-    for run, fold in zip(runs, folds.to_numpy(int).T, strict=True):
+    for run, fold in zip(of.probabilities, of.folds, strict=True):
         same = close & (fold[ill][:, None] == fold[well][None, :]) if within_folds else close
         won += same * (np.sign(run[ill][:, None] - run[well][None, :]) + 1) / 2
         counted += same
     if not counted.any():
         raise InputError("no malignant nodule has a benign one of its size: nothing to compare")
-    weights = intervals.resample_weights(len(labels), patients, resamples, seed)
-    weights = np.vstack([np.ones(len(labels)), weights])
-    w1, w0 = weights[:, ill], weights[:, well]
-    with np.errstate(invalid="ignore"):
-        found = ((w1 @ won) * w0).sum(axis=1) / ((w1 @ counted) * w0).sum(axis=1)
-    return found, counted > 0
+    patients = Patients.of(of.patients, len(of.labels))
+    codes = patients.codes
+
+    def share(drawn: NDArray[np.float64]) -> NDArray[np.float64]:
+        w1, w0 = drawn[:, codes[ill]], drawn[:, codes[well]]
+        with np.errstate(invalid="ignore"):
+            return ((w1 @ won) * w0).sum(axis=1) / ((w1 @ counted) * w0).sum(axis=1)
+
+    return patients.bootstrap(share, resamples, seed), counted > 0

@@ -22,6 +22,7 @@ from scipy import stats
 
 from labkit.errors import InputError
 from labkit.evaluation import intervals
+from labkit.evaluation._one_view import rows_of
 from labkit.evaluation.intervals import Interval
 from labkit.evaluation.metrics import roc_auc
 from labkit.evaluation.summary import scores
@@ -214,7 +215,7 @@ def resampled_t_test(
 def _of_view(predictions: pd.DataFrame, view: str) -> pd.DataFrame:
     """Rows of one view, checked by `scores` to be complete."""
     scores(predictions, view)
-    return predictions[predictions["view"].astype(str) == view]
+    return rows_of(predictions, view)
 
 
 def _pair_folds(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:

@@ -55,7 +55,15 @@ def read_predictions(out: str | Path) -> pd.DataFrame:
     file = Path(out) / "predictions.csv"
     if not file.is_file():
         raise InputError(f"{file}: missing; the run is not finished, start it again to go on")
-    return pd.read_csv(file, dtype={"nodule_id": str, "patient_id": str, "view": str})
+    names = ("nodule_id", "patient_id", "view")
+    # Each name is kept once, though LUNA-16's predictions repeat it eleven times or more.
+    table = pd.read_csv(
+        file,
+        dtype=dict.fromkeys(names, "category"),
+        keep_default_na=False,  # a patient called "NA" stays a patient
+        na_values={"probability": [""]},
+    )
+    return table.astype(dict.fromkeys(names, str))
 
 
 def read_threshold(out: str | Path) -> float:

@@ -8,12 +8,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from labkit.errors import InputError
 from labkit.evaluation import intervals
+from labkit.evaluation._one_view import one_view, paired, rows_of
 from labkit.evaluation.metrics import DEFAULT_THRESHOLD
 
 _BASELINES = {"size_only": "size only", "detector": "detector's score"}
-_COLUMNS = {"nodule_id", "patient_id", "repeat", "fold", "view", "probability", "label"}
 
 
 def scores(
@@ -28,29 +27,8 @@ def scores(
     Raises:
         InputError: no such view, a column missing, or a nodule missing from a repeat.
     """
-    missing = _COLUMNS - set(predictions.columns)
-    if missing:
-        raise InputError(f"predictions lack the columns {', '.join(sorted(missing))}")
-    chosen = predictions[predictions["view"].astype(str) == view]
-    if chosen.empty:
-        there = ", ".join(map(str, predictions["view"].unique()))
-        raise InputError(f"no predictions for view {view!r}; there are {there}")
-    if chosen.duplicated(["nodule_id", "repeat"]).any():
-        raise InputError("a nodule is predicted twice in one repeat")
-    table = chosen.pivot_table(
-        index="nodule_id", columns="repeat", values="probability", observed=True
-    )
-    if table.isna().any().any():
-        raise InputError(
-            "some nodules lack a prediction in some repeats; the run is not finished, or only "
-            "part of its folds was asked for with more than one repeat"
-        )
-    nodules = chosen.drop_duplicates("nodule_id").set_index("nodule_id").loc[table.index]
-    return (
-        nodules["label"].to_numpy(dtype=np.int64),
-        table.to_numpy(dtype=float).T,
-        nodules["patient_id"].to_numpy(),
-    )
+    of = one_view(predictions, view)
+    return of.labels, of.probabilities, of.patients
 
 
 def paired_scores(
@@ -67,19 +45,8 @@ def paired_scores(
     Raises:
         InputError: the runs judge different nodules.
     """
-    labels, p1, patients = scores(first, view)
-    other_labels, p2, other_patients = scores(second, second_view or view)
-    nodules, others = (
-        np.sort(run.loc[run["view"].astype(str) == v, "nodule_id"].unique())
-        for run, v in ((first, view), (second, second_view or view))
-    )
-    if (
-        not np.array_equal(nodules, others)
-        or np.any(labels != other_labels)
-        or np.any(patients != other_patients)
-    ):
-        raise InputError("the runs judge different nodules: nothing to compare in pairs")
-    return labels, p1, p2, patients
+    one, two = paired(first, second, view, second_view)
+    return one.labels, one.probabilities, two.probabilities, one.patients
 
 
 def summarise(
@@ -145,8 +112,7 @@ def table(
         for view in views:
             if view not in present:
                 continue
-            only = predictions[predictions["view"].astype(str) == view]
-            measured = summarise(only, threshold=threshold)[view]
+            measured = summarise(rows_of(predictions, view), threshold=threshold)[view]
             label = {"fused": name, **_BASELINES}.get(view, f"{name}, view {view}")
             line = {"method": label}
             for metric in ("auc", "sensitivity", "specificity", "accuracy", "brier"):

@@ -15,11 +15,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from labkit.errors import InputError
-from labkit.evaluation import intervals
+from labkit.evaluation import _order, intervals
+from labkit.evaluation._one_view import OneView, one_view, paired
+from labkit.evaluation._patients import Measure, Patients
 from labkit.evaluation.intervals import Interval
-from labkit.evaluation.summary import paired_scores, scores
-
-Floats = NDArray[np.float64]
 
 
 def within_folds_auc(
@@ -44,10 +43,10 @@ def within_folds_auc(
     Raises:
         InputError: no such view, a nodule missing from a repeat, or no fold with both classes.
     """
-    labels, runs, patients = scores(predictions, view)
-    weights = _weights(patients, resamples, seed)
-    found = _auc(labels, runs, _folds(predictions, view), weights)
-    return intervals.percentile(float(found[0]), found[1:], level)
+    of = one_view(predictions, view)
+    patients = Patients.of(of.patients, len(of.labels))
+    found = patients.bootstrap(_within(of, patients), resamples, seed)
+    return _interval(found, level)
 
 
 def within_folds_difference(
@@ -74,40 +73,18 @@ def within_folds_difference(
     Raises:
         InputError: the runs judge different nodules, or a run has no fold with both classes.
     """
-    other = second_view or view
-    labels, one, two, patients = paired_scores(first, second, view, other)
-    weights = _weights(patients, resamples, seed)
-    found = _auc(labels, one, _folds(first, view), weights)
-    found = found - _auc(labels, two, _folds(second, other), weights)
-    return intervals.percentile(float(found[0]), found[1:], level)
+    sides = paired(first, second, view, second_view)
+    patients = Patients.of(sides[0].patients, len(sides[0].labels))
+    one, two = (_within(side, patients) for side in sides)
+    found = patients.bootstrap(lambda drawn: one(drawn) - two(drawn), resamples, seed)
+    return _interval(found, level)
 
 
-def _weights(patients: NDArray, resamples: int, seed: int) -> Floats:
-    drawn = intervals.resample_weights(len(patients), patients, resamples, seed)
-    return np.vstack([np.ones(len(patients)), drawn])
+def _within(of: OneView, patients: Patients) -> Measure:
+    return _order.auc_within(of.labels, of.probabilities, of.folds, patients)
 
 
-def _folds(predictions: pd.DataFrame, view: str) -> NDArray[np.int64]:
-    """(repeats, n) fold of every nodule, in the order of `scores`."""
-    chosen = predictions[predictions["view"].astype(str) == view]
-    return chosen.pivot_table(index="nodule_id", columns="repeat", values="fold").to_numpy(int).T
-
-
-def _auc(
-    labels: NDArray[np.int64], runs: Floats, folds: NDArray[np.int64], weights: Floats
-) -> Floats:
-    """(samples,) AUC within folds for every row of weights."""
-    won, pairs = np.zeros((2, len(weights)))
-    for run, fold_of in zip(runs, folds, strict=True):
-        for fold in np.unique(fold_of):
-            malignant, benign = (
-                np.flatnonzero((fold_of == fold) & (labels == label)) for label in (1, 0)
-            )
-            order = (np.sign(run[malignant][:, None] - run[benign][None, :]) + 1) / 2
-            w1, w0 = weights[:, malignant], weights[:, benign]
-            won += ((w1 @ order) * w0).sum(axis=1)
-            pairs += w1.sum(axis=1) * w0.sum(axis=1)
-    if pairs[0] == 0:
+def _interval(found: NDArray[np.float64], level: float) -> Interval:
+    if np.isnan(found[0]):
         raise InputError("no fold has both benign and malignant nodules: nothing to compare in it")
-    with np.errstate(invalid="ignore"):
-        return won / pairs
+    return intervals.percentile(float(found[0]), found[1:], level)

@@ -38,9 +38,15 @@ class Amounts:
         """How many networks a variant trains."""
         return len(list(self.plan(variant).places())) * len(self.views)
 
-    def in_words(self) -> str:
-        """Both plans in a sentence, for figures and tables."""
+    def in_words(self, sweeps: bool = True) -> str:
+        """The plans in a sentence, for figures and tables.
+
+        Args:
+            sweeps: False where nothing but ST-CNN and MT-CNN themselves is shown.
+        """
         full, sweep = self.full, self.sweep
+        if not sweeps:
+            return f"ST-CNN and MT-CNN on {full.repeats} x {full.folds} folds by {full.split}"
         first = "" if sweep.first_folds is None else f"the first {sweep.first_folds} of "
         text = f"sweeps on {first}{sweep.repeats} x {sweep.folds} folds by {sweep.split}"
         return f"{text}, ST-CNN and MT-CNN themselves on {full.repeats} x {full.folds}"

@@ -2,6 +2,7 @@
 
     python -m labkit.experiments.belief RUN_ST RUN_MT COHORT --out results/real_belief.json
 
+The runs are those of our rows of Table 1, which `labkit reproduce table1` leaves in its folder.
 Lesson 13 shows what this wrote. It holds numbers only, no images and no predictions, so that it can
 be committed where the runs cannot.
 """
@@ -19,6 +20,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from labkit._command import write_computed
 from labkit.data import lidc
 from labkit.data.cohort import Cohort
 from labkit.errors import InputError
@@ -38,7 +40,7 @@ from labkit.evaluation.intervals import Interval
 from labkit.evaluation.reader_ceiling import ReaderCeiling
 from labkit.experiments import measured
 from labkit.experiments.measured import plain
-from labkit.files import read_json, write_json
+from labkit.files import read_json
 from labkit.training.hardware import provenance
 
 ST, MT, SIZE = "ST-CNN", "MT-CNN", "size only"
@@ -51,7 +53,6 @@ def belief(
     mt_run: Path,
     cohort_folder: Path,
     *,
-    scaled: Path | None = None,
     resamples: int = 2000,
 ) -> dict[str, Any]:
     """Judge the runs of ST-CNN and MT-CNN on one cohort in every way of lesson 13.
@@ -59,14 +60,13 @@ def belief(
     Args:
         st_run, mt_run: folders of finished runs on the same folds.
         cohort_folder: that they were trained on, with diameters.
-        scaled: another run on this cohort, whose networks kept what they said of their validation
-            nodules, to be scaled by a temperature; None scales the two runs, if they did.
         resamples: of the bootstraps over patients.
 
     Returns:
         Numbers ready for JSON: `methods`, `comparisons` with Holm's `family`, `specificity` of MT
-        less ST, `fusion` less each single view, `bands`, `size_matched`, `calibration`,
-        `temperature`, `readers`, and what was trained, where and when.
+        less ST, `fusion` less each single view, with Holm's `fusion_family` of each network,
+        `bands`, `size_matched`, `calibration`, `temperature`, `readers`, and what was trained,
+        where and when.
 
     Raises:
         InputError: an unfinished run, runs of other models, cohorts or folds.
@@ -83,7 +83,7 @@ def belief(
         for a, b in ((MT, ST), (MT, SIZE), (ST, SIZE))
     }
     family = measured.correct(comparisons)
-    scaled_runs = {ST: st_run, MT: mt_run} if scaled is None else {_name_of(scaled): scaled}
+    fusion = {name: _fused_less_views(methods[name][0], resamples) for name in (ST, MT)}
     return {
         "about": "What two finished runs can and cannot claim; see lesson 13.",
         **provenance(),
@@ -96,7 +96,8 @@ def belief(
         "specificity": {
             f"{MT} less {ST}": plain(_specificity_difference(mt, st, resamples)),
         },
-        "fusion": {name: _fused_less_views(methods[name][0], resamples) for name in (ST, MT)},
+        "fusion": fusion,
+        "fusion_family": {name: measured.correct(pairs) for name, pairs in fusion.items()},
         "bands": _records(bands.by_size(methods, cohort.nodules, resamples=resamples)),
         "size_matched": {
             name: _matched(run, cohort.nodules, resamples) for name, run in methods.items()
@@ -105,7 +106,10 @@ def belief(
             name: from_calibration(calibration(*run, resamples=resamples))
             for name, run in methods.items()
         },
-        "temperature": {n: scale(run, cohort, resamples) for n, run in scaled_runs.items()},
+        "temperature": {
+            ST: scale(st_run, cohort, resamples),
+            MT: scale(mt_run, cohort, resamples),
+        },
         "readers": _readers(methods, cohort, resamples),
     }
 
@@ -173,12 +177,6 @@ def _finished(run: Path, model: str, cohort: Cohort) -> dict[str, Any]:
     return {key: values[key] for key in kept}
 
 
-def _name_of(run: Path) -> str:
-    config = read_json(run / "metrics.json", "a finished run")["config"]
-    views = "axial view" if config["views"] == [0] else f"{len(config['views'])} views"
-    return f"{config['model'].upper()}-CNN, {views}"
-
-
 def _measured(run: measured.Run, resamples: int) -> dict[str, Any]:
     values = measured.measure(run, resamples)
     values.pop("roc")
@@ -196,18 +194,10 @@ def _specificity_difference(first: pd.DataFrame, second: pd.DataFrame, resamples
 
 
 def _fused_less_views(predictions: pd.DataFrame, resamples: int) -> dict[str, Any]:
-    """View -> AUC of the fusion less that of the view, paired."""
-    labels, fused, patients = summary.scores(predictions, crossval.FUSED)
+    """View -> the fusion compared with it."""
     single = [v for v in predictions["view"].astype(str).unique() if v.isdigit()]
-    return {
-        view: plain(
-            intervals.bootstrap_auc_difference(
-                labels, fused, summary.scores(predictions, view)[1], groups=patients,
-                resamples=resamples,
-            )
-        )
-        for view in single
-    }  # fmt: skip
+    fused = (predictions, crossval.FUSED)
+    return {view: measured.compare(fused, (predictions, view), resamples) for view in single}
 
 
 def _matched(run: measured.Run, nodules: pd.DataFrame, resamples: int) -> dict[str, Any]:
@@ -286,17 +276,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("st", type=Path, help="finished run of ST-CNN")
     parser.add_argument("mt", type=Path, help="finished run of MT-CNN")
     parser.add_argument("cohort", type=Path, help="cohort that both were trained on")
-    parser.add_argument("--scaled", type=Path, help="another run, to scale by a temperature")
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
     options = parser.parse_args(arguments)
-    try:
-        values = belief(options.st, options.mt, options.cohort, scaled=options.scaled)
-    except InputError as error:
-        print(f"labkit.experiments.belief: {error}", file=sys.stderr)
-        return 2
-    write_json(options.out, values)
-    print(f"wrote {options.out}")
-    return 0
+    return write_computed(
+        parser.prog,
+        options.out,
+        lambda: belief(options.st, options.mt, options.cohort),
+    )
 
 
 if __name__ == "__main__":

@@ -2,13 +2,14 @@
 
 A verdict is computed from committed results by a rule that was written down with the claim; none is
 written by hand. It is about the images and the training of those results: "contradicted" means
-contradicted here.
+contradicted here. What counts as found is in `judging`, and is corrected within the family of each
+figure; nothing is corrected over the table of claims, so that a long table has a wrong line or two.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -18,12 +19,25 @@ from labkit.evaluation.equivalence import MARGIN_AUC
 from labkit.evaluation.intervals import Interval
 from labkit.experiments import committed
 from labkit.experiments.declared import L2_SHOWN, alpha_label, depth_label, l2_label
+from labkit.experiments.judging import (
+    CANNOT,
+    CONTRADICTED,
+    NOT_SHOWN,
+    SHOWN,
+    better,
+    better_pair,
+    inside,
+    pooled,
+    side,
+    signed,
+    within,
+)
 from labkit.files import read_json
+from labkit.imaging.views import PLANES
 
-SHOWN, NOT_SHOWN, CONTRADICTED, CANNOT = (
-    "shown", "not shown", "contradicted", "cannot be judged",
-)  # fmt: skip
 VERDICTS = (SHOWN, NOT_SHOWN, CONTRADICTED, CANNOT)
+NOT_COUNTED = "pooled only"
+"""What a finding is worth that is gone within folds: a verdict of "not shown" says so."""
 Evidence = Mapping[str, Any]
 """Name of a result ("belief", "fig7", ...) -> its values; what is not committed is not there."""
 
@@ -35,10 +49,12 @@ class Judged:
     Args:
         verdict: one of `VERDICTS`.
         measured: the numbers, in words; or what is missing.
+        within_folds: the same difference within folds, in words; "" where nothing was pooled.
     """
 
     verdict: str
     measured: str
+    within_folds: str = ""
 
 
 @dataclass(frozen=True)
@@ -56,37 +72,12 @@ class Claim:
     judge: Callable[[Evidence], Judged]
 
 
-def better(difference: Interval, at_least: float = 0.0, found: bool | None = None) -> str:
-    """Whether a difference bears out "better", by as much as the words promise.
-
-    Args:
-        difference: of the one said to be better less the other, with its 95 % interval.
-        at_least: what the claim promises: 0 for "better", `MARGIN_AUC` for "much better".
-        found: whether it survives the correction for many comparisons; None asks the interval.
-
-    Returns:
-        "shown": no chance finding, and as large as promised. "contradicted": the interval lies
-        below 0, or below what is promised. Else "not shown".
-
-    >>> better(Interval(-0.001, -0.004, 0.003), at_least=0.02)
-    'contradicted'
-    >>> better(Interval(0.02, -0.01, 0.05))
-    'not shown'
-    """
-    sure = difference.low > 0 if found is None else found and difference.low > 0
-    if sure and difference.value >= at_least:
-        return SHOWN
-    if difference.high < 0 or difference.high < at_least:
-        return CONTRADICTED
-    return NOT_SHOWN
-
-
 def verdicts() -> pd.DataFrame:
     """Every claim with its verdict on simulated and on real images, from `results/`.
 
     Returns:
-        One row a claim: `claim`, `where`, and for "simulated" and "real" the verdict, and what was
-        measured as "simulated: measured" and "real: measured".
+        Two rows a claim: `claim`, `where`, `images` ("simulated" or "real"), `verdict`, `measured`
+        and `within folds`.
 
     Raises:
         FileNotFoundError: there is no folder of results.
@@ -95,11 +86,18 @@ def verdicts() -> pd.DataFrame:
     evidence = {kind: _evidence(kind) for kind in committed.NODULES}
     rows = []
     for claim in CLAIMS:
-        judged = {kind: claim.judge(values) for kind, values in evidence.items()}
-        row = {"claim": claim.text, "where": claim.where}
-        row |= {kind: j.verdict for kind, j in judged.items()}
-        row |= {f"{kind}: measured": j.measured for kind, j in judged.items()}
-        rows.append(row)
+        for kind, values in evidence.items():
+            judged = claim.judge(values)
+            rows.append(
+                {
+                    "claim": claim.text,
+                    "where": claim.where,
+                    "images": kind,
+                    "verdict": judged.verdict,
+                    "measured": judged.measured,
+                    "within folds": judged.within_folds,
+                }
+            )
     return pd.DataFrame(rows)
 
 
@@ -113,19 +111,22 @@ def _evidence(kind: str) -> dict[str, Any]:
 
 
 def _difference(
-    result: str, comparison: str, at_least: float = 0.0, sign: int = 1
+    result: str, comparison: str, at_least: float = 0.0, sign: int = 1, beside: str | None = None
 ) -> Callable[[Evidence], Judged]:
-    """A judge of "better" (or, with sign -1, "worse") by one committed comparison."""
+    """A judge of "better" (or, with sign -1, "worse") by one committed comparison.
+
+    Another one may be named to stand beside it, which is not judged.
+    """
 
     def judge(evidence: Evidence) -> Judged:
-        pair = evidence.get(result, {}).get("comparisons", {}).get(comparison)
+        pair = _pair(evidence, result, comparison)
         if pair is None:
             return Judged(CANNOT, f"{result} is not committed for these images")
-        d = pair["auc_difference"]
-        ends = sorted((sign * d["low"], sign * d["high"]))
-        difference = Interval(sign * d["value"], *ends)
-        verdict = better(difference, at_least, pair.get("found"))
-        return Judged(verdict, f"{comparison}: {_signed(Interval(**d))}")
+        judged = _judged(better_pair(pair, at_least, sign), comparison, pair)
+        other = None if beside is None else _pair(evidence, result, beside)
+        if other is None:
+            return judged
+        return replace(judged, measured=f"{judged.measured}; {beside}: {signed(pooled(other))}")
 
     return judge
 
@@ -134,16 +135,27 @@ def _same(result: str, comparison: str) -> Callable[[Evidence], Judged]:
     """A judge of "makes little difference", by equivalence within `MARGIN_AUC`."""
 
     def judge(evidence: Evidence) -> Judged:
-        pair = evidence.get(result, {}).get("comparisons", {}).get(comparison)
+        pair = _pair(evidence, result, comparison)
         if pair is None:
             return Judged(CANNOT, f"{result} is not committed for these images")
-        d = Interval(**pair["auc_difference"])
-        apart = d.low > MARGIN_AUC or d.high < -MARGIN_AUC
-        shown = pair["equivalence"]["shown"]
-        verdict = SHOWN if shown else CONTRADICTED if apart else NOT_SHOWN
-        return Judged(verdict, f"{comparison}: {_signed(d)}")
+        found = side(pair)
+        apart = found != 0 and pooled(pair, found).low > MARGIN_AUC
+        verdict = SHOWN if inside(pair) else CONTRADICTED if apart else NOT_SHOWN
+        return _judged(verdict, comparison, pair)
 
     return judge
+
+
+def _pair(evidence: Evidence, result: str, comparison: str) -> Mapping[str, Any] | None:
+    pair: Mapping[str, Any] | None = evidence.get(result, {}).get("comparisons", {}).get(comparison)
+    return pair
+
+
+def _judged(verdict: str, comparison: str, pair: Mapping[str, Any]) -> Judged:
+    inner = signed(within(pair))
+    if verdict == NOT_SHOWN and pair["found"] and not side(pair):
+        inner += f": {NOT_COUNTED}"
+    return Judged(verdict, f"{comparison}: {signed(pooled(pair))}", inner)
 
 
 def _reaches(value: float) -> Callable[[Evidence], Judged]:
@@ -152,21 +164,25 @@ def _reaches(value: float) -> Callable[[Evidence], Judged]:
     def judge(evidence: Evidence) -> Judged:
         if "belief" not in evidence:
             return Judged(CANNOT, "not measured on these images")
-        auc = evidence["belief"]["methods"]["MT-CNN"]["auc"]
+        mt = evidence["belief"]["methods"]["MT-CNN"]
+        auc = Interval(**mt["auc"])
         # Other images and a shorter training: that they fall short contradicts nothing.
-        verdict = SHOWN if auc["low"] <= value <= auc["high"] else NOT_SHOWN
-        return Judged(verdict, f"AUC {Interval(**auc)}")
+        verdict = SHOWN if auc.low <= value <= auc.high else NOT_SHOWN
+        return Judged(verdict, f"AUC {auc}", str(Interval(**mt["auc_within_folds"])))
 
     return judge
 
 
 def _fusion(evidence: Evidence) -> Judged:
-    """The fusion of MT-CNN against each of its views; the nearest view decides."""
+    """The fusion of MT-CNN against each of its views; all of them have to be found worse."""
     if "belief" not in evidence:
         return Judged(CANNOT, "not measured on these images")
-    by_view = [Interval(**d) for d in evidence["belief"]["fusion"]["MT-CNN"].values()]
-    nearest = min(by_view, key=lambda d: d.low)
-    return Judged(better(nearest), f"fused less the nearest view: {_signed(nearest)}")
+    by_view = evidence["belief"]["fusion"]["MT-CNN"]
+    view, nearest = min(by_view.items(), key=lambda item: pooled(item[1]).low)
+    sides = [side(pair) for pair in by_view.values()]
+    verdict = CONTRADICTED if -1 in sides else SHOWN if set(sides) == {1} else NOT_SHOWN
+    plane = PLANES[int(view)].name.replace("_", " ")
+    return _judged(verdict, f"fused less {plane}, the nearest", nearest)
 
 
 def _specificity(evidence: Evidence) -> Judged:
@@ -174,15 +190,11 @@ def _specificity(evidence: Evidence) -> Judged:
         return Judged(CANNOT, "not measured on these images")
     d = Interval(**evidence["belief"]["specificity"]["MT-CNN less ST-CNN"])
     lower = Interval(-d.value, -d.high, -d.low)
-    return Judged(better(lower), f"MT-CNN less ST-CNN: {_signed(d)}")
+    return Judged(better(lower), f"MT-CNN less ST-CNN: {signed(d)}")
 
 
 def _never(why: str) -> Callable[[Evidence], Judged]:
     return lambda _: Judged(CANNOT, why)
-
-
-def _signed(d: Interval) -> str:
-    return f"{d.value:+.3f} ({d.low:+.3f} to {d.high:+.3f})"
 
 
 _ST, _MT = "ST-CNN", "MT-CNN"
@@ -203,8 +215,9 @@ CLAIMS = (
     Claim("MT-CNN is much better with three layers than with two", "IV-D",
           _difference("fig6", f"{depth_label('mt', 2)} less {depth_label('mt', 3)}",
                       MARGIN_AUC, -1)),
-    Claim("ST-CNN falls with more than three layers", "IV-D",
-          _difference("fig6", f"{depth_label('st', 4)} less {depth_label('st', 3)}", 0.0, -1)),
+    Claim("ST-CNN falls with four layers", "IV-D",
+          _difference("fig6", f"{depth_label('st', 4)} less {depth_label('st', 3)}", 0.0, -1,
+                      f"{depth_label('st', 5)} less {depth_label('st', 3)}")),
     Claim("l2 lowers the AUC of MT-CNN", "IV-C",
           _difference("fig5", f"{l2_label('mt', L2_SHOWN, 'both')} less {_MT}", 0.0, -1)),
     Claim("l2 makes little difference to ST-CNN", "IV-C",
@@ -212,6 +225,6 @@ CLAIMS = (
     Claim("MT-CNN has the highest AUC of all methods on LIDC-IDRI", "Table 1",
           _never("the other methods are not trained here")),
     Claim("the lowest false positive rate on LUNA-16, 3.2 %", "abstract",
-          _never("no images of LUNA-16's candidates here")),
+          _never("neither LUNA-16's own images nor the other methods are here")),
 )  # fmt: skip
 """The claims that are judged, each with its rule."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 from scipy.special import logit
 from sklearn.linear_model import LogisticRegression
 
-from labkit.evaluation.metrics import roc_auc
-from labkit.evaluation.summary import scores
-from labkit.experiments.finished import at_places
+from labkit.evaluation._one_view import rows_of
+from labkit.evaluation._order import area
 from labkit.models.fusion import auc_weights, fuse
 
 ORTHOGONAL = (0, 1, 2)
@@ -70,11 +69,10 @@ def fold_views(
     """
     label_of = nodules.set_index("nodule_id")["label"]
     folds = []
-    places = predictions[["repeat", "fold"]].drop_duplicates().itertuples(index=False)
-    for repeat, fold in sorted((int(r), int(f)) for r, f in places):
-        part = at_places(predictions, [(repeat, fold)])
-        of_view = {v: part[part["view"].astype(str) == str(v)] for v in views}
-        first = of_view[views[0]]
+    of_views = [_by_place(rows_of(predictions, str(v))) for v in views]
+    for repeat, fold in sorted(of_views[0]):
+        parts = [of_view[repeat, fold] for of_view in of_views]
+        first = parts[0].reset_index(drop=True)
         ids = first["nodule_id"].to_numpy()
         here = [units[(repeat, fold, v)] for v in views]
         kept = all("val_nodule_id" in unit for unit in here)
@@ -83,7 +81,7 @@ def fold_views(
                 tuple(views),
                 first[["nodule_id", "patient_id", "repeat", "fold", "label"]],
                 np.stack(
-                    [t.set_index("nodule_id").loc[ids, "probability"] for t in of_view.values()],
+                    [t.set_index("nodule_id")["probability"].loc[ids] for t in parts],
                     axis=1,
                 ),
                 np.array([unit["val_auc"] for unit in here]),
@@ -157,12 +155,14 @@ def by_count(folds: Sequence[FoldViews]) -> list[dict[str, float]]:
         One row a size: views, subsets, worst, mean, best. The best subset is chosen by the result
         that is shown, so that only mean and worst can be believed.
     """
+    repeats = _by_repeat(folds)
     rows = []
     for size in range(1, len(folds[0].views) + 1):
         aucs = []
-        for chosen in combinations(folds[0].views, size):
-            labels, runs, _ = scores(fused(folds, equally(chosen)), "fused")
-            aucs.append(float(np.mean([roc_auc(labels, run) for run in runs])))
+        for chosen in combinations(range(len(folds[0].views)), size):
+            of_each = [area(ill[list(chosen)].mean(0), well[list(chosen)].mean(0))
+                       for ill, well in repeats]  # fmt: skip
+            aucs.append(float(np.mean(of_each)))
         rows.append(
             {
                 "views": size,
@@ -173,6 +173,23 @@ def by_count(folds: Sequence[FoldViews]) -> list[dict[str, float]]:
             }
         )
     return rows
+
+
+def _by_place(of_view: pd.DataFrame) -> dict[tuple[int, int], pd.DataFrame]:
+    """(repeat, fold) -> the rows that were tested in it."""
+    places = of_view.groupby(["repeat", "fold"])
+    return {cast(tuple[int, int], place): part for place, part in places}
+
+
+def _by_repeat(folds: Sequence[FoldViews]) -> list[tuple[Floats, Floats]]:
+    """Of each repeat the (views, n) probabilities of its malignant nodules, and of its benign."""
+    label = np.concatenate([fold.test["label"].to_numpy() for fold in folds])
+    repeat = np.concatenate([fold.test["repeat"].to_numpy() for fold in folds])
+    probability = np.concatenate([fold.test_probability for fold in folds]).T
+    return [
+        (probability[:, here & (label == 1)], probability[:, here & (label == 0)])
+        for here in (repeat == number for number in np.unique(repeat))
+    ]
 
 
 def _columns(fold: FoldViews, views: Sequence[int] | None) -> list[int]:

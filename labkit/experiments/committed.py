@@ -11,6 +11,8 @@ JSON has everything that it shows, and what it was measured on.
 
 from __future__ import annotations
 
+import functools
+import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +22,7 @@ from labkit import paths
 from labkit.errors import InputError
 from labkit.experiments import luna
 from labkit.experiments.declared import EXPERIMENTS
-from labkit.files import read_json, write_json
+from labkit.files import read_json, write_atomically, write_json
 
 NODULES = ("simulated", "real")
 """Kinds of images of nodules whose malignancy is learnt."""
@@ -28,6 +30,8 @@ LUNA = "luna"
 """LUNA-16's candidates, or simulated ones: which, `provenance` says."""
 COHORTS = (*NODULES, LUNA)
 """What results are committed for."""
+_PICTURES = {"fig4": ("fig4_nodules",)}
+"""What is made of a figure's networks and images, and so of no JSON; real images stay out."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,23 @@ def kind(values: Mapping[str, Any]) -> str | None:
     return "simulated" if values["cohort"]["simulated"] else "real"
 
 
+def picture(name: str, cohort: str = NODULES[0]) -> tuple[Path, str]:
+    """A committed picture that no JSON can be drawn to, and its alternative text.
+
+    Args:
+        name: such as "fig4_nodules".
+        cohort: of its images; only simulated ones are committed.
+
+    Raises:
+        InputError: no such picture, or its figure is not committed.
+    """
+    of = {p: figure for figure, pictures in _PICTURES.items() for p in pictures}
+    file = paths.results() / f"{cohort}_{name}.png"
+    if name not in of or not file.is_file():
+        raise InputError(f"{file}: not committed; there may be {', '.join(of)} of simulated CT")
+    return file, str(read(of[name], cohort)["alt_text"][name])
+
+
 def provenance(values: Mapping[str, Any]) -> str:
     """On what, how, where and when a committed figure was measured, in a few lines.
 
@@ -147,9 +168,24 @@ def collect(folder: str | Path, cohort: str, partial: bool = False) -> Collected
     if not taken:
         said = "; ".join(f"{n}: {why}" for n, why in refused.items())
         raise InputError(f"{folder}: nothing to copy ({said})")
+    written = []
     for name, of in taken.items():
         write_json(_file(name, cohort), of)
-    return Collected(tuple(_file(name, cohort) for name in taken), refused)
+        written.append(_file(name, cohort))
+        written += _copy_pictures(name, folder, cohort)
+    return Collected(tuple(written), refused)
+
+
+def _copy_pictures(name: str, folder: Path, cohort: str) -> list[Path]:
+    """Pictures of simulated images; of an unfinished figure there may be none."""
+    there = _PICTURES.get(name, ()) if cohort == NODULES[0] else ()
+    copied = []
+    for made in (folder / f"{p}.png" for p in there):
+        if made.is_file():
+            file = paths.results() / f"{cohort}_{made.name}"
+            write_atomically(file, functools.partial(shutil.copyfile, made))
+            copied.append(file)
+    return copied
 
 
 def _why_not(name: str, cohort: str, values: Mapping[str, Any], partial: bool) -> str | None:

@@ -9,9 +9,20 @@ import pandas as pd
 
 from labkit.evaluation.equivalence import MARGIN_AUC
 from labkit.evaluation.intervals import Interval
-from labkit.experiments.claims import better
 from labkit.experiments.declared import DEPTHS, depth_label
-from labkit.experiments.verdicts import CONTRADICTED, NOT_FINISHED, NOT_SHOWN, SHOWN
+from labkit.experiments.judging import (
+    CANNOT,
+    CONTRADICTED,
+    NOT_FINISHED,
+    NOT_SHOWN,
+    SHOWN,
+    better_pair,
+    inside,
+    pooled,
+    side,
+    signed,
+    within,
+)
 
 CHOSEN = 3
 """The paper's depth."""
@@ -81,7 +92,7 @@ def depth_verdicts(values: Values) -> pd.DataFrame:
         ("MT-CNN: the more layers, the better", *_rising(values)),
         ("MT-CNN: three layers are much better than one or two", *_much_better(values)),
         ("MT-CNN: four layers and three do not differ", *_same(values)),
-        ("ST-CNN: falls with more than three layers", *_falling(values)),
+        ("ST-CNN: falls with four layers", *_falling(values)),
         ("MT-CNN is no worse than ST-CNN of the same depth", *_no_worse(values)),
         ("MT-CNN's advantage grows with depth", *_growing(values)),
         ("four layers take much more time than three", *_dearer(values, "seconds_a_step")),
@@ -96,7 +107,7 @@ def _rising(values: Values) -> _Row:
     pairs = {d: to_three(values, "mt", d) for d in PUBLISHED_DEPTHS if d != CHOSEN}
     if (said := _words(pairs)) is None:
         return "", NOT_FINISHED
-    found = {d: _found(pair) for d, pair in pairs.items() if pair is not None}
+    found = {d: side(pair) for d, pair in pairs.items() if pair is not None}
     if found[1] > 0 or found[2] > 0 or found[4] < 0:
         return said, CONTRADICTED
     return said, SHOWN if found[1] < 0 and found[2] < 0 else NOT_SHOWN
@@ -106,7 +117,7 @@ def _much_better(values: Values) -> _Row:
     pairs = {d: to_three(values, "mt", d) for d in (1, 2)}
     if (said := _words(pairs)) is None:
         return "", NOT_FINISHED
-    each = [better(_turned(p), MARGIN_AUC, p["found"]) for p in pairs.values() if p is not None]
+    each = [better_pair(p, MARGIN_AUC, -1) for p in pairs.values() if p is not None]
     return said, _all_of(each)
 
 
@@ -114,52 +125,58 @@ def _same(values: Values) -> _Row:
     pair = to_three(values, "mt", 4)
     if (said := _words({4: pair})) is None or pair is None:
         return "", NOT_FINISHED
-    if pair["equivalence"]["shown"]:
+    if inside(pair):
         return said, SHOWN
-    return said, CONTRADICTED if pair["found"] else NOT_SHOWN
+    return said, CONTRADICTED if side(pair) else NOT_SHOWN
 
 
 def _falling(values: Values) -> _Row:
-    pair = to_three(values, "st", 4)
+    """With four layers, which the paper has; five are shown beside them, and not judged."""
+    pair, beyond = to_three(values, "st", 4), to_three(values, "st", 5)
     if (said := _words({4: pair})) is None or pair is None:
         return "", NOT_FINISHED
-    return said, better(_turned(pair), 0.0, pair["found"])
+    five = _words({5: beyond})
+    words = f"{said}, within folds {signed(within(pair))}"
+    return words if five is None else f"{words}; {five}", better_pair(pair, sign=-1)
 
 
 def _no_worse(values: Values) -> _Row:
-    """Non-inferiority: at every depth no loss of more than the margin is left."""
+    """Non-inferiority: at every depth no loss of more than the margin is left, in either way."""
     pairs = {d: between_tasks(values, d) for d in PUBLISHED_DEPTHS}
     if (said := _words(pairs)) is None:
         return "", NOT_FINISHED
     there = [pair for pair in pairs.values() if pair is not None]
-    if any(_found(pair) < 0 for pair in there):
+    if any(side(pair) < 0 for pair in there):
         return said, CONTRADICTED
-    inside = all(pair["auc_difference"]["low"] > -MARGIN_AUC for pair in there)
-    return said, SHOWN if inside else NOT_SHOWN
+    no_loss = all(d.low > -MARGIN_AUC for p in there for d in (pooled(p), within(p)))
+    return said, SHOWN if no_loss else NOT_SHOWN
 
 
 def _growing(values: Values) -> _Row:
     first, last = (between_tasks(values, d) for d in (PUBLISHED_DEPTHS[0], PUBLISHED_DEPTHS[-1]))
     if first is None or last is None:
         return "", NOT_FINISHED
-    a, b = (Interval(**pair["auc_difference"]) for pair in (last, first))
+    a, b = pooled(last), pooled(first)
     # What the two share is not known; the widths' sum can only be too careful.
     growth = Interval(a.value - b.value, a.low - b.high, a.high - b.low)
-    said = f"with four layers less with one: {_signed(growth)}"
+    said = f"with four layers less with one: {signed(growth)}"
     if growth.low > 0:
         return said, SHOWN
     return said, CONTRADICTED if growth.high < 0 else NOT_SHOWN
 
 
 def _dearer(values: Values, what: str) -> _Row:
-    of = values["costs"]["of"]
+    """Memory is counted, and the same anywhere; time is that of a device, and the paper's a GPU."""
+    device, of = values["costs"]["device"], values["costs"]["of"]
     names = [(m, depth_label(m, 4), depth_label(m, CHOSEN)) for m in ("st", "mt")]
     if not all(four in of and three in of for _, four, three in names):
         return "", NOT_FINISHED
     times = {m: of[four][what] / of[three][what] for m, four, three in names}
     said = ", ".join(f"{m.upper()}-CNN {times[m]:.2f} times" for m in times)
     if what == "seconds_a_step":
-        said += f" ({values['costs']['device']})"
+        said += f" ({device})"
+        if device.startswith("CPU"):
+            return said, CANNOT
     if all(ratio >= MUCH_MORE for ratio in times.values()):
         return said, SHOWN
     return said, CONTRADICTED if max(times.values()) < MUCH_MORE else NOT_SHOWN
@@ -171,19 +188,13 @@ def _among_the_best(values: Values) -> _Row:
     if any(pair is None for pair in pairs.values()):
         return "", NOT_FINISHED
     there = {place: pair for place, pair in pairs.items() if pair is not None}
-    (model, depth), most = max(there.items(), key=lambda item: item[1]["auc_difference"]["high"])
-    d = Interval(**most["auc_difference"])
-    said = f"most is left for {depth_label(model, depth)}: {_signed(d)}"
-    if any(_found(pair) > 0 for pair in there.values()):
+    (model, depth), most = max(there.items(), key=lambda item: pooled(item[1]).high)
+    d = pooled(most)
+    said = f"most is left for {depth_label(model, depth)}: {signed(d)}"
+    if any(side(pair) > 0 for pair in there.values()):
         return said, CONTRADICTED
-    return said, SHOWN if d.high < MARGIN_AUC else NOT_SHOWN
-
-
-def _found(pair: Mapping[str, Any]) -> int:
-    """1 or -1 for a difference that survives the family's correction, else 0."""
-    if not pair["found"]:
-        return 0
-    return 1 if pair["auc_difference"]["value"] > 0 else -1
+    no_gain = all(x.high < MARGIN_AUC for p in there.values() for x in (pooled(p), within(p)))
+    return said, SHOWN if no_gain else NOT_SHOWN
 
 
 def _all_of(verdicts: list[str]) -> str:
@@ -193,21 +204,10 @@ def _all_of(verdicts: list[str]) -> str:
     return SHOWN if set(verdicts) == {SHOWN} else NOT_SHOWN
 
 
-def _turned(pair: Mapping[str, Any]) -> Interval:
-    d = pair["auc_difference"]
-    return Interval(-d["value"], -d["high"], -d["low"])
-
-
 def _words(pairs: Mapping[int, Mapping[str, Any] | None]) -> str | None:
     """What was measured, depth by depth; None when any is missing."""
     if any(pair is None for pair in pairs.values()):
         return None
     return "; ".join(
-        f"{depth}: {_signed(Interval(**pair['auc_difference']))}"
-        for depth, pair in pairs.items()
-        if pair is not None
+        f"{depth}: {signed(pooled(pair))}" for depth, pair in pairs.items() if pair is not None
     )
-
-
-def _signed(d: Interval) -> str:
-    return f"{d.value:+.3f} ({d.low:+.3f} to {d.high:+.3f})"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from labkit.data.cohort import Cohort
@@ -83,7 +84,9 @@ class Finished:
     def compare(self, first: measured.Run, second: measured.Run) -> dict[str, Any]:
         """The first less the second on the same nodules; for LUNA-16 by CPM, too."""
         resamples = self.amounts.profile.resamples
-        values = measured.compare(first, second, resamples)
+        folds = self.amounts.full.folds  # of which a sweep may take the first alone
+        share = 1 / (folds - 1) if folds > 1 else None
+        values = measured.compare(first, second, resamples, share)
         if self.cohort.task == "luna16":
             values["cpm_difference"] = luna.cpm_difference(self.cohort, first, second, resamples)
         return values
@@ -103,6 +106,8 @@ class Finished:
 
 def at_places(predictions: pd.DataFrame, places: Iterable[Place]) -> pd.DataFrame:
     """Rows of some (repeat, fold), such as those that two runs share."""
-    wanted = pd.MultiIndex.from_tuples(list(places))
-    there = pd.MultiIndex.from_frame(predictions[["repeat", "fold"]])
-    return predictions[there.isin(wanted)].reset_index(drop=True)
+    repeat, fold = (predictions[name].to_numpy() for name in ("repeat", "fold"))
+    chosen = np.zeros(len(predictions), dtype=bool)
+    for wanted, of in places:
+        chosen |= (repeat == wanted) & (fold == of)
+    return predictions[chosen].reset_index(drop=True)

@@ -21,6 +21,7 @@ import pandas as pd
 from scipy import stats
 
 from labkit import profiles
+from labkit._command import write_computed
 from labkit.data.cohort import Cohort
 from labkit.errors import InputError
 from labkit.evaluation import crossval, intervals, metrics, summary, within_folds
@@ -33,7 +34,7 @@ from labkit.evaluation.leakage import (
     with_memory,
 )
 from labkit.experiments.measured import plain
-from labkit.files import read_json, write_json
+from labkit.files import read_json
 from labkit.training.config import TrainingConfig
 from labkit.training.hardware import provenance
 
@@ -197,17 +198,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, help="networks at once (default: cores)")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
     options = parser.parse_args(arguments)
-    try:
-        values = leakage(
+    return write_computed(
+        parser.prog,
+        options.out,
+        lambda: leakage(
             options.cohorts, options.runs, n_folds=options.folds, repeats=options.repeats,
             jobs=options.jobs, progress=not options.quiet,
-        )  # fmt: skip
-    except InputError as error:
-        print(f"labkit.experiments.leakage: {error}", file=sys.stderr)
-        return 2
-    write_json(options.out, values)
-    print(f"wrote {options.out}")
-    return 0
+        ),
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

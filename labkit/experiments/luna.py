@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
 from labkit.data.cohort import Cohort
 from labkit.errors import InputError
 from labkit.evaluation import candidates, froc
@@ -90,12 +92,10 @@ def _or_why_not(compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 
 def _screening(cohort: Cohort, run: Run) -> dict[str, Any]:
-    predictions, view = run
-    of_view = predictions[predictions["view"].astype(str) == view]
-    by_candidate = of_view.groupby("nodule_id", sort=False)
-    probability, label = by_candidate["probability"].mean(), by_candidate["label"].first()
-    series = cohort.nodules.set_index("nodule_id").loc[probability.index, "series_uid"]
-    scans = candidates.scans(cohort, series)
+    rows, probability = candidates.by_candidate(cohort, *run)
+    judged = cohort.nodules.iloc[rows]
+    scans = candidates.scans(cohort, judged["series_uid"])
+    label = judged["label"].to_numpy(dtype=np.int64)
     found = froc.screening(label, probability, len(scans), candidates.threshold(cohort))
     return {
         "threshold": round(found.threshold, 6),

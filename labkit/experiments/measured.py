@@ -14,6 +14,7 @@ import pandas as pd
 
 from labkit.errors import InputError
 from labkit.evaluation import equivalence, intervals, multiplicity, repeated, summary, within_folds
+from labkit.evaluation._one_view import rows_of
 from labkit.evaluation.intervals import Interval
 from labkit.evaluation.metrics import DEFAULT_THRESHOLD
 
@@ -45,7 +46,7 @@ def measure(
         threshold: at which sensitivity, specificity and accuracy are taken.
     """
     predictions, view = run
-    only = predictions[predictions["view"].astype(str) == view]
+    only = rows_of(predictions, view)
     values = summary.summarise(only, resamples=resamples, seed=seed, threshold=threshold)[view]
     labels, scores, patients = summary.scores(only, view)
     grid, height, _, _ = intervals.roc_band(
@@ -62,14 +63,23 @@ def measure(
     }
 
 
-def compare(first: Run, second: Run, resamples: int) -> dict[str, Any]:
+def compare(
+    first: Run, second: Run, resamples: int, test_over_train: float | None = None
+) -> dict[str, Any]:
     """The first less the second on the same nodules, by every test that the course knows.
+
+    Args:
+        first: predictions and view.
+        second: of the same nodules.
+        resamples: of the bootstraps over patients.
+        test_over_train: n_test / n_train of the folds, for the corrected t-test; None takes the
+            folds that are there for all of them.
 
     Returns:
         `auc_difference` (95 % bootstrap over patients), `within_folds_difference`, `delong` (by
         patient), `corrected_t_test` over folds (or why there is none), `equivalence`.
     """
-    (one, view), (two, other) = first, second
+    (one, view), (two, other) = ((rows_of(table, view), view) for table, view in (first, second))
     found = summary.compare(one, two, view, other)
     inside = within_folds.within_folds_difference(one, two, view, other, resamples=resamples)
     same = equivalence.auc_equivalence(one, two, view, other, resamples=resamples)
@@ -78,7 +88,7 @@ def compare(first: Run, second: Run, resamples: int) -> dict[str, Any]:
         "within_folds_difference": plain(inside),
         "delong": {k: round(found["delong"][k], 6) for k in ("difference", "low", "high")}
         | {"p_value": found["delong"]["p_value"]},
-        "corrected_t_test": _over_folds(one, two, view, other),
+        "corrected_t_test": _over_folds(one, two, view, other, test_over_train),
         "equivalence": {
             "margin": same.margin,
             "shown": same.shown,
@@ -88,20 +98,27 @@ def compare(first: Run, second: Run, resamples: int) -> dict[str, Any]:
     }
 
 
-def correct(comparisons: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+def correct(comparisons: Mapping[str, dict[str, Any]], size: int | None = None) -> dict[str, Any]:
     """Add Holm's p-values over a family to its comparisons, and say how large the family is.
 
     Args:
         comparisons: name -> what `compare` gave; each gets `p_holm` and `found`.
+        size: of the whole family, where some of it is not measured yet; None takes those given.
     """
     if not comparisons:
-        return {"method": multiplicity.METHOD, "size": 0}
-    table = multiplicity.holm({k: c["delong"]["p_value"] for k, c in comparisons.items()})
+        return {"method": multiplicity.METHOD, "size": size or 0}
+    table = multiplicity.holm(
+        {k: c["delong"]["p_value"] for k, c in comparisons.items()}, size=size
+    )
     for name, p, found in zip(
         table["comparison"], table["p_adjusted"].tolist(), table["found"].tolist(), strict=True
     ):
         comparisons[name] |= {"p_holm": p, "found": found}
-    return {"method": multiplicity.METHOD, "size": len(table), "of": "DeLong's test by patient"}
+    return {
+        "method": multiplicity.METHOD,
+        "size": len(table) if size is None else size,
+        "of": "DeLong's test by patient",
+    }
 
 
 def val_auc(
@@ -115,28 +132,28 @@ def val_auc(
 
 
 def training(units: Mapping[tuple[int, int, int], Mapping[str, Any]]) -> dict[str, float]:
-    """What training took, and how often it came to nothing.
+    """How long networks were trained, and how often it came to nothing.
+
+    Not in seconds: how long a network took says as much of what else the machine did.
 
     Returns:
-        `networks`; `seconds_a_network` and `epochs_a_network`, medians; `at_chance`, networks whose
-        validation loss never fell below `AT_CHANCE`.
+        `networks`; `epochs_a_network`, their median; `at_chance`, networks whose validation loss
+        never fell below `AT_CHANCE`.
     """
     best = [min(float(row["val_cls"]) for row in unit["history"]) for unit in units.values()]
-    seconds = [float(unit["seconds"]) for unit in units.values()]
     epochs = [len(unit["history"]) for unit in units.values()]
     return {
         "networks": len(units),
-        "seconds_a_network": round(float(np.median(seconds)), 3),
         "epochs_a_network": float(np.median(epochs)),
         "at_chance": sum(loss > AT_CHANCE for loss in best),
     }
 
 
 def _over_folds(
-    one: pd.DataFrame, two: pd.DataFrame, view: str, other: str
+    one: pd.DataFrame, two: pd.DataFrame, view: str, other: str, test_over_train: float | None
 ) -> dict[str, float | str]:
     try:
-        test = repeated.corrected_t_test(one, two, view, other)
+        test = repeated.corrected_t_test(one, two, view, other, test_over_train=test_over_train)
     except InputError as error:  # one fold, or folds too unequal: the reader is told
         return {"not_computed": str(error)}
     return {
@@ -144,4 +161,5 @@ def _over_folds(
         "t": round(test.t, 4),
         "p_value": test.p_value,
         "degrees_of_freedom": test.degrees_of_freedom,
+        "test_over_train": round(test.test_over_train, 6),
     }

@@ -16,9 +16,19 @@ import pandas as pd
 from labkit.errors import InputError
 from labkit.evaluation.equivalence import MARGIN_AUC
 from labkit.evaluation.intervals import Interval
-from labkit.experiments.claims import CANNOT, CLAIMS, better
+from labkit.experiments.claims import CLAIMS
 from labkit.experiments.declared import L2, L2_SHOWN, dropout_label, l2_label
-from labkit.experiments.verdicts import CONTRADICTED, NOT_FINISHED, NOT_SHOWN, SHOWN
+from labkit.experiments.judging import (
+    CANNOT,
+    CONTRADICTED,
+    NOT_FINISHED,
+    NOT_SHOWN,
+    SHOWN,
+    better_pair,
+    pooled,
+    side,
+    signed,
+)
 
 ST, MT = "ST-CNN", "MT-CNN"
 ST_L2 = l2_label("st", L2_SHOWN, "share")
@@ -37,7 +47,26 @@ def effect(values: Values, label: str) -> Interval | None:
         label: such as "MT-CNN, l2 1e-04 on both".
     """
     pair = values["comparisons"].get(f"{label} less {label[:2]}-CNN")
-    return None if pair is None else Interval(**pair["auc_difference"])
+    return None if pair is None else pooled(pair)
+
+
+def at_chance(values: Values) -> pd.DataFrame:
+    """How many networks of each setting never learnt, of those trained.
+
+    Args:
+        values: of fig5's JSON, finished or not.
+
+    Returns:
+        One row a (setting, model), such as ("dropout none", "ST-CNN"): `networks` and `at chance`.
+    """
+    rows = {}
+    for label, of in values["variants"].items():
+        model, _, setting = label.partition(", ")
+        trained = of["trained"]
+        rows[setting or "as it is", model] = (trained["networks"], trained.get("at_chance"))
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=["networks", "at chance"])
+    table.index = pd.MultiIndex.from_tuples(rows, names=["setting", "model"])
+    return table.astype("Int64")
 
 
 def difference_of_effects(first: Interval, second: Interval) -> Interval:
@@ -128,13 +157,12 @@ def _extreme(values: Values, label: str, sign: int) -> tuple[str, str]:
 def _side(values: Values, first: str, second: str) -> int:
     """1 where the first of two curves is surely higher, -1 where it is lower, 0 where it is open.
 
-    Pairs that were compared ask Holm's correction; of others the interval is bounded.
+    Pairs that were compared ask whether it was found; of others the interval is bounded.
     """
     for one, other, sign in ((first, second, 1), (second, first, -1)):
         pair = values["comparisons"].get(f"{one} less {other}")
         if pair is not None:
-            value = pair["auc_difference"]["value"]
-            return sign * int(pair["found"]) * (1 if value > 0 else -1)
+            return sign * side(pair)
     apart = difference_of_effects(_above_st(values, first), _above_st(values, second))
     return int(apart.low > 0) - int(apart.high < 0)
 
@@ -153,17 +181,16 @@ def _above_st(values: Values, label: str) -> Interval:
 
 def _mt_less_st(values: Values) -> Interval | None:
     pair = values["comparisons"].get(f"{MT} less {ST}")
-    return None if pair is None else Interval(**pair["auc_difference"])
+    return None if pair is None else pooled(pair)
 
 
 def _greatly(values: Values) -> tuple[str, str]:
     """As great as the margin, since the words say so."""
-    d = effect(values, MT_L2)
-    if d is None:
+    pair = values["comparisons"].get(f"{MT_L2} less {MT}")
+    if pair is None:
         return _nothing()
-    gain = Interval(-d.value, -d.high, -d.low)
-    found = values["comparisons"][f"{MT_L2} less {MT}"]["found"]
-    return f"{_signed(gain)}, against {MARGIN_AUC:g}", better(gain, MARGIN_AUC, found)
+    measured = f"{signed(pooled(pair, -1))}, against {MARGIN_AUC:g}"
+    return measured, better_pair(pair, MARGIN_AUC, -1)
 
 
 def _more(values: Values, first: str, second: str, sign: int) -> tuple[str, str]:
@@ -172,7 +199,7 @@ def _more(values: Values, first: str, second: str, sign: int) -> tuple[str, str]
     if one is None or two is None:
         return _nothing()
     d = difference_of_effects(one, two)
-    measured = f"{one.value:+.3f} less {two.value:+.3f}: {_signed(d)} at the widest"
+    measured = f"{one.value:+.3f} less {two.value:+.3f}: {signed(d)} at the widest"
     above, below = d.low > 0, d.high < 0
     if not (above or below):
         return measured, NOT_SHOWN
@@ -181,36 +208,24 @@ def _more(values: Values, first: str, second: str, sign: int) -> tuple[str, str]
 
 def _any(values: Values, model: str, place: str, sign: int) -> tuple[str, str]:
     """Whether l2 of any strength helps (sign 1) or harms (-1); to deny it takes all of them."""
-    labels = {l2: l2_label(model, l2, place) for l2 in L2}
-    there = {l2: d for l2, label in labels.items() if (d := effect(values, label)) is not None}
-    measured = ", ".join(f"{l2:.0e}: {d.value:+.3f}" for l2, d in there.items())
-    for l2, d in there.items():
-        if (
-            sign * d.value > 0
-            and values["comparisons"][f"{labels[l2]} less {model.upper()}-CNN"]["found"]
-        ):
-            return measured, SHOWN
+    against = {l2: f"{l2_label(model, l2, place)} less {model.upper()}-CNN" for l2 in L2}
+    there = {l2: p for l2, n in against.items() if (p := values["comparisons"].get(n)) is not None}
+    measured = ", ".join(f"{l2:.0e}: {pooled(p).value:+.3f}" for l2, p in there.items())
+    sides = [sign * side(pair) for pair in there.values()]
+    if 1 in sides:
+        return measured, SHOWN
     if len(there) < len(L2):
         return measured, NOT_FINISHED
-    opposite = all(max(sign * d.low, sign * d.high) < 0 for d in there.values())
-    return measured, CONTRADICTED if opposite else NOT_SHOWN
+    return measured, CONTRADICTED if set(sides) == {-1} else NOT_SHOWN
 
 
 def _dropout(values: Values) -> tuple[str, str]:
     """Without dropout less with it, turned round."""
-    label = dropout_label("st", "none")
-    d = effect(values, label)
-    if d is None:
+    pair = values["comparisons"].get(f"{dropout_label('st', 'none')} less {ST}")
+    if pair is None:
         return _nothing()
-    gain = Interval(-d.value, -d.high, -d.low)
-    return f"with less without: {_signed(gain)}", better(
-        gain, found=values["comparisons"][f"{label} less {ST}"]["found"]
-    )
+    return f"with less without: {signed(pooled(pair, -1))}", better_pair(pair, sign=-1)
 
 
 def _nothing() -> tuple[str, str]:
     return "", NOT_FINISHED
-
-
-def _signed(d: Interval) -> str:
-    return f"{d.value:+.3f} ({d.low:+.3f} to {d.high:+.3f})"

@@ -78,7 +78,7 @@ def reproduce(
     elif not isinstance(cohort, Cohort):
         named = str(cohort) == LUNA and not Path(cohort).exists()
         cohort = (
-            simulated_luna16(chosen.luna16_scans, progress=progress)
+            simulated_luna16(chosen.luna16_scans, seed=chosen.luna16_seed, progress=progress)
             if named
             else Cohort.open(cohort)
         )

@@ -20,7 +20,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from labkit.errors import InputError
-from labkit.evaluation import intervals
+from labkit.evaluation import _order, intervals
+from labkit.evaluation._patients import Patients
 from labkit.evaluation.intervals import Interval
 from labkit.evaluation.metrics import roc_auc
 from labkit.evaluation.summary import scores
@@ -120,9 +121,12 @@ def _bias_corrected(
     labels: NDArray, every: NDArray, patients: NDArray, resamples: int, seed: int
 ) -> tuple[Interval, NDArray[np.float64]]:
     """AUC on the patients left out of what is best on those drawn; how often each is best."""
-    drawn = intervals.resample_weights(len(labels), patients, resamples, seed)
-    inside = np.stack([_auc(labels, runs, drawn) for runs in every])
-    outside = np.stack([_auc(labels, runs, (drawn == 0).astype(float)) for runs in every])
+    whose = Patients.of(patients, len(labels))
+    of_each = [_order.auc(labels, runs, whose) for runs in every]
+    blocks = list(whose.draws(resamples, seed))
+    inside = np.stack([np.concatenate([of(w) for w in blocks]) for of in of_each])
+    left_out = [(w == 0).astype(float) for w in blocks]
+    outside = np.stack([np.concatenate([of(w) for w in left_out]) for of in of_each])
     usable = np.isfinite(inside[0]) & np.isfinite(outside[0])
     if not usable.any():
         raise InputError("too few patients: no bootstrap sample leaves both classes out")
@@ -131,13 +135,3 @@ def _bias_corrected(
     values = np.take_along_axis(outside, best[None], axis=0)[0]
     share = np.bincount(best, minlength=len(every)) / len(best)
     return intervals.percentile(float(values.mean()), values, 0.95), share
-
-
-def _auc(labels: NDArray, runs: NDArray, weights: NDArray) -> NDArray[np.float64]:
-    """(samples,) AUC, mean of repeats, for every row of weights; NaN where a class is missing."""
-    w1, w0 = weights[:, labels == 1], weights[:, labels == 0]
-    wins = np.zeros((w1.shape[1], w0.shape[1]))
-    for run in runs:
-        wins += (np.sign(run[labels == 1][:, None] - run[labels == 0][None, :]) + 1) / 2
-    with np.errstate(invalid="ignore"):
-        return ((w1 @ (wins / len(runs))) * w0).sum(1) / (w1.sum(1) * w0.sum(1))

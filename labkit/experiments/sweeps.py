@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from labkit.evaluation.estimate import steps_an_epoch
 from labkit.evaluation.gather import DETECTOR, SIZE_ONLY
 from labkit.evaluation.runs import Plan
 from labkit.experiments import cost, luna, measured
@@ -17,11 +18,14 @@ from labkit.experiments.declared import (
 from labkit.experiments.finished import Finished, at_places
 from labkit.experiments.selection import search
 from labkit.experiments.variants import Variant
+from labkit.profiles import Profile
 from labkit.training.device import Device
+from labkit.training.fit import labels_of
 
 VIEW = "fused"
 _SCREENED = ("false_positive_rate", "false_positives_per_scan")
-_TRAINED = ("networks", "seconds_a_network", "epochs_a_network")
+_TRAINED = ("networks", "epochs_a_network", "at_chance")
+_COSTS = ("parameters", "memory_mb", "seconds_a_step", "seconds_a_training")
 
 
 def sweep(experiment: Experiment, runs: Finished) -> dict[str, Any]:
@@ -30,18 +34,17 @@ def sweep(experiment: Experiment, runs: Finished) -> dict[str, Any]:
     Returns:
         `variants`: label -> changes, folder, metrics, trained; `comparisons`: "first less
         second" -> tests, those declared of which both are finished; `family`: what they were
-        corrected over; `missing`: labels not finished.
+        corrected over, which is all that is declared; `missing`: labels not finished.
     """
     profile = runs.amounts.profile
     there = {v.label: v for v in experiment.variants if runs.has(v)}
     values = {label: _values(v, runs) for label, v in there.items()}
     comparisons: dict[str, dict[str, Any]] = {}
-    for first, second in experiment.comparisons:
+    family = _pairs(experiment, profile)
+    for first, second in family:
         if first not in there or second not in there:
             continue
         one, two = there[first], there[second]
-        if one.folder(profile) == two.folder(profile):
-            continue  # the protocol of this profile itself: nothing to compare
         comparisons[f"{first} less {second}"] = dict(
             runs.once(
                 ("pair", one.folder(profile), two.folder(profile)),
@@ -53,7 +56,7 @@ def sweep(experiment: Experiment, runs: Finished) -> dict[str, Any]:
     return {
         "variants": values,
         "comparisons": comparisons,
-        "family": measured.correct(comparisons),
+        "family": measured.correct(comparisons, len(family)),
         "missing": [v.label for v in experiment.variants if v.label not in there],
     }
 
@@ -79,12 +82,23 @@ def fig5(experiment: Experiment, runs: Finished) -> dict[str, Any]:
 
 
 def fig6(experiment: Experiment, runs: Finished) -> dict[str, Any]:
-    """Depth (IV-D), with what each depth costs."""
+    """Depth (IV-D), with what each depth costs.
+
+    A training's seconds are those of a step, measured alone, times the steps of an epoch and the
+    median epochs of the networks: how long they took in fact depends on what else ran beside them.
+    """
     values = _with_baseline(experiment, runs, sweep(experiment, runs))
     profile, views = runs.amounts.profile, runs.amounts.views
     configs = {v.label: v.config(profile, views) for v in experiment.variants}
     device = Device.choose(runs.device, next(iter(configs.values())).precision)
     of_each = runs.once("costs", lambda: cost.costs(configs, device)) if values["variants"] else {}
+    labelled = len(runs.cohort.labelled)
+    positives = int((labels_of(runs.cohort, runs.cohort.labelled) == 1).sum())
+    for label, of in values["variants"].items():
+        epochs = of["trained"]["epochs_a_network"]
+        steps = steps_an_epoch(labelled, configs[label], runs.amounts.full.folds, positives)
+        a_step = of_each[label]["seconds_a_step"]
+        of_each[label]["seconds_a_training"] = round(a_step * steps * epochs, 2)
     return {**values, "costs": {"device": device.description, "of": of_each}}
 
 
@@ -132,7 +146,9 @@ def table(values: dict[str, Any]) -> pd.DataFrame:
             line |= {metric: m["value"], f"{metric}_low": m["low"], f"{metric}_high": m["high"]}
         if luna.is_luna(values):
             line |= {k: metrics["screening"][k] for k in _SCREENED}
-        line |= {k: of["trained"][k] for k in _TRAINED}
+        line |= {k: of["trained"].get(k) for k in _TRAINED}
+        if "costs" in values:
+            line |= {k: values["costs"]["of"][label].get(k) for k in _COSTS}
         for name, pair in values["comparisons"].items():
             if name.startswith(f"{label} less ") and "compared_with" not in line:
                 d = pair["auc_difference"]
@@ -153,6 +169,12 @@ def table(values: dict[str, Any]) -> pd.DataFrame:
                 }
         lines.append(line)
     return pd.DataFrame(lines)
+
+
+def _pairs(experiment: Experiment, profile: Profile) -> list[tuple[str, str]]:
+    """What is compared, finished or not: declared pairs that are not one run by two names."""
+    folder = {v.label: v.folder(profile) for v in experiment.variants}
+    return [(a, b) for a, b in experiment.comparisons if folder[a] != folder[b]]
 
 
 def _with_baseline(

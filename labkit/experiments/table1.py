@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from sklearn.linear_model import LogisticRegression
 
+from labkit.data import identify, lidc
 from labkit.data.cohort import Cohort
 from labkit.evaluation.gather import DETECTOR, SIZE_ONLY
 from labkit.experiments import combining, luna, measured
@@ -31,18 +32,24 @@ READS_READERS = "reads the readers' ratings, which no image method is given"
 def size_and_calcification(predictions: pd.DataFrame, cohort: Cohort) -> pd.DataFrame | None:
     """Logistic regression on log diameter and the readers' mean calcification, on the same folds.
 
+    Cubes come without the readers' opinion of calcification; where every labelled nodule can be
+    identified in LIDC-IDRI, it is looked up there.
+
     Args:
         predictions: of a run with the view "size_only", whose folds are taken.
-        cohort: with the ratings.
+        cohort: with the ratings, or with what identifies its nodules.
 
     Returns:
-        Predictions as the view "size_calcification"; None where the cohort has no such ratings.
+        Predictions as the view "size_calcification"; None where a nodule has no such rating.
     """
     table = cohort.nodules.iloc[cohort.labelled].set_index("nodule_id")
     size = predictions[predictions["view"].astype(str) == "size_only"]
-    if size.empty or table["calcification"].isna().any():
+    calcification = table["calcification"]
+    if not size.empty and calcification.isna().all():
+        calcification = _looked_up(table.reset_index())
+    if size.empty or calcification.isna().any():
         return None
-    x = np.stack([np.log(table["diameter_mm"]), table["calcification"]], axis=1).astype(float)
+    x = np.stack([np.log(table["diameter_mm"]), calcification], axis=1).astype(float)
     y = table["label"].to_numpy(dtype=np.int64)
     parts = []
     for _, part in size.groupby(["repeat", "fold"]):
@@ -52,6 +59,12 @@ def size_and_calcification(predictions: pd.DataFrame, cohort: Cohort) -> pd.Data
         probability = model.predict_proba(x[rows])[:, 1]
         parts.append(part.assign(view="size_calcification", probability=probability))
     return pd.concat(parts, ignore_index=True)
+
+
+def _looked_up(nodules: pd.DataFrame) -> pd.Series:
+    """The readers' mean calcification of nodules that are LIDC-IDRI's, in their order."""
+    known = lidc.annotations().groupby("nodule_id")["calcification"].mean()
+    return identify.lidc_ids(nodules).map(known)
 
 
 def table1(experiment: Experiment, runs: Finished) -> dict[str, Any]:
@@ -78,16 +91,19 @@ def table1(experiment: Experiment, runs: Finished) -> dict[str, Any]:
         )
         for first, second in _pairs(experiment, entries)
     }
+    missing = [v.label for v in experiment.variants if v.label not in there]
+    # All that is declared, as long as it is not known which of it these nodules allow.
+    family = len(experiment.comparisons) if missing else len(comparisons)
     return {
         "rows": rows,
         "comparisons": comparisons,
-        "family": measured.correct(comparisons),
+        "family": measured.correct(comparisons, family),
         "fusion": {
             label: runs.once(("fusion", label), lambda variant=variant: _fusion(runs, variant))
             for label, variant in there.items()
         },
         "trained": {label: runs.trained(variant) for label, variant in there.items()},
-        "missing": [v.label for v in experiment.variants if v.label not in there],
+        "missing": missing,
     }
 
 

@@ -1,7 +1,7 @@
 """What the paper says of alpha beside what was measured, phrased by the numbers and by nobody.
 
 A verdict has four values: "shown", "contradicted", "not shown" (the data leave it open), and
-"not finished" (variants are missing).
+"not finished" (variants are missing). Where it rests on a comparison, `judging` says what counts.
 """
 
 from __future__ import annotations
@@ -15,9 +15,15 @@ from scipy import integrate, stats
 
 from labkit.evaluation.equivalence import MARGIN_AUC
 from labkit.experiments.declared import ALPHAS, alpha_label
+from labkit.experiments.judging import (
+    CONTRADICTED,
+    NOT_FINISHED,
+    NOT_SHOWN,
+    SHOWN,
+    inside,
+    side,
+)
 
-SHOWN, CONTRADICTED = "shown", "contradicted"
-NOT_SHOWN, NOT_FINISHED = "not shown", "not finished"
 _SURE = 0.95
 _INTERVAL = 2 * stats.norm.ppf(0.975)
 
@@ -81,18 +87,17 @@ def _against_zero(values: Mapping[str, Any], alpha: float, better: bool) -> tupl
     pair = values["comparisons"].get(f"{alpha_label(alpha)} less {alpha_label(0)}")
     if pair is None:
         return "", NOT_FINISHED
-    d, same = pair["auc_difference"], pair["equivalence"]
+    d, margin = pair["auc_difference"], pair["equivalence"]["margin"]
     measured = (
         f"{d['value']:+.4f} ({d['low']:+.4f} to {d['high']:+.4f}), Holm's p = {pair['p_holm']:.2g}"
     )
-    if pair["found"]:
-        right = (d["value"] > 0) == better
-        small = same["shown"]
-        if right and small:
-            return f"{measured}; less than {same['margin']:g} all the same", NOT_SHOWN
+    if side(pair):
+        right = (side(pair) > 0) == better
+        if right and inside(pair, margin):
+            return f"{measured}; less than {margin:g} all the same", NOT_SHOWN
         return measured, SHOWN if right else CONTRADICTED
-    if same["shown"]:
-        return f"{measured}; no difference larger than {same['margin']:g}", CONTRADICTED
+    if inside(pair, margin):
+        return f"{measured}; no difference larger than {margin:g}", CONTRADICTED
     return measured, NOT_SHOWN
 
 
@@ -148,8 +153,7 @@ def _worst(values: Mapping[str, Any], aucs: Mapping[str, float]) -> tuple[str, s
     measured = f"lowest: {upwards[0]}; alpha 1 is number {place} of {len(upwards)} from below"
     # One of seven equal ones is always the lowest: it has to be found below alpha 0 as well.
     pair = values["comparisons"][f"{alpha_label(1)} less {alpha_label(0)}"]
-    found = pair["found"] and pair["auc_difference"]["value"] < 0
-    return measured, SHOWN if place == 1 and found else NOT_SHOWN
+    return measured, SHOWN if place == 1 and side(pair) < 0 else NOT_SHOWN
 
 
 def _all(aucs: Mapping[str, float]) -> bool:

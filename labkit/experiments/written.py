@@ -165,6 +165,7 @@ def _header(experiment: Experiment, runs: Finished | None) -> Values:
         return header
     cohort, amount = runs.cohort, runs.amounts
     baseline = amount.profile.training(views=amount.views)
+    sweeps = not all(v.is_baseline(amount.profile) for v in experiment.variants)
     return header | {
         "task": cohort.task,
         "cohort": cohort.identity,
@@ -172,8 +173,8 @@ def _header(experiment: Experiment, runs: Finished | None) -> Values:
         "config": baseline.as_dict(),
         "plan": {"baselines": asdict(amount.full), "sweeps": asdict(amount.sweep)},
         "protocol": (
-            f"{amount.in_words()}; {len(amount.views)} views, at most {baseline.epochs} epochs, "
-            f"batches of {baseline.batch_size}, learning rate {baseline.learning_rate:g}"
+            f"{amount.in_words(sweeps)}; {len(amount.views)} views, at most {baseline.epochs} "
+            f"epochs, batches of {baseline.batch_size}, learning rate {baseline.learning_rate:g}"
         ),
     }
 

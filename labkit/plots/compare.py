@@ -131,7 +131,10 @@ def intervals_figure(
     if not rows:
         raise InputError("there is no interval to draw")
     with style.house_style():
-        figure = Figure(figsize=(6.4, 1.0 + 0.36 * len(rows)), layout="constrained")
+        # Long names and notes stand beside the axes, which must not become narrower than its label.
+        beside = max(map(len, rows)) + max(map(len, (notes or {}).values()), default=0)
+        width = min(max(6.4, 3.9 + 0.085 * beside), 9.6)
+        figure = Figure(figsize=(width, 1.0 + 0.36 * len(rows)), layout="constrained")
         ax = figure.subplots()
         if reference is not None:
             ax.axvline(reference, color=style.BLACK, lw=0.9)

@@ -56,7 +56,7 @@ def froc_figure(
         titles(ax, title, simulated)
         banded = any(result.band is not None for result in results.values())
         heading = "CPM (95 % interval over scans)" if banded else "CPM"
-        ax.legend(loc="lower right", title=heading, title_fontsize=9)
+        ax.legend(loc="best", title=heading, title_fontsize=9)
     spoken = "; ".join(
         f"{_named(name, result)}, from {result.sensitivity[0]:.3f} at 1/8 to "
         f"{result.sensitivity[-1]:.3f} at 8 false positives a scan"

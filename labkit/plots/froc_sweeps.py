@@ -33,7 +33,9 @@ from labkit.plots.sweeps import (
     PLACE_WORDS,
     RAMP,
     baseline_of,
+    dropout_axis,
     finish,
+    l2_axis,
     level,
     point,
     regularisation_axes,
@@ -121,14 +123,13 @@ def regularisation_froc(values: Values) -> Figure:
             _line(middle, points, metrics, colour, name)
         for name, colour in (("ST-CNN", style.ST), ("MT-CNN", style.MT)):
             _level_of(middle, metrics, name, colour, f"{name}, no l2")
-        middle.set(xscale="log", xlim=(L2[0] / 2, L2[-1] * 2), xlabel="l2", ylabel=CPM)
-        middle.xaxis.set_major_locator(ticker.FixedLocator(L2))
-        middle.xaxis.set_minor_locator(ticker.NullLocator())
+        l2_axis(middle)
+        middle.set(ylabel=CPM)
         for model, colour, shift in (("st", style.ST, -0.06), ("mt", style.MT, 0.06)):
             places = {i + shift: dropout_label(model, p) for i, p in enumerate(DROPOUTS)}
             _points(right, places, metrics, colour)
-        right.set_xticks(range(len(DROPOUTS)), list(DROPOUTS.values()))
-        right.set(xlabel="dropout 0.5 behind", xlim=(-0.5, 2.5), ylabel="CPM")
+        dropout_axis(right)
+        right.set(ylabel="CPM")
         finish(figure, middle, values)
     return _described(figure, "FROC curves, CPM against l2, CPM by dropout", metrics, values)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from labkit.errors import InputError
 from labkit.plots import style
@@ -48,11 +49,10 @@ def fusion_figure(values: Mapping[str, Any]) -> Figure:
             title="mean of all subsets, worst to best",
         )  # fmt: skip
         count.legend(loc="lower right")
-        if values["cohort"]["simulated"]:
-            figure.suptitle(
-                "simulated CT", x=0.99, ha="right", fontsize=9, fontweight="normal",
-                color=style.GREY,
-            )  # fmt: skip
+        figure.suptitle(
+            "simulated CT" if values["cohort"]["simulated"] else "real CT", x=0.99, ha="right",
+            fontsize=9, fontweight="normal", color=style.GREY,
+        )  # fmt: skip
         footnote(figure, f"{values['protocol']}. Intervals: 95 %, paired over patients.")
     words = [
         f"{model}, {name.replace(f' less {printed}', '')}: {pair['auc_difference']['value']:+.3f}"
@@ -77,6 +77,7 @@ def _differences(ax: Axes, by_model: Mapping[str, Mapping[str, Any]], ending: st
             at = y + 0.24 * (k - (len(by_model) - 1) / 2)
             ax.plot([d["low"], d["high"]], [at, at], color=_COLOURS[model], lw=1.4)
             ax.plot(d["value"], at, "o", color=_COLOURS[model])
+    ax.xaxis.set_major_locator(MaxNLocator(4))  # labels of three decimals need room
     ax.set_yticks(range(len(names)), [name.removesuffix(ending) for name in names])
     ax.set_ylim(len(names) - 0.5, -0.5)
     ax.grid(visible=False, axis="y")

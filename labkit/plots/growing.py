@@ -100,11 +100,11 @@ class Growing:
     def __init__(self, simulated: bool = False) -> None:
         with style.house_style():
             self._figure = Figure(
-                figsize=(8.4, 5.4),
+                figsize=(8.4, 5.7),
                 layout="none",  # type: ignore[arg-type]
             )
             self._canvas = FigureCanvasAgg(self._figure)
-            self._figure.subplots_adjust(0.065, 0.09, 0.985, 0.87, wspace=0.16, hspace=0.42)
+            self._figure.subplots_adjust(0.065, 0.085, 0.985, 0.84, wspace=0.16, hspace=0.42)
             axes = self._figure.subplots(2, 2).ravel()
             self._axes: dict[str, Axes] = dict(zip(PANELS, axes, strict=True))
             for panel, ax in self._axes.items():
@@ -118,7 +118,7 @@ class Growing:
                 ax.yaxis.set_major_locator(MaxNLocator(nbins=5))
                 for axis in (ax.xaxis, ax.yaxis):
                     axis.get_major_ticks(_TICKS)  # made now, while the style holds
-            self._title = self._figure.suptitle("", x=0.065, ha="left")
+            self._title = self._figure.suptitle("", x=0.065, y=0.985, ha="left")
         self._lines: dict[tuple[str, str], _Lines] = {}
         self._explained: list[str] = []
 
@@ -151,7 +151,7 @@ class Growing:
             {n: colours[n] for n in shown} if named else _parts_of(shown[""], colours["MT"])
         )
         parts = [f"{n}: {p.in_words(last)}" if n else p.in_words(last) for n, p in shown.items()]
-        self._title.set_text("; ".join(parts))
+        self._title.set_text(_title(shown, parts, last) if named else "; ".join(parts))
         self._canvas.draw()
         drawn = Image.fromarray(np.asarray(self._canvas.buffer_rgba())).convert("RGB")
         drawn.save(image, format="png", compress_level=6 if last else 1)
@@ -167,11 +167,13 @@ class Growing:
                    marker="o" if name == _UNDER_WAY else "", ms=4)
             for name, colour in colours.items()
         ]  # fmt: skip
-        first = next(iter(self._axes.values()))
-        first.legend(
-            handles=lines, loc="upper right", fontsize=9, frameon=True, framealpha=0.7,
-            facecolor="white", edgecolor="none",
-        )  # fmt: skip
+        for old in self._figure.legends:
+            old.remove()
+        if lines:  # above the panels: no corner of them is free of curves for sure
+            self._figure.legend(
+                handles=lines, loc="upper left", bbox_to_anchor=(0.055, 0.955), ncols=len(lines),
+                fontsize=9, frameon=False, borderaxespad=0,
+            )  # fmt: skip
 
 
 class _Lines:
@@ -205,6 +207,16 @@ def _parts_of(progress: Progress, colour: str) -> dict[str, str]:
         return {}
     parts = {_FINISHED: style.GREY, _MEAN: colour} if len(progress.finished) > 1 else {}
     return parts | ({_UNDER_WAY: style.PURPLE} if progress.under_way else {})
+
+
+def _title(shown: Mapping[str, Progress], parts: Sequence[str], last: bool) -> str:
+    """How far several runs have come; of single networks a word says as much as a count."""
+    if any(of.total > 1 for of in shown.values()):
+        return "; ".join(parts)
+    done = [name for name, of in shown.items() if of.finished]
+    begun = [name for name in shown if name not in done]
+    words = {"trained": done, "stopped" if last else "under way": begun}
+    return "; ".join(f"{word}: {', '.join(names)}" for word, names in words.items() if names)
 
 
 def _mean(curves: Sequence[Curve], panel: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -21,6 +20,7 @@ from labkit.experiments.regularisation import effect
 from labkit.models.mtcnn import MTCNN, STCNN
 from labkit.plots import style
 from labkit.plots.roc import titles
+from labkit.plots.sweeps import dropout_axis, l2_axis
 
 _LINES = (
     ("st", "share", style.ST, "ST-CNN, encoder"),
@@ -176,19 +176,15 @@ def effects_figure(values: Mapping[str, Any]) -> Figure:
             marks = {x: effect(values, label) for x, label in labels.items()}
             _draw_effects(right, marks, colour, f"{model.upper()}-CNN", join=False)
             words += _in_words(values, list(labels.values()))
-        left.set(
-            xscale="log", xlim=(L2[0] / 2, L2[-1] * 2), xlabel="l2, weight of the squared weights",
-            ylabel="AUC less the AUC of the same network\nas it is, with 95 % interval",
-        )  # fmt: skip
-        left.xaxis.set_major_locator(ticker.FixedLocator(L2))
-        left.xaxis.set_minor_locator(ticker.NullLocator())
-        right.set_xticks(range(len(DROPOUTS)), list(DROPOUTS.values()))
-        right.set(xlabel="dropout behind", xlim=(-0.5, len(DROPOUTS) - 0.5))
+        l2_axis(left, "l2, weight of the squared weights")
+        left.set(ylabel="AUC less the AUC of the same network\nas it is, with 95 % interval")
+        dropout_axis(right, "dropout behind")
         for ax in (left, right):
             ax.axhline(0, color=style.BLACK, lw=0.9)
             ax.axhspan(-MARGIN_AUC, MARGIN_AUC, color=style.GREY, alpha=0.12, lw=0)
         titles(left, "l2", False)
-        titles(right, "dropout", values["cohort"]["simulated"])
+        titles(right, "dropout", False)
+        style.mark_kind(right, values["cohort"]["simulated"])
         if (shown := left.get_legend_handles_labels())[0]:
             figure.legend(*shown, loc="outside lower left", ncols=len(_LINES), fontsize=9)
     if values["missing"]:

@@ -10,6 +10,7 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -39,7 +40,7 @@ CLASS_COLUMNS = {"benign": BENIGN, "uncertain": UNCERTAIN, "malignant": MALIGNAN
 ST = ORANGE
 MT = GREEN
 SIZE_ONLY = BLACK
-METHODS = {"st": ST, "mt": MT, "size": SIZE_ONLY}
+METHODS = {"st": ST, "mt": MT, "size": SIZE_ONLY, "detector": SIZE_ONLY}
 
 READERS = (ORANGE, SKY, GREEN, PURPLE)  # seen on white and on CT
 SIMULATED = "simulated"
@@ -106,6 +107,12 @@ def mark_simulated(ax: Axes, word: str = SIMULATED) -> None:
     )
 
 
+def mark_kind(ax: Axes, simulated: bool) -> None:
+    """Say above the axes, on the right, which kind of CT what is drawn was measured on."""
+    word = "simulated CT" if simulated else "real CT"
+    ax.set_title(word, loc="right", fontweight="normal", color=GREY, fontsize=9)
+
+
 def describe(figure: Figure, alt: str) -> Figure:
     """Give a figure its alternative text, for readers who cannot see it.
 
@@ -164,14 +171,7 @@ def show(figure: Figure, colors: int | None = None) -> None:
     image = io.BytesIO()
     figure.savefig(image, format="png")
     if colors is not None:
-        drawn = Image.open(image).convert("RGB")
-        red, green, blue = drawn.split()
-        if red.tobytes() == green.tobytes() == blue.tobytes():
-            drawn = red
-        else:  # an octree keeps rare colours, which a median cut would give to the many greys
-            drawn = drawn.quantize(colors, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
-        image = io.BytesIO()
-        drawn.save(image, format="png", optimize=True)
+        image = _with_fewer_colours(image, colors)
     # nbconvert's classic template makes it the image's alt; the lab template and JupyterLab 4 do
     # not yet, so lessons also say below each figure what there is to see.
     display(
@@ -180,6 +180,39 @@ def show(figure: Figure, colors: int | None = None) -> None:
         raw=True,
     )
     plt.close(figure)
+
+
+def show_file(file: Path, alt: str, colors: int | None = None) -> None:
+    """Show a picture that is kept as PNG in a notebook, with its alternative text.
+
+    Args:
+        file: of the picture.
+        alt: what there is to see.
+        colors: keep that many at most, as in `show`.
+    """
+    from IPython.display import display
+
+    image = io.BytesIO(file.read_bytes())
+    if colors is not None:
+        image = _with_fewer_colours(image, colors)
+    display(
+        {"image/png": image.getvalue(), "text/plain": alt},
+        metadata={"image/png": {"alt": alt}},
+        raw=True,
+    )
+
+
+def _with_fewer_colours(image: io.BytesIO, colors: int) -> io.BytesIO:
+    """A PNG of at most that many colours; of one channel where all is grey."""
+    drawn = Image.open(image).convert("RGB")
+    red, green, blue = drawn.split()
+    if red.tobytes() == green.tobytes() == blue.tobytes():
+        drawn = red
+    else:  # an octree keeps rare colours, which a median cut would give to the many greys
+        drawn = drawn.quantize(colors, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+    smaller = io.BytesIO()
+    drawn.save(smaller, format="png", optimize=True)
+    return smaller
 
 
 def _sheet() -> str:

@@ -92,6 +92,9 @@ def alpha_figure(values: Values) -> Figure:
 def depth_figure(values: Values) -> Figure:
     """Fig. 6: AUC of ST-CNN and MT-CNN by depth, and what a depth costs.
 
+    A depth at which most networks never learnt is written below the axis and not drawn: the axis
+    would have to reach down to it, and show nothing of the others.
+
     Args:
         values: of fig6's JSON.
     """
@@ -105,15 +108,17 @@ def depth_figure(values: Values) -> Figure:
         )
         for model, colour, shift in (("st", style.ST, -0.06), ("mt", style.MT, 0.06)):
             name = f"{model.upper()}-CNN"
-            points = {
-                d + shift: runs[depth_label(model, d)]
-                for d in DEPTHS
-                if depth_label(model, d) in runs
+            there = {
+                d: runs[depth_label(model, d)] for d in DEPTHS if depth_label(model, d) in runs
             }
+            points = {d + shift: run for d, run in there.items() if not _never_learnt(run)}
             _line(auc, points, colour, name)
+            for d in set(there) - {round(x) for x in points}:
+                _write_below(auc, d, there[d], colour, name)
             of = {d: costs[depth_label(model, d)] for d in DEPTHS}
-            for ax, key, scale in ((seconds, "seconds_a_step", 1000), (memory, "memory_mb", 1)):
-                ax.plot(list(of), [scale * c[key] for c in of.values()], "o-", color=colour)
+            for ax, key in ((seconds, "seconds_a_training"), (memory, "memory_mb")):
+                known = {d: c[key] for d, c in of.items() if key in c}
+                ax.plot(list(known), list(known.values()), "o-", color=colour)
             kept = [c["kept_mb"] for c in of.values()]
             label = "kept for the backward pass" if model == "mt" else None
             memory.plot(list(of), kept, "--", color=colour, lw=1, label=label)
@@ -123,7 +128,7 @@ def depth_figure(values: Values) -> Figure:
             ylabel="AUC, with 95 % interval over patients", xlim=(0.6, 5.4),
         )  # fmt: skip
         batch = next(iter(costs.values()))["batch_size"]
-        seconds.set(ylabel="ms a step", title=f"cost of one network, batches of {batch}")
+        seconds.set(ylabel="s a training", title=f"cost of one network, batches of {batch}")
         memory.set(ylabel="MB in training", xlabel="convolutional layers in ShareNet")
         for ax in (auc, seconds, memory):
             ax.xaxis.set_major_locator(ticker.FixedLocator(DEPTHS))
@@ -135,6 +140,7 @@ def depth_figure(values: Values) -> Figure:
     words += [
         f"{n}: {c['parameters']:,} parameters, {c['memory_mb']:.1f} MB, "
         f"{1000 * c['seconds_a_step']:.0f} ms a step"
+        + (f", {c['seconds_a_training']:.0f} s a training" if "seconds_a_training" in c else "")
         for n, c in costs.items()
     ]
     return style.describe(figure, f"AUC by depth, and cost by depth. {'; '.join(words)}.")
@@ -146,6 +152,19 @@ def regularisation_axes() -> tuple[Figure, Axes, Axes, Axes]:
     grid = figure.add_gridspec(1, 3, width_ratios=[1.1, 1.1, 1])
     left, middle = (figure.add_subplot(grid[0, i]) for i in (0, 1))
     return figure, left, middle, figure.add_subplot(grid[0, 2], sharey=middle)
+
+
+def l2_axis(ax: Axes, label: str = "l2") -> None:
+    """The axis across of what is drawn over the strengths of l2, by decades."""
+    ax.set(xscale="log", xlim=(L2[0] / 2, L2[-1] * 2), xlabel=label)
+    ax.xaxis.set_major_locator(ticker.FixedLocator(L2))
+    ax.xaxis.set_minor_locator(ticker.NullLocator())
+
+
+def dropout_axis(ax: Axes, label: str = "dropout 0.5 behind") -> None:
+    """The axis across of what is drawn by the place of dropout."""
+    ax.set_xticks(range(len(DROPOUTS)), list(DROPOUTS.values()))
+    ax.set(xlabel=label, xlim=(-0.5, len(DROPOUTS) - 0.5))
 
 
 def regularisation_figure(values: Values) -> Figure:
@@ -168,12 +187,8 @@ def regularisation_figure(values: Values) -> Figure:
         for name, colour in (("ST-CNN", style.ST), ("MT-CNN", style.MT)):
             if name in runs:
                 level(middle, runs[name]["metrics"]["auc"], colour, f"{name}, no l2")
-        middle.set(
-            xscale="log", xlim=(L2[0] / 2, L2[-1] * 2), xlabel="l2",
-            ylabel="AUC, with 95 % interval over patients",
-        )  # fmt: skip
-        middle.xaxis.set_major_locator(ticker.FixedLocator(L2))
-        middle.xaxis.set_minor_locator(ticker.NullLocator())
+        l2_axis(middle)
+        middle.set(ylabel="AUC, with 95 % interval over patients")
         for model, colour, shift in (("st", style.ST, -0.06), ("mt", style.MT, 0.06)):
             there = {
                 i + shift: runs[dropout_label(model, place)]
@@ -182,8 +197,8 @@ def regularisation_figure(values: Values) -> Figure:
             }
             for x, run in there.items():
                 point(right, x, run["metrics"]["auc"], colour, "o", None)
-        right.set_xticks(range(len(DROPOUTS)), list(DROPOUTS.values()))
-        right.set(xlabel="dropout 0.5 behind", xlim=(-0.5, 2.5), ylabel="AUC")
+        dropout_axis(right)
+        right.set(ylabel="AUC")
         finish(figure, middle, values)
     words = [f"{n}: AUC {said(r['metrics']['auc'])}" for n, r in runs.items()]
     return style.describe(
@@ -235,6 +250,24 @@ def point(
     ax.plot(x, auc["value"], marker, color=colour, label=label)
 
 
+def _never_learnt(run: Mapping[str, Any]) -> bool:
+    """Whether most of a variant's networks are where they began."""
+    of = run.get("trained", {})
+    return bool(2 * of.get("at_chance", 0) > of.get("networks", 0))
+
+
+def _write_below(ax: Axes, x: float, run: Mapping[str, Any], colour: str, name: str) -> None:
+    """What is not drawn, as words at its place; ST-CNN's above MT-CNN's."""
+    of, auc = run["trained"], run["metrics"]["auc"]
+    text = (
+        f"{name} below:\n{auc['value']:.3f}\n({auc['low']:.2f} to {auc['high']:.2f})\n"
+        f"{of['at_chance']} of {of['networks']}\nnever learnt"
+    )
+    height = 0.03 if name.startswith("MT") else 0.27
+    ax.text(x, height, text, color=colour, fontsize=7.5, ha="center", va="bottom",
+            transform=ax.get_xaxis_transform())  # fmt: skip
+
+
 def level(ax: Axes, auc: Mapping[str, float], colour: str, label: str) -> None:
     """A reference that has no place on the x axis."""
     ax.axhspan(auc["low"], auc["high"], color=colour, alpha=0.10, lw=0)
@@ -250,8 +283,7 @@ def _size_line(ax: Axes, values: Values) -> None:
 def finish(figure: Figure, ax: Axes, values: Values) -> None:
     """Legend, title, what was trained, and what is missing."""
     figure.suptitle(f"{values['title']} ({values['where']})", ha="left", x=0.01)
-    if values["cohort"]["simulated"]:
-        ax.set_title("simulated CT", loc="right", fontweight="normal", color=style.GREY, fontsize=9)
+    style.mark_kind(ax, values["cohort"]["simulated"])
     first = next(iter(values["variants"].values()))["metrics"]
     under = f"{judged(values, first)}; {values['protocol']}"
     if values["missing"]:

@@ -66,10 +66,7 @@ def table1_figure(values: Mapping[str, Any]) -> Figure:
         axes[0].plot([], [], "D", mfc="white", mec=style.VERMILION, label=f"as published ({data})")
         figure.legend(loc="outside upper right")
         figure.suptitle(f"{values['title']} ({values['where']})", ha="left", x=0.01)
-        if values["cohort"]["simulated"]:
-            axes[-1].set_title(
-                "simulated CT", loc="right", fontweight="normal", color=style.GREY, fontsize=9
-            )
+        style.mark_kind(axes[-1], values["cohort"]["simulated"])
         for tick in axes[0].get_yticklabels():
             bold = "," not in tick.get_text() and "*" not in tick.get_text()
             tick.set_fontweight("bold" if bold else "normal")

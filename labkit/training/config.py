@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
@@ -108,7 +109,9 @@ class TrainingConfig:
         }
         for rule, holds in checks.items():
             if not holds:
-                raise InputError(f"{rule}; got {self}")
+                named = [f.name for f in fields(self) if re.search(rf"\b{f.name}\b", rule)]
+                got = ", ".join(f"{name}={getattr(self, name)!r}" for name in named)
+                raise InputError(f"{rule}; got {got}")
 
     @classmethod
     def paper(cls, **changes: Any) -> TrainingConfig:

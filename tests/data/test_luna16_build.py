@@ -1,5 +1,6 @@
 """Cohorts of LUNA-16's candidates: every row beside its images, through kills, gaps and damage."""
 
+import os
 import platform
 import signal
 import subprocess
@@ -41,15 +42,28 @@ NO_HEADER_FIELD = [
     ({"ElementType": "MET_LONG_LONG"}, "MET_LONG_LONG is none of"),
     ({"DimSize": "90 96 41"}, "need 708480 bytes, .* has 691200"),
     ({"DimSize": "90 96"}, "DimSize is '90 96'"),
-    ({"DimSize": "90 96 -40"}, "three positive numbers"),
+    ({"DimSize": "90 96 -40"}, "three positive whole numbers"),
+    ({"DimSize": "90.5 96 40"}, "three positive whole numbers"),
+    ({"DimSize": "90000000 9600000 400000000"}, "need 691200000000000000000000 bytes"),
     ({"ElementSpacing": None}, "no ElementSpacing"),
     ({"ElementSpacing": "0.8 0 2"}, "ElementSpacing is '0.8 0 2'"),
+    ({"ElementSpacing": "nan 1 1"}, "ElementSpacing is 'nan 1 1'"),
+    ({"ElementSpacing": "800 700 2000"}, "0.05 to 20 mm.*give millimetres"),
+    ({"ElementSpacing": "0.0008 0.0007 0.002"}, "give millimetres"),
+    ({"Offset": None}, "no Offset, the voxels' place"),
+    ({"Offset": "0 0"}, "Offset is '0 0'; it has to be 3 finite"),
+    ({"Offset": "inf 0 0"}, "Offset is 'inf 0 0'"),
+    ({"BinaryData": "False"}, "write the voxels as binary"),
     ({"ElementDataFile": None}, "no ElementDataFile"),
     ({"ElementDataFile": "other.raw"}, "other.raw is not beside it"),
     ({"ElementDataFile": "LIST"}, "is LIST; write the voxels as one"),
     ({"HeaderSize": "100"}, "HeaderSize is 100"),
     ({"ElementNumberOfChannels": "3"}, "ElementNumberOfChannels is 3"),
-    ({"TransformMatrix": "1 0 0 0 1 0 0 0 0"}, "not readable"),
+    ({"TransformMatrix": "1 0 0 0 1 0 0 0 0"}, "at right angles"),
+    ({"TransformMatrix": "1 0 0 0.5 1 0 0 0 1"}, "at right angles"),
+    ({"TransformMatrix": "2 0 0 0 2 0 0 0 2"}, "of length 1"),
+    ({"TransformMatrix": "nan 0 0 0 1 0 0 0 1"}, "9 finite numbers"),
+    ({"TransformMatrix": "1 0 0 0 1 0"}, "9 finite numbers"),
 ]
 
 
@@ -221,6 +235,28 @@ def test_a_wrong_header_is_told_in_one_line(tmp_path, header, message):
     assert str(path) in str(caught.value)
 
 
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_line_ends_of_a_header(tmp_path, end):
+    path = Phantom(UIDS[0]).write(tmp_path)
+    text = path.read_bytes()
+    path.write_bytes(text.replace(b"\n", end))
+    assert volumes.read_header(path).shape == Phantom(UIDS[0]).shape
+    path.write_bytes(text.replace(b"\n", b"\r"))
+    with pytest.raises(InputError, match="end in CR alone"):
+        volumes.read_header(path)
+
+
+@pytest.mark.parametrize("kind", ["<u2", "u1"])
+def test_numbers_that_are_no_hu_are_refused(tmp_path, kind):
+    """Stored 1024 higher, or a mask: no voxel is as low as air."""
+    voxels = np.clip(Phantom(UIDS[0]).voxels() + 1024, 0, 255 if kind == "u1" else None)
+    met = {"<u2": "MET_USHORT", "u1": "MET_UCHAR"}[kind]
+    path = Phantom(UIDS[0]).write(tmp_path, ElementType=met)
+    (tmp_path / f"{UIDS[0]}.raw").write_bytes(voxels.astype(kind).tobytes())
+    with pytest.raises(InputError, match="write the voxels as HU"):
+        volumes.read(volumes.read_header(path))
+
+
 def test_a_header_that_is_none_is_told(tmp_path):
     path = tmp_path / "1.2.3.4.mhd"
     for content in (b"", b"\x00\xff" * 500, b"hello"):
@@ -302,6 +338,31 @@ def test_candidates_outside_are_named_and_the_others_built(luna, tmp_path):
     assert cohort.meta["report"]["left_out"] == dict(report.left_out)
 
 
+def test_places_too_far_for_their_square_are_outside_too(luna, tmp_path):
+    given = pd.read_csv(luna / "candidates.csv")
+    given.loc[3, ["coordX", "coordY"]] = 1e300, -1e200
+    given.to_csv(tmp_path / "candidates.csv", index=False)
+    report = build(luna, tmp_path / "c", candidates=tmp_path / "candidates.csv")
+    assert "at x 1e+300, y -1e+200, z" in report.left_out["c0000003"]
+    assert len(Cohort.open(tmp_path / "c")) == len(given) - 1
+
+
+def test_a_long_list_of_what_could_not_be_used_is_cut_short(luna, tmp_path):
+    given = pd.read_csv(luna / "candidates.csv")
+    given.loc[3:, "coordX"] += 5000
+    absent = candidates([Phantom(uid) for uid in UIDS[10:30]], n=0)
+    pd.concat([given, absent]).to_csv(tmp_path / "candidates.csv", index=False)
+    report = build(luna, tmp_path / "c", candidates=tmp_path / "candidates.csv")
+    text = str(report).splitlines()
+    assert len(report.left_out) == len(given) - 3
+    assert sum(line.startswith("left out: candidate") for line in text) == 10
+    assert f"left out: {len(given) - 13} more, see {tmp_path / 'c'}/cohort.json" in text
+    assert f"missing: 10 more, see {tmp_path / 'c'}/cohort.json" in text
+    about = Cohort.open(tmp_path / "c").meta["report"]
+    assert len(about["left_out"]) == len(given) - 3
+    assert len(about["missing_scans"]) == 20
+
+
 def test_subsets_say_which_scans_are_meant(luna, tmp_path):
     table = pd.DataFrame({"seriesuid": [UIDS[1], UIDS[3], UIDS[5]], "subset": [4, 5, 6]})
     table.to_csv(tmp_path / "subsets.csv", index=False)
@@ -323,7 +384,21 @@ def test_nothing_to_build_is_an_error_and_leaves_nothing(luna, tmp_path):
                      annotations=luna / "annotations.csv")  # fmt: skip
     with pytest.raises(InputError, match="jobs is 0"):
         build(luna, tmp_path / "c", jobs=0)
+    given[:0].to_csv(tmp_path / "candidates.csv", index=False)
+    with pytest.raises(InputError, match="no candidate below it"):
+        build(luna, tmp_path / "c", candidates=tmp_path / "candidates.csv")
+    with pytest.raises(InputError, match="cannot be written there"):
+        build(luna, tmp_path / "candidates.csv" / "c")
     assert [p.name for p in tmp_path.iterdir()] == ["candidates.csv"]
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root writes anywhere")
+def test_a_folder_that_may_not_be_written_is_told(luna, tmp_path):
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o555)
+    with pytest.raises(InputError, match="cannot be written there"):
+        build(luna, closed / "c")
+    assert list(closed.iterdir()) == []
 
 
 def test_scans_without_lungs_are_told_when_lungs_are_asked_for(luna, tmp_path):
@@ -402,6 +477,41 @@ def test_a_killed_build_goes_on_and_gives_the_same_bytes(luna, built, tmp_path):
     assert len(reads) == 2
     assert not unfinished(out).exists()
     same_bytes(cohort.folder, out)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX signal")
+def test_ctrl_c_is_one_line_and_the_same_command_goes_on(luna, built, tmp_path):
+    """In the middle of the third scan, from the command line."""
+    out = tmp_path / "luna16"
+    tables = ["--candidates", "candidates.csv", "--annotations", "annotations.csv",
+              "--excluded", "excluded.csv"]  # fmt: skip
+    tables = [word if word.startswith("--") else str(luna / word) for word in tables]
+    command = ["build", "luna16", str(luna), *tables, "--jobs", "1", "--out", str(out)]
+    script = f"""
+        import os, signal, sys
+        from labkit.cli import main
+        from labkit.data.luna16 import volumes
+        # What runs in the background of a shell would not hear it.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        read, seen = volumes.read, []
+        def stopping(scan):
+            seen.append(scan)
+            if len(seen) == 3:
+                os.kill(os.getpid(), signal.SIGINT)
+            return read(scan)
+        volumes.read = stopping
+        sys.exit(main({command!r}))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)], check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 130
+    assert done.stderr.splitlines()[-1].startswith("labkit: stopped; what was finished is kept")
+    assert "Traceback" not in done.stderr
+    assert not out.exists()
+    assert (unfinished(out) / "journal.jsonl").read_text().count('"done"') == 2
+    assert main(command) == 0
+    same_bytes(built[0].folder, out)
 
 
 TABLE = pd.DataFrame(

@@ -1,5 +1,9 @@
 """LUNA-16's files are read as they are, bad lines are named, and hits follow the rule."""
 
+import gzip
+import os
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -70,7 +74,15 @@ def test_what_spreadsheets_make_of_a_file_is_taken(tmp_path, text):
         (",1,2,3,0", "line 4: no seriesuid"),
         ("1.2.3,1,2,3,2", "line 4: class is 2; give a whole number from 0 to 1"),
         ("1.2.3,1,2,3,0.5", "line 4: class is 0.5"),
-        ('1.2.3,1,2,"3,0', "line"),  # a quote that nobody closes swallows the rest
+        ('1.2.3,1,2,"3,0', "line 4: a quote is opened there"),  # it swallows the rest
+        ("1.2.3,1_000,2,3,0", "line 4: coordX is 1_000"),  # a number to Python alone
+        ("1.2.3,1,2,\uff13,0", "line 4: coordZ is \uff13"),
+        ("1.2.3,1,2,0x1F,0", "line 4: coordZ is 0x1F"),
+        ("1.2.3,True,2,3,0", "line 4: coordX is True"),
+        ('1.2.3,"1,5",2,3,0', "line 4: coordX is 1,5"),
+        ("1.2.3,1,5,2,5,3,5,0", "line 4: 8 fields"),  # commas in numbers
+        ("1.2.3,1,2,3,1\0", "line"),
+        ("   ,1,2,3,0", "line 4: no seriesuid"),
     ],
 )
 def test_a_bad_line_is_named_with_what_is_wrong_there(tmp_path, row, words):
@@ -99,8 +111,12 @@ def test_the_first_line_of_data_may_be_the_bad_one(tmp_path, end):
         (b"seriesuid,x,y,z,class\n", "lacks coordX, coordY, coordZ; a file of candidates needs"),
         (ROWS[0].encode(), "lacks seriesuid"),  # no header at all
         (b"seriesuid,coordX,coordX,coordY,coordZ,class\n", "two columns are named coordX"),
-        (b"\xff\xfe\x00\x01", "not a CSV file in UTF-8"),
-        (b"PK\x03\x04\x00\x00", "line"),
+        (b"\xfc\xfe\x00\x01", "not a CSV file in UTF-8"),
+        (HEADER.encode("utf-16"), "in UTF-16; save it as CSV in UTF-8"),
+        (gzip.compress(HEADER.encode()), "compressed by gzip; unpack it first"),
+        (b"PK\x03\x04\x00\x00", "a zip archive or a workbook"),
+        (HEADER.replace(",", ";").encode(), "line 1: fields are separated by semicolons"),
+        (HEADER.replace(",", "\t").encode(), "line 1: fields are separated by tabs"),
     ],
 )
 def test_a_file_of_something_else_is_refused(tmp_path, text, words):
@@ -110,6 +126,50 @@ def test_a_file_of_something_else_is_refused(tmp_path, text, words):
     assert words in str(caught.value)
     assert str(file) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("word", ["True", "false"])
+def test_a_column_of_true_and_false_alone_is_no_numbers(tmp_path, word):
+    """The parser would take it for ones and zeros."""
+    rows = [row.rsplit(",", 1)[0] + f",{word}" for row in ROWS]
+    with pytest.raises(InputError, match=f"line 2: class is {word}"):
+        tables.read_candidates(_file(tmp_path, *rows))
+    noted = [f"{row},{word}" for row in ROWS]  # in a column that nobody reads
+    _expect(tables.read_candidates(_file(tmp_path, *noted, header=f"{HEADER},checked")))
+
+
+def test_a_scan_may_be_called_na_and_no_row_is_lost(tmp_path):
+    names = ["NA", "nan", "null", "None", "1.2"]
+    table = tables.read_candidates(_file(tmp_path, *[f"{name},1,2,3,0" for name in names]))
+    assert table["seriesuid"].astype(str).tolist() == names
+
+
+def test_names_of_any_length_and_number_take_little_memory(tmp_path):
+    rows = [f"{i},1,2,3,0" for i in range(20_000)] + ["9" * 100_000 + ",1,2,3,0"]
+    table = tables.read_candidates(_file(tmp_path, *rows))
+    assert table["seriesuid"].nunique() == len(table) == 20_001
+    assert len(str(table["seriesuid"].iloc[-1])) == 100_000
+
+
+def test_a_comma_at_every_lines_end_is_taken(tmp_path):
+    _expect(tables.read_candidates(_file(tmp_path, *[row + "," for row in ROWS])))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs a named pipe")
+def test_a_pipe_is_refused_before_it_is_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="is no plain file; write it to one"):
+        tables.read_candidates(tmp_path / "pipe")
+
+
+def test_the_same_nodule_twice_is_refused_and_the_same_finding_or_candidate_is_not(tmp_path):
+    rows = ["1.2,1,2,3,5", "1.3,1,2,3,5", "1.2,1,2,3,6"]
+    header = HEADER.replace("class", "diameter_mm")
+    file = _file(tmp_path, *rows, header=header)
+    with pytest.raises(InputError, match="x 1, y 2, z 3 mm of series 1.2 stands there twice"):
+        tables.read_annotations(file)
+    assert len(tables.read_excluded(file)) == 3
+    assert len(tables.read_candidates(_file(tmp_path, *ROWS, *ROWS))) == 6
 
 
 def test_a_missing_file_and_a_folder_are_said(tmp_path):
@@ -139,7 +199,7 @@ def test_a_file_with_a_header_alone_is_an_empty_table(tmp_path):
 def test_what_is_written_is_read_back_to_the_last_bit(tmp_path_factory, numbers):
     file = tmp_path_factory.mktemp("csv") / "annotations.csv"
     table = pd.DataFrame(dict.fromkeys(["x_mm", "y_mm", "z_mm", "diameter_mm"], numbers))
-    table.insert(0, "seriesuid", "1.2")
+    table.insert(0, "seriesuid", [f"1.{i}" for i in range(len(table))])
     tables.write(file, table)
     assert file.read_text().splitlines()[0] == "seriesuid,coordX,coordY,coordZ,diameter_mm"
     read = tables.read_annotations(file)
@@ -162,6 +222,15 @@ def test_lists_of_scans_come_with_or_without_a_header(tmp_path):
     plain.write_text("")
     with pytest.raises(InputError, match="names no scan"):
         tables.read_series(plain)
+    plain.write_text("\ufeffSeriesUID\r\n1.2\r1.3\n", encoding="utf-8")
+    assert tables.read_series(plain) == ["1.2", "1.3"]
+    for text in ("0,1.2\n1,1.3\n", "1.2;0\n", "1.2\n1.3\t1\n", "1.2 1.3\n"):
+        plain.write_text(text)
+        with pytest.raises(InputError, match=r"line [12]: more than a UID, and no header"):
+            tables.read_series(plain)
+    table.write_text("seriesuid,subset\n")
+    with pytest.raises(InputError, match="names no scan"):
+        tables.read_subsets(table)
 
 
 def test_a_million_rows_are_read_and_labelled(tmp_path):
@@ -197,6 +266,9 @@ def test_a_hit_is_strictly_within_the_radius():
     # A negative diameter is unknown and counts as 10 mm; a diameter of 0 holds nothing.
     assert label(on_rim, _nodules((0, 0, 0, -1)))["class"].tolist() == [1, 0, 1]
     assert label(_points((0, 0, 0)), _nodules((0, 0, 0, 0)))["class"].tolist() == [0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # squares that no number can hold
+        assert label(_points((1e300, 0, 0)), _nodules((0, 0, 0, 6)))["class"].tolist() == [0]
 
 
 def test_the_nodule_named_is_the_nearest_and_other_scans_do_not_count():

@@ -112,6 +112,11 @@ def test_repeats_are_submitted_as_their_mean(luna, run):
 def test_a_cohort_without_subsets_cannot_be_split_by_them(luna):
     with pytest.raises(InputError, match="3 subsets: ask for 3 folds"):
         make_folds(luna.nodules, 5, "subset")
+    with pytest.raises(InputError, match="all candidates are of one subset"):
+        make_folds(luna.nodules.assign(subset=0), 3, "subset")
+    torn = luna.nodules.assign(subset=np.arange(len(luna.nodules)) % 3)
+    with pytest.raises(InputError, match="a scan lies in two subsets"):
+        make_folds(torn, 3, "subset")
     with pytest.raises(InputError, match="split by patient instead"):
         make_folds(luna.nodules.drop(columns="subset"), 3, "subset")
 

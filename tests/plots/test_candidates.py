@@ -11,6 +11,7 @@ import pytest
 from labkit.errors import InputError
 from labkit.imaging.volume import Volume
 from labkit.plots import candidates, style
+from labkit.plots.candidate_kinds import kinds_figure, kinds_rows
 
 
 def table() -> pd.DataFrame:
@@ -79,3 +80,19 @@ def test_shares_are_of_false_positives_alone():
         candidates.shares_on(table().drop(columns="lies_on"))
     with pytest.raises(InputError, match="score"):
         candidates.strongest(table().drop(columns="score"))
+
+
+def test_kinds_stand_in_rows_the_surest_first():
+    views = np.zeros((6, 9, 76, 76), np.uint8)
+    cohort = SimpleNamespace(nodules=table(), views=views, simulated=True)
+    rows = kinds_rows(cohort, ["vessel", "branching", "hilum"], n=2)
+    assert {name: numbers.tolist() for name, numbers in rows.items()} == {
+        "nodule": [0], "vessel": [3, 5], "branching": [4],
+    }  # fmt: skip
+    figure = kinds_figure(cohort, ["vessel", "branching"], n=2)
+    assert [ax.get_ylabel() for ax in figure.axes[::2]] == ["nodule", "vessel", "branching"]
+    assert figure.axes[0].get_title("left") == "9 mm"
+    assert sum(len(ax.get_images()) for ax in figure.axes) == 4
+    bare = SimpleNamespace(nodules=table().drop(columns="score"), views=views, simulated=True)
+    with pytest.raises(InputError, match="score"):
+        kinds_rows(bare, ["vessel"], n=2)

@@ -73,6 +73,28 @@ def test_what_is_not_there_is_not_drawn():
     assert all(ax.get_visible() for ax in figure._figure.axes)
 
 
+def test_of_single_networks_the_title_says_which_are_trained():
+    figure = Growing()
+    both = {"one": Progress([curve(3)], [], 1), "two": Progress([], [curve(2)], 1)}
+    drawn(figure, both)
+    assert figure._title.get_text() == "trained: one; under way: two"
+    drawn(figure, both, last=True)
+    assert figure._title.get_text() == "trained: one; stopped: two"
+    drawn(figure, {"one": Progress([curve(3)], [], 2), "two": Progress([], [curve(2)], 2)})
+    assert figure._title.get_text() == "one: 1 of 2 networks; two: 0 of 2 networks, 1 under way"
+
+
+def test_the_legend_covers_no_curve():
+    figure = Growing()
+    runs = {f"setting {i}": Progress([curve(3, 0.1 * i)], [], 1) for i in range(4)}
+    drawn(figure, runs)
+    (legend,) = figure._figure.legends
+    assert [t.get_text() for t in legend.get_texts()] == list(runs)
+    box = legend.get_window_extent()
+    assert not any(box.overlaps(ax.get_window_extent()) for ax in figure._figure.axes)
+    assert not box.overlaps(figure._title.get_window_extent())
+
+
 def test_methods_have_their_colours():
     figure = Growing()
     image = drawn(figure, {"ST-CNN": Progress([curve(4, model="st")], [], 1),
@@ -89,7 +111,7 @@ def test_another_thread_may_draw_and_pyplot_knows_nothing_of_it():
     )
     thread.start()
     thread.join()
-    assert sizes == [(924, 594)]
+    assert sizes == [(924, 627)]
     assert plt.get_fignums() == [] and dict(plt.rcParams) == before
 
 
@@ -214,7 +236,7 @@ def test_a_notebook_keeps_one_figure(executed, scene, kinds, words):
     for figure in figures:
         assert list(figure.data) == ["image/png", "text/plain"]
         image = Image.open(io.BytesIO(base64.b64decode(figure.data["image/png"])))
-        assert image.size == (924, 594)
+        assert image.size == (924, 627)
         assert figure.metadata["image/png"]["alt"] == figure.data["text/plain"]
     if words is not None:
         assert words in figures[0].data["text/plain"]

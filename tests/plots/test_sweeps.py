@@ -93,6 +93,7 @@ def test_depth_has_both_networks_and_what_each_costs(levels):
             "memory_mb": 5.0 + i,
             "kept_mb": 1.0,
             "seconds_a_step": 0.1 + i,
+            "seconds_a_training": 10.0 + i,
             "batch_size": 16,
         }
         for i, name in enumerate(labels)
@@ -100,11 +101,19 @@ def test_depth_has_both_networks_and_what_each_costs(levels):
     found = values("fig6", labels, levels) | {"costs": {"device": "CPU", "of": costs}}
     auc, seconds, memory = sweeps.depth_figure(found).axes
     assert len(dots(auc)) == 10
-    for ax, key, scale in ((seconds, "seconds_a_step", 1000), (memory, "memory_mb", 1)):
+    for ax, key in ((seconds, "seconds_a_training"), (memory, "memory_mb")):
         solid = [line for line in ax.get_lines() if line.get_linestyle() == "-"]
         drawn = sorted(y for line in solid for y in line.get_ydata())
-        assert drawn == pytest.approx(sorted(scale * c[key] for c in costs.values()))
+        assert drawn == pytest.approx(sorted(c[key] for c in costs.values()))
         assert ax.get_ylim()[0] == 0
+
+    stuck = found["variants"][depth_label("st", 1)]
+    stuck["trained"] = {"networks": 27, "at_chance": 14}
+    auc = sweeps.depth_figure(found).axes[0]
+    assert len(dots(auc)) == 9
+    (words,) = [t.get_text() for t in auc.texts]
+    assert words.startswith("ST-CNN") and "14 of 27" in words
+    assert f"{stuck['metrics']['auc']['value']:.3f}" in words
 
 
 def test_l2_and_dropout_have_a_point_for_every_variant(levels):
@@ -182,5 +191,6 @@ def test_simulated_is_said_when_it_is_so_and_the_numbers_in_words(levels, simula
     figure = sweeps.alpha_figure({**found, "search": None})
     titles = [ax.get_title("right") for ax in figure.axes]
     assert ("simulated CT" in titles) == simulated
+    assert ("real CT" in titles) != simulated
     auc = levels[1]["auc"]
     assert f"alpha 0.3: AUC {auc['value']:.3f} ({auc['low']:.3f}" in style.alt_text(figure)

@@ -144,6 +144,15 @@ class CandidateWriter:
         return self._unfinished / "cohort" / _NAME
 
     def __enter__(self) -> CandidateWriter:
+        try:
+            self._begin()
+        except OSError as error:
+            raise InputError(f"{self.folder}: cannot be written there ({error.strerror}); name a "
+                             "folder on another disk, or of your own") from None  # fmt: skip
+        return self
+
+    def _begin(self) -> None:
+        """Start anew, or go on where a killed writer was."""
         target = self.folder.resolve()
         target.parent.mkdir(parents=True, exist_ok=True)
         clear_after_kill(target, f".{target.name}.partial-{platform.node()}-")
@@ -169,7 +178,6 @@ class CandidateWriter:
                 self._left_out |= {int(k): v for k, v in entry.get("left_out", {}).items()}
             self.done[list(self._left_out)] = True
             require_room(target.parent, int((~self.done).sum()), _ROW_BYTES)
-        return self
 
     def put(self, rows: ArrayLike, views: ArrayLike) -> None:
         """Write the views of some rows.

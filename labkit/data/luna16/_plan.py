@@ -9,14 +9,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from labkit.data import lidc
-from labkit.data.luna16 import hits
+from labkit.data.luna16._labelled import candidate_ids, labelled
 from labkit.data.luna16.extract import outside, within
 from labkit.data.luna16.tables import POSITION, SERIES
 from labkit.data.luna16.volumes import Scan, find, read_header
 from labkit.errors import InputError
-
-_NONE = -1
 
 
 @dataclass(frozen=True)
@@ -77,7 +74,7 @@ def plan(
             f"{folder}: none of the candidates' {len(given)} scans is among the {len(found)} .mhd "
             "files that count; name the folder above subset0, and the candidates of these scans"
         )
-    table = _table(candidates, annotations, excluded)
+    table = labelled(candidates, annotations, excluded)
     table = table[table["series_uid"].isin(list(scans))]
     numbers = {uid: official.get(uid, scan.subset) for uid, scan in scans.items()}
     table = table.assign(subset=table["series_uid"].map(numbers).astype("int64"))
@@ -87,7 +84,7 @@ def plan(
         why = next(iter([*failed.values(), *left_out.values()]))
         raise InputError(f"{folder}: none of the candidates can be cut out; the first: {why}")
     rule = table.set_index("nodule_id")["label"]
-    own = candidates["class"].set_axis(_ids(len(candidates))).reindex(rule.index)
+    own = candidates["class"].set_axis(candidate_ids(len(candidates))).reindex(rule.index)
     return Plan(
         table=table,
         scans=scans,
@@ -110,34 +107,6 @@ def _scans(found: Mapping[str, list[Path]]) -> tuple[dict[str, Scan], dict[str, 
         except InputError as error:
             failed[uid] = str(error)
     return scans, failed
-
-
-def _table(
-    candidates: pd.DataFrame, annotations: pd.DataFrame, excluded: pd.DataFrame | None
-) -> pd.DataFrame:
-    hit = hits.label(candidates, annotations)["nodule"].to_numpy()
-    diameter = annotations["diameter_mm"].to_numpy(float)
-    patients = lidc.scans().set_index("series_uid")["patient_id"].to_dict()
-    uids = candidates[SERIES].astype(str)
-    on_excluded = np.zeros(len(candidates), np.int64)
-    if excluded is not None:
-        on_excluded[hits.hits(candidates, excluded).candidate] = 1
-    return pd.DataFrame(
-        {
-            "nodule_id": _ids(len(candidates)),
-            "patient_id": uids.map(patients).fillna(uids).to_numpy(),
-            "series_uid": uids.to_numpy(),
-            **{axis: candidates[axis].to_numpy() for axis in POSITION},
-            "diameter_mm": np.where(hit == _NONE, np.nan, diameter[hit] if len(diameter) else 0),
-            "hit": hit,
-            "excluded": on_excluded,
-            "label": (hit != _NONE).astype(np.int64),
-        }
-    )
-
-
-def _ids(n: int) -> list[str]:
-    return [f"c{row:07d}" for row in range(n)]
 
 
 def _outside(table: pd.DataFrame, scans: Mapping[str, Scan]) -> dict[str, str]:

@@ -39,6 +39,7 @@ _PROCESS_BYTES = 1.7e9
 # Measured by benchmarks/extraction.py; for the estimate before a build.
 _SECONDS_A_SCAN, _SECONDS_A_CANDIDATE, _SECONDS_OF_LUNGS = 1.5, 0.004, 12.0
 _AT_ONCE = 256
+_SHOWN = 10  # of scans or candidates that could not be used
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,10 @@ class LunaReport:
         return self.scans[self.scans["status"] == "failed"]
 
     def __str__(self) -> str:
-        """A line with the counts, and one for each scan and candidate that failed."""
+        """A line with the counts, and one for each of the first scans and candidates that failed.
+
+        `scans` and `left_out` have them all, and so has cohort.json.
+        """
         count = self.scans["status"].value_counts()
         lines = [
             f"{self.folder}: {self.scans['built'].sum()} candidates of {count.get('built', 0)} "
@@ -79,8 +83,13 @@ class LunaReport:
                 f"{len(self.disagreeing)} candidates have another class in the candidates file "
                 f"than the hit rule gives, the first {first}; the cohort has the rule's"
             )
-        lines += [f"failed: {row.series_uid}: {row.reason}" for row in self.problems.itertuples()]
-        lines += [f"left out: {why}" for why in self.left_out.values()]
+        failed = [f"{row.series_uid}: {row.reason}" for row in self.problems.itertuples()]
+        missing = self.scans.loc[self.scans["status"] == "missing", "series_uid"].tolist()
+        told = {"missing": missing, "failed": failed, "left out": list(self.left_out.values())}
+        for what, each in told.items():
+            lines += [f"{what}: {why}" for why in each[:_SHOWN]]
+            if len(each) > _SHOWN:
+                lines.append(f"{what}: {len(each) - _SHOWN} more, see {self.folder}/cohort.json")
         return "\n".join(lines)
 
 
@@ -130,8 +139,11 @@ def build_luna16(
     left = tables.read_excluded(excluded) if excluded is not None else None
     if left is not None:
         findings["annotations_excluded.csv"] = left
+    marks = tables.read_candidates(candidates)
+    if marks.empty:
+        raise InputError(f"{candidates}: a header and no candidate below it; write it again")
     what = plan(
-        Path(folder), tables.read_candidates(candidates), findings["annotations.csv"], left,
+        Path(folder), marks, findings["annotations.csv"], left,
         tables.read_subsets(subsets) if subsets is not None else None,
     )  # fmt: skip
     given = {

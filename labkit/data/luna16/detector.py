@@ -2,9 +2,9 @@
 
     python -m labkit.data.luna16.detector --out results/luna16_detector.json
 
-Every scan of `simulated.tuning_series` is simulated, and candidates far weaker than the detector
-keeps are looked for; how sensitivity and candidates a scan go together follows by raising the
-threshold, since weaker candidates have no say in what becomes of stronger ones.
+Every scan of `simulated.tuning_series` is simulated and searched; how sensitivity and candidates a
+scan go together follows by raising the threshold, since weaker candidates have no say in what
+becomes of stronger ones.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import argparse
 import datetime
 import sys
 from collections.abc import Iterable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 
 from labkit import paths
+from labkit._command import write_computed
 from labkit.data import lidc
 from labkit.data._cohort_files import versions
 from labkit.data.luna16 import _simulated_scan as one
@@ -31,10 +32,8 @@ from labkit.data.luna16.whereabouts import KINDS, lies_on
 from labkit.data.simulate.noise import generator
 from labkit.data.simulate.scene import Scene, scene_for_series
 from labkit.errors import InputError
-from labkit.files import write_json
 from labkit.imaging import blobs
 
-WEAKEST = 40.0
 SIZES_MM = (0.0, 4.0, 6.0, 10.0, 20.0, np.inf)
 # LIDC's texture: 1 is non-solid, 5 solid.
 TEXTURES = {"non-solid": (1.0, 2.5), "part-solid": (2.5, 4.5), "solid": (4.5, 5.1)}
@@ -113,50 +112,48 @@ def measure(
     if not 1 <= scans <= len(series):
         raise InputError(f"scans is {scans}; give 1 to {len(series)}")
     series = series[:scans]
-    usual = blobs.Settings()
-    weak = replace(usual, least_score=WEAKEST)
+    settings = blobs.Settings()
     folder = paths.runs() / "luna16_detector"
     files = simulated.make_parts(
-        series, seed, weak, folder, jobs or simulated.default_jobs(), progress, cut_out=False
+        series, seed, settings, folder, jobs or simulated.default_jobs(), progress, cut_out=False
     )
-    kept = one.settings_of(seed, weak, cut_out=False)
+    kept = one.settings_of(seed, settings, cut_out=False)
     parts = [one.kept(file, kept) for file in files.values()]
     candidates = simulated.joined([part.candidates for part in parts])
     nodules = simulated.joined([part.annotations for part in parts])
     nodules["texture"] = _textures(series)
     nodules["best"] = best_scores(candidates, nodules)
-    thresholds = np.arange(WEAKEST, _HIGHEST + 1, _STEP)
+    thresholds = np.arange(settings.least_score, _HIGHEST + 1, _STEP)
     curve = sensitivity_table(candidates, nodules, scans, thresholds)
-    at_work = sensitivity_table(candidates, nodules, scans, [usual.least_score])
-    strong = candidates[candidates["score"] >= usual.least_score]
-    nothing = np.ones(len(strong), bool)
+    at_work = sensitivity_table(candidates, nodules, scans, [settings.least_score])
+    nothing = np.ones(len(candidates), bool)
     for found in (nodules, simulated.joined([part.excluded for part in parts])):
-        nothing[hits(strong, found).candidate] = False
-    missed = nodules[nodules["best"] < usual.least_score]
+        nothing[hits(candidates, found).candidate] = False
+    missed = nodules[nodules["best"] < settings.least_score]
     scenes = [scene_for_series(uid, seed) for uid in series]
     chance = [k for s in scenes for k in lies_on(s, points_in_lung(s, _POINTS_A_SCAN, seed))]
-    a_scan = strong.groupby(tables.SERIES).size().reindex(series, fill_value=0)
+    a_scan = candidates.groupby(tables.SERIES).size().reindex(series, fill_value=0)
     return {
         "what": "simulated CT: the candidate detector on scans that are in no cohort",
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "versions": versions(),
-        "settings": {**one.settings_of(seed, usual, cut_out=False), "scans": scans},
+        "settings": {**kept, "scans": scans},
         "series": series,
         "nodules": len(nodules),
         **{name: values[0] for name, values in _plain(at_work).items()},
         "least_and_most_candidates_of_a_scan": [int(a_scan.min()), int(a_scan.max())],
         "curve": _plain(curve),
-        "by_diameter_mm": _by_diameter(nodules, usual.least_score),
-        "by_texture": _by_texture(nodules, usual.least_score),
+        "by_diameter_mm": _by_diameter(nodules, settings.least_score),
+        "by_texture": _by_texture(nodules, settings.least_score),
         "missed": _plain(missed[["diameter_mm", "texture", "best"]]),
-        "false_positives_lie_on": _shares(strong["lies_on"][nothing]),
+        "false_positives_lie_on": _shares(candidates["lies_on"][nothing]),
         "any_point_of_lung_lies_on": _shares(pd.Series(chance)),
         "processor_seconds_a_scan": {
             step: round(float(np.mean([part.seconds.get(step, 0.0) for part in parts])), 2)
             for step in parts[0].seconds
         },
         "luna16": {"candidates_a_scan": 551065 / 888, "nodules": 1186, "hit": 1120},
-        "detector": asdict(usual),
+        "detector": asdict(settings),
     }
 
 
@@ -211,17 +208,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, help="processes (default: cores)")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     options = parser.parse_args(arguments)
-    try:
-        values = measure(options.scans, options.seed, options.jobs, not options.quiet)
-    except InputError as error:
-        print(f"labkit.data.luna16.detector: {error}", file=sys.stderr)
-        return 2
-    write_json(options.out, values)
-    print(
-        f"wrote {options.out}: sensitivity {values['sensitivity']:.3f} at "
-        f"{values['candidates_a_scan']:.0f} candidates a scan"
+    return write_computed(
+        parser.prog,
+        options.out,
+        lambda: measure(options.scans, options.seed, options.jobs, not options.quiet),
+        lambda values: (
+            f"sensitivity {values['sensitivity']:.3f} at {values['candidates_a_scan']:.0f} "
+            "candidates a scan"
+        ),
     )
-    return 0
 
 
 if __name__ == "__main__":

@@ -75,9 +75,9 @@ def outside(candidate: str, center_xyz_mm: NDArray[np.float64], volume: Volume) 
     """What to say of a candidate that is not in its scan."""
     corners = volume.world_from_index([(0, 0, 0), tuple(n - 1 for n in volume.shape)])
     low, high = corners.min(axis=0), corners.max(axis=0)
-    x, y, z = center_xyz_mm
+    x, y, z = (f"{n:.1f}" if abs(n) < 1e5 else f"{n:.3g}" for n in center_xyz_mm)
     spans = ", ".join(f"{a:.1f} to {b:.1f}" for a, b in zip(low, high, strict=True))
     return (
-        f"{candidate} at x {x:.1f}, y {y:.1f}, z {z:.1f} mm lies outside its scan "
+        f"{candidate} at x {x}, y {y}, z {z} mm lies outside its scan "
         f"{volume.series_uid or ''}, which spans {spans} mm; check the table's world coordinates"
     )

@@ -39,6 +39,7 @@ class Hits:
     distance_mm: NDArray[np.float64]
 
 
+@np.errstate(over="ignore")  # what is too far for a number is too far for a hit
 def hits(candidates: pd.DataFrame, findings: pd.DataFrame) -> Hits:
     """All hits of candidates on findings of the same series.
 

@@ -5,7 +5,7 @@ are segmented, and a detector (`labkit.imaging.blobs`) looks for candidates in t
 nodule is what a detector takes for one: branchings, vessels, the hilum, the pleura. Nodules are
 those that at least three readers outlined; a candidate is one by the challenge's hit rule.
 
-A real LUNA-16 has some 620 candidates a scan; this one has about a hundred, of a simulated chest.
+The detector's threshold leaves about as many candidates a scan as LUNA-16 has, 620.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from labkit.data._cohort_files import check_target
 from labkit.data.cohort import Cohort
 from labkit.data.luna16 import _simulated_scan as one
 from labkit.data.luna16 import tables
+from labkit.data.luna16._labelled import labelled
 from labkit.data.luna16.build import CandidateWriter
-from labkit.data.luna16.hits import hits, label
 from labkit.errors import InputError
 from labkit.imaging import blobs
 
@@ -197,25 +197,10 @@ def candidate_table(made: list[one.ScanPart], folds: dict[str, int]) -> pd.DataF
     if marks.empty:
         raise InputError("no candidate in any scan; take more scans, or a lower least_score")
     nodules = joined([part.annotations for part in made])
-    hit = label(marks, nodules)["nodule"].to_numpy()
-    on_excluded = np.zeros(len(marks), np.int64)
-    on_excluded[hits(marks, joined([part.excluded for part in made])).candidate] = 1
-    uids, patient = marks[tables.SERIES].astype(str), _patients()
-    diameter = nodules["diameter_mm"].reindex(hit).to_numpy(float)
-    return pd.DataFrame(
-        {
-            "nodule_id": [f"c{row:07d}" for row in range(len(marks))],
-            "patient_id": uids.map(patient).to_numpy(),
-            "series_uid": uids.to_numpy(),
-            **{axis: marks[axis].to_numpy(float) for axis in tables.POSITION},
-            "diameter_mm": diameter,
-            "hit": hit,
-            "excluded": on_excluded,
-            "label": (hit >= 0).astype(np.int64),
-            "subset": uids.map(folds).to_numpy(np.int64),
-            **{name: marks[name].to_numpy() for name in ("score", "radius_mm", "lies_on")},
-        }
-    )
+    table = labelled(marks, nodules, joined([part.excluded for part in made]))
+    subset = table["series_uid"].map(folds).to_numpy(np.int64)
+    detected = {name: marks[name].to_numpy() for name in ("score", "radius_mm", "lies_on")}
+    return table.assign(subset=subset, **detected)
 
 
 def joined(frames: list[pd.DataFrame]) -> pd.DataFrame:

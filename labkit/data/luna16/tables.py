@@ -60,10 +60,18 @@ def read_annotations(path: Path | str) -> pd.DataFrame:
         DataFrame with the columns `seriesuid` (category), `x_mm`, `y_mm`, `z_mm` and `diameter_mm`.
 
     Raises:
-        InputError: unreadable or unsound, with the line.
+        InputError: unreadable or unsound, with the line; the same nodule twice.
     """
     columns = {**_POSITION_IN_FILES, "diameter_mm": "diameter_mm"}
-    return _csv.read(path, columns, "a file of annotations")
+    table = _csv.read(path, columns, "a file of annotations")
+    twice = table[table.duplicated([SERIES, *POSITION])].to_dict("records")
+    if twice:
+        x, y, z = (f"{twice[0][axis]:g}" for axis in POSITION)
+        raise InputError(
+            f"{path}: the nodule at x {x}, y {y}, z {z} mm of series {twice[0][SERIES]} stands "
+            "there twice, and would be found or missed twice; leave one out"
+        )
+    return table
 
 
 def read_excluded(path: Path | str) -> pd.DataFrame:
@@ -72,7 +80,8 @@ def read_excluded(path: Path | str) -> pd.DataFrame:
     A diameter below 0 means that it is not known; it stays as it is, and the hit rule
     (`labkit.data.luna16.hits`) makes 10 mm of it.
 
-    Returns and raises what `read_annotations` does.
+    Returns what `read_annotations` does, and raises the same but for findings that come twice,
+    which leave out no more than once.
     """
     columns = {**_POSITION_IN_FILES, "diameter_mm": "diameter_mm"}
     return _csv.read(path, columns, "a file of excluded findings")
@@ -115,9 +124,12 @@ def read_subsets(path: Path | str) -> pd.DataFrame:
         DataFrame with the columns `seriesuid` (str) and `subset` (int64, 0 to 9), one row a scan.
 
     Raises:
-        InputError: unreadable or unsound; a scan that stands there twice; no number of a subset.
+        InputError: unreadable or unsound; no scan, or one that stands there twice; no number of a
+            subset.
     """
     table = _csv.read(path, {"subset": "subset"}, "a file of subsets", {"subset": range(10)})
+    if table.empty:
+        raise InputError(f"{path}: names no scan; give a line seriesuid,subset for each")
     uids = table[SERIES].astype(str)
     _refuse_doubles(path, uids)
     return pd.DataFrame({SERIES: uids, "subset": table["subset"].astype("int64")})
@@ -133,12 +145,18 @@ def read_series(path: Path | str) -> list[str]:
         InputError: no such file, no scan in it, or one that stands there twice.
     """
     path = Path(path)
-    rows = [[field.strip() for field in fields] for _, fields in _csv.lines(path)]
+    rows = [(line, [field.strip() for field in fields]) for line, fields in _csv.lines(path)]
     column = 0
-    if rows and SERIES in rows[0]:
-        column = rows[0].index(SERIES)
+    header = [field.casefold() for field in rows[0][1]] if rows else []
+    if SERIES in header:
+        column = header.index(SERIES)
         rows = rows[1:]
-    uids = [row[column] if column < len(row) else "" for row in rows]
+    else:
+        for line, fields in rows:
+            if any(fields[1:]) or set(fields[0]) & set(";\t "):
+                raise InputError(f"{path}, line {line}: more than a UID, and no header that says "
+                                 f"which column is {SERIES}; write it with commas")  # fmt: skip
+    uids = [fields[column] if column < len(fields) else "" for _, fields in rows]
     if not uids or not all(uids):
         raise InputError(f"{path}: names no scan, or has lines without one; give a UID a line")
     _refuse_doubles(path, pd.Series(uids))

@@ -6,6 +6,7 @@ and where in the world each lies, before hours are spent on their voxels.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import zlib
@@ -28,6 +29,12 @@ _BYTES = {
     "MET_FLOAT": 4, "MET_DOUBLE": 8,
 }  # fmt: skip
 _SPACING = ("ElementSpacing", "ElementSize")
+_ORIGIN = ("Offset", "Position", "Origin")
+_DIRECTION = ("TransformMatrix", "Rotation", "Orientation")
+# Of CT; beyond them are metres or micrometres.
+_LEAST_MM, _MOST_MM = 0.05, 20.0
+# A chest holds air. Where no voxel is below this, the numbers are not HU.
+_NO_AIR_HU = -300
 # The challenge's lung masks have the names of the scans that they belong to.
 _MASKS = "seg-lungs"
 _UID = re.compile(r"\d+(\.\d+){3,}")
@@ -96,8 +103,9 @@ def read_header(path: str | os.PathLike[str]) -> Scan:
 
     Raises:
         InputError: what is wrong with it, in one line: not a MetaImage header, other than three
-            dimensions or one value a voxel, no spacing, an unknown type, no data file, or one of
-            another size than the header says.
+            dimensions or one value a voxel, no spacing or none of a CT, no origin, axes that are
+            not at right angles, an unknown type, no data file, or one of another size than the
+            header says.
     """
     path = Path(path)
     fields = _fields(path)
@@ -113,14 +121,12 @@ def read_header(path: str | os.PathLike[str]) -> Scan:
     if kind not in _BYTES:
         raise InputError(f"{path}: ElementType {kind} is none of {', '.join(_BYTES)}")
     size = _numbers(path, fields, "DimSize")
-    spacing = next((name for name in _SPACING if fields.get(name)), None)
-    if spacing is None:
-        raise InputError(f"{path}: the header has no ElementSpacing, the voxels' size in mm; "
-                         "fetch the scan again")  # fmt: skip
-    _numbers(path, fields, spacing)
-    if not all(n == int(n) for n in size):
-        raise InputError(f"{path}: DimSize {fields['DimSize']} are not whole numbers")
-    length = int(np.prod([int(n) for n in size])) * _BYTES[kind]
+    if not all(n > 0 and n == int(n) for n in size):
+        raise InputError(
+            f"{path}: DimSize is {fields['DimSize']!r}; it has to be three positive whole numbers"
+        )
+    _require_geometry(path, fields)
+    length = math.prod(int(n) for n in size) * _BYTES[kind]
     data = _require_data(path, fields, length)
     above = [re.fullmatch(r"subset(\d)", part) for part in path.parts[:-1]]
     subset = next((int(m[1]) for m in reversed(above) if m), -1)
@@ -145,13 +151,18 @@ def read(scan: Scan) -> Volume:
     """Read a scan's voxels, HU. Padding, which the format cannot declare, becomes air.
 
     Raises:
-        InputError: not readable, see `readers.read_image`.
+        InputError: not readable, see `readers.read_image`; or no voxel of air, so that what is
+            stored is no HU.
     """
     if scan.compressed is not None:
         _require_whole(scan.path, *scan.compressed)
     volume = read_image(scan.path)
     voxels = volume.voxels
-    if voxels.min() < PADDING_BELOW_HU:
+    lowest = voxels.min()
+    if lowest > _NO_AIR_HU:
+        raise InputError(f"{scan.path}: no voxel is below {lowest:g}, and air is -1000 HU; write "
+                         "the voxels as HU (1024 less, often)")  # fmt: skip
+    if lowest < PADDING_BELOW_HU:
         # In place, a slice at a time: a mask of a large scan would be another 200 MB.
         for image in voxels:
             image[image < PADDING_BELOW_HU] = AIR_HU
@@ -166,7 +177,7 @@ def _fields(path: Path) -> dict[str, str]:
     except OSError as error:
         raise InputError(f"{path}: not readable ({error.strerror})") from None
     fields = {}
-    for line in text.splitlines():
+    for line in text.split("\n"):
         name, equals, value = line.partition("=")
         if not equals:
             continue
@@ -175,23 +186,52 @@ def _fields(path: Path) -> dict[str, str]:
             break
     if not fields:
         raise InputError(f"{path}: not the header of a MetaImage; fetch the scan again")
+    if any("\r" in value for value in fields.values()):
+        raise InputError(f"{path}: lines end in CR alone; write the header with LF or CRLF")
     return fields
 
 
-def _numbers(path: Path, fields: Mapping[str, str], name: str) -> list[float]:
-    """Three positive numbers."""
+def _numbers(path: Path, fields: Mapping[str, str], name: str, n: int = 3) -> list[float]:
+    """So many finite numbers."""
     try:
-        numbers = [float(n) for n in fields[name].split()]
+        numbers = [float(number) for number in fields[name].split()]
     except ValueError:
         numbers = []
-    if len(numbers) != 3 or not all(0 < n < np.inf for n in numbers):
-        raise InputError(f"{path}: {name} is {fields[name]!r}; it has to be three positive numbers")
+    if len(numbers) != n or not np.isfinite(numbers).all():
+        raise InputError(f"{path}: {name} is {fields[name]!r}; it has to be {n} finite numbers")
     return numbers
+
+
+def _require_geometry(path: Path, fields: Mapping[str, str]) -> None:
+    """Refuse a place in the world that is not said, or that is none; ITK would take a default."""
+    spacing, origin, direction = (
+        next((name for name in names if fields.get(name)), None)
+        for names in (_SPACING, _ORIGIN, _DIRECTION)
+    )
+    if spacing is None or origin is None:
+        lacks, what = (_SPACING, "size") if spacing is None else (_ORIGIN, "place")
+        raise InputError(f"{path}: the header has no {lacks[0]}, the voxels' {what} in mm; fetch "
+                         "the scan again")  # fmt: skip
+    if not all(_LEAST_MM <= n <= _MOST_MM for n in _numbers(path, fields, spacing)):
+        raise InputError(
+            f"{path}: {spacing} is {fields[spacing]!r}; the voxels of a CT are {_LEAST_MM:g} to "
+            f"{_MOST_MM:g} mm along each axis: give millimetres"
+        )
+    _numbers(path, fields, origin)
+    if direction is None:
+        return
+    axes = np.reshape(_numbers(path, fields, direction, 9), (3, 3))
+    if not np.allclose(axes @ axes.T, np.eye(3), atol=1e-3):
+        raise InputError(f"{path}: {direction} is {fields[direction]!r}; a scan's axes are of "
+                         "length 1 and at right angles: fetch the scan again")  # fmt: skip
 
 
 def _require_data(path: Path, fields: Mapping[str, str], expected: int) -> Path:
     """The data file; one that is missing or has another size than the voxels need is refused."""
     name = fields["ElementDataFile"]
+    if fields.get("BinaryData", "True").lower() != "true":
+        raise InputError(f"{path}: BinaryData is {fields['BinaryData']}; write the voxels as "
+                         "binary numbers")  # fmt: skip
     if name in ("LIST", "LOCAL") or "%" in name:
         raise InputError(f"{path}: ElementDataFile is {name}; write the voxels as one .raw file "
                          "beside the header")  # fmt: skip

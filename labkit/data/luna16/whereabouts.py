@@ -34,7 +34,7 @@ def lies_on(scene: Scene, points_xyz_mm: ArrayLike) -> list[str]:
         points_xyz_mm: (n, 3) world positions.
     """
     points = np.asarray(points_xyz_mm, dtype=np.float64).reshape(-1, 3)
-    thorax, drawn = scene.thorax, scene._vessels
+    thorax, drawn = scene.thorax, scene.drawn
     x, y, z = points.T
     root = np.stack([thorax.hilum_xyz_mm(np.full(len(points), left)) for left in (False, True)])
     balls = _branchings(drawn.vessels)

@@ -28,7 +28,7 @@ _LUMEN_HU = -960.0
 
 
 @dataclass(frozen=True)
-class _Vessels:
+class Drawn:
     """What is drawn into the lungs: vessels full of blood, airways' walls, and their air."""
 
     vessels: Strands
@@ -58,7 +58,7 @@ class Scene:
     seed: int
 
     @cached_property
-    def _vessels(self) -> _Vessels:
+    def drawn(self) -> Drawn:
         """All vessels and airways of the chest, grown once."""
         rng = generator(self.seed, self.scan.patient_id, "vessels")
         thick = float(rng.uniform(0.85, 1.15))
@@ -66,7 +66,7 @@ class Scene:
         arteries = grow(self.thorax, salt, "arteries", thick)
         veins = grow(self.thorax, salt, "veins", thick)
         walls, lumens = arteries.airways()
-        return _Vessels(Strands.join([arteries.strands(), veins.strands()]), walls, lumens)
+        return Drawn(Strands.join([arteries.strands(), veins.strands()]), walls, lumens)
 
     def hu(self, x_mm: ArrayLike, y_mm: ArrayLike, z_mm: ArrayLike) -> Float:
         """HU at the grid of three ascending axes in the world, without any scanner.
@@ -133,12 +133,12 @@ class Scene:
         """Fissures, arteries with their airways, and veins."""
         low, high = np.array([x[0], y[0], fine[0]]), np.array([x[-1], y[-1], fine[-1]])
         share = fissure_share(self.thorax, x, y, fine)
-        vessels = self._vessels.vessels
+        vessels = self.drawn.vessels
         own = [nodule.strands(self.thorax, vessels) for nodule in near]
         Strands.join([vessels.near(low, high), *own]).draw(share, x, y, fine)
         blood = np.float32(self.tissue.blood_hu - 8.0)
         hu += averaged(share) * (blood - hu)
-        wall, lumen = self._vessels.airways, self._vessels.lumens
+        wall, lumen = self.drawn.airways, self.drawn.lumens
         wall_near = wall.near(low, high)
         if not len(wall_near):
             return
