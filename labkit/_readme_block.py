@@ -11,7 +11,7 @@ from typing import Any
 
 from labkit import paths
 from labkit._readme_luna import cpm_of, images, luna_table
-from labkit._readme_words import difference, how, interval, tested
+from labkit._readme_words import difference, how, interval, judged
 from labkit.evaluation import crossval
 from labkit.experiments import committed, judging
 from labkit.files import read_json
@@ -102,14 +102,14 @@ def _comparisons() -> list[str]:
     lines = []
     for kind, values in _figures("table1").items():
         for what, pair in values["comparisons"].items():
-            lines.append(f"- {kind}, AUC of {what}: {tested(pair, values['family'])}.")
+            lines.append(f"- {kind}, AUC of {what}: {judged(pair, values['family'])}.")
         for model, fusion in values["fusion"].items():
             for way in ("equal weights", "logistic stacking"):
                 pair = fusion["comparisons"].get(f"{way} less AUC weights (Eq. 4)")
                 if model == "MT-CNN" and pair is not None:
                     lines.append(
                         f"- {kind}, AUC of {way} less AUC weights (Eq. 4) in fusing {model}: "
-                        f"{tested(pair, fusion['family'], 4)}."
+                        f"{judged(pair, fusion['family'], 4)}."
                     )
     return lines
 

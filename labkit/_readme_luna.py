@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from labkit._readme_words import difference, how, interval, tested
+from labkit._readme_words import difference, how, interval, judged
 from labkit.experiments import committed, rows
 
 _ROWS = (
@@ -49,7 +49,7 @@ def luna_table() -> list[str]:
         lines.append("| " + " | ".join([*cells, ", ".join(theirs)]) + " |")
     lines += ["", _what(values)]
     for what, pair in values["comparisons"].items():
-        lines.append(f"- AUC of {what}: {tested(pair, values['family'])}{cpm_of(pair)}.")
+        lines.append(f"- AUC of {what}: {judged(pair, values['family'])}{cpm_of(pair)}.")
     return lines
 
 

@@ -26,12 +26,13 @@ def difference(of: Mapping[str, float], digits: int = 3) -> str:
     return f"{value} ({low} to {high})"
 
 
-def tested(pair: Mapping[str, Any], family: Mapping[str, Any], digits: int = 3) -> str:
+def judged(pair: Mapping[str, Any], family: Mapping[str, Any], digits: int = 3) -> str:
     """A difference of AUCs, pooled and within folds, and what DeLong's test says of it."""
+    pooled = difference(pair["auc_difference"], digits)
+    within = difference(pair["within_folds_difference"], digits)
     return (
-        f"{difference(pair['auc_difference'], digits)}, within folds "
-        f"{difference(pair['within_folds_difference'], digits)}; DeLong's test by patient, Holm-corrected "
-        f"over {family['size']}: p = {pair['p_holm']:.2g}{equivalent(pair)}"
+        f"{pooled}, within folds {within}; DeLong's test by patient, Holm-corrected over "
+        f"{family['size']}: p = {pair['p_holm']:.2g}{equivalent(pair)}"
     )
 
 
