@@ -20,7 +20,10 @@ def judged():
 def test_every_step_has_its_seconds_and_its_memory(judged):
     assert judged["candidates"] == 20 * 60 and judged["predictions"] == 4 * 20 * 60
     assert list(judged["steps"])[-1] == "all of table 1, two models"
-    assert all(of["seconds"] > 0 and of["peak_gb"] > 0 for of in judged["steps"].values())
+    steps = judged["steps"].values()
+    # A step of so few candidates may take less than the hundredth that is written down.
+    assert all(of["seconds"] >= 0 and of["peak_gb"] > 0 for of in steps)
+    assert judged["steps"]["all of table 1, two models"]["seconds"] > 0
     assert judged["peak_gb"] == max(of["peak_gb"] for of in judged["steps"].values())
     twice = {**judged, "candidates": 2 * judged["candidates"]}
     assert judging.grows(judged, twice) == {"candidates": 2.0, "cpu_s": 1.0, "peak_gb": 1.0}
