@@ -25,7 +25,7 @@ from labkit.imaging.views import PLANES
 
 SIZE = "size only"
 SIZE_CALCIFICATION = "size + calcification"
-_CURVES = ("roc", "curve", "band")
+_CURVES = ("roc", "curve")
 READS_READERS = "reads the readers' ratings, which no image method is given"
 
 
