@@ -250,6 +250,14 @@ def _speed() -> list[str]:
             f"nodules in the {len(b['series'])} scans that it was tuned on, with "
             f"{b['candidates_a_scan']:.0f} candidates a scan ({b['date'][:10]})."
         )
+    if b := _there("official_froc"):
+        worst = max(row["largest_difference"]["curve"] for row in b["rows"])
+        lines.append(
+            f"- FROC curves of {sum(row['challenges'] for row in b['rows'])} made-up submissions "
+            "with ties, rims and overlaps, against the challenge's own script in Python 3: "
+            f"{f'{worst:.0e} apart at most' if worst else 'the same to the last bit'} "
+            f"({b['date'][:10]})."
+        )
     if b := _there("lungs"):
         lines.append(
             f"- Lungs segmented in {len(b['simulated'])} whole simulated scans: Dice "

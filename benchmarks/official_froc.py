@@ -1,0 +1,266 @@
+"""Whether `labkit froc` gives the numbers of the challenge's own script, on made-up submissions.
+
+    python -m benchmarks.official_froc FOLDER --out results/official_froc.json
+
+FOLDER holds noduleCADEvaluationLUNA16.py, from evaluationScript.zip of LUNA-16's download. It was
+written for Python 2: translate it once (its `print` and `iteritems`), and nothing else. Its
+plots are left out, since they ask for what matplotlib no longer has.
+
+Each challenge is drawn with what decides ties: probabilities of one decimal, marks on a whole
+grid and so on rims, nodules that overlap, excluded findings without a size, scans without marks or
+nodules, more marks than the limit. The script draws its bootstrap's scans from numpy's global
+numbers; both judge the same ones here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import importlib.util
+import os
+import sys
+import tempfile
+import time
+import types
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import pandas as pd
+import sklearn
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from labkit.data.luna16 import tables
+from labkit.errors import InputError
+from labkit.evaluation import _froc_curve, froc
+from labkit.evaluation._marks import judge
+from labkit.files import write_json
+from labkit.training.hardware import provenance
+
+SCRIPT = "noduleCADEvaluationLUNA16.py"
+POSITION = ["x_mm", "y_mm", "z_mm"]
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large a made-up challenge is."""
+
+    scans: int
+    nodules: int
+    marks: int
+    excluded: int
+    bootstraps: int
+
+
+SMALL = Size(scans=6, nodules=8, marks=60, excluded=6, bootstraps=50)
+BEYOND = Size(scans=5, nodules=20, marks=900, excluded=15, bootstraps=50)  # 100 a scan and more
+LARGE = Size(scans=200, nodules=270, marks=20_000, excluded=2_000, bootstraps=200)
+
+
+def the_script(folder: Path) -> types.ModuleType:
+    """The challenge's script as a module, without its plots.
+
+    Raises:
+        InputError: it is not there, or is still Python 2.
+    """
+    path = folder / SCRIPT
+    if not path.is_file():
+        raise InputError(f"{path} is not there; give the folder of LUNA-16's evaluationScript.zip")
+    spec = importlib.util.spec_from_file_location("official", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    # It finds its helpers, the folder `tools`, beside itself.
+    sys.path.insert(0, str(folder))
+    try:
+        spec.loader.exec_module(module)
+    except SyntaxError as error:
+        raise InputError(
+            f"{path}, line {error.lineno}, is not Python 3; translate its print and iteritems"
+        ) from error
+    module.plt = mock.MagicMock()  # type: ignore[attr-defined]
+    return module
+
+
+def made(size: Size, seed: int) -> dict[str, pd.DataFrame]:
+    """A challenge: `annotations`, `excluded` and `marks`, with ties and rims."""
+    rng = np.random.default_rng(seed)
+    uids = np.array([f"1.2.{i:04d}" for i in range(size.scans)])
+
+    def table(rows: int, scans: NDArray[np.str_], repeated: bool) -> pd.DataFrame:
+        # A grid of 3 mm in a cube of 30 mm: marks meet nodules, and rims, often.
+        where = 3.0 * rng.integers(0, 11, (rows, 3))
+        positions = dict(zip(POSITION, where.T, strict=True))
+        found = pd.DataFrame({"seriesuid": rng.choice(scans, rows), **positions})
+        # labkit refuses a nodule that is annotated twice; the script counts it twice.
+        return found if repeated else found.drop_duplicates(ignore_index=True)
+
+    nodules = table(size.nodules, uids[: max(1, size.scans * 2 // 3)], repeated=False)
+    nodules["diameter_mm"] = rng.choice([5.0, 6.0, 6.0, 12.0, 18.0, 25.3], len(nodules))
+    excluded = table(size.excluded, uids, repeated=False)
+    excluded["diameter_mm"] = rng.choice([-1.0, 6.0, 9.7], len(excluded))
+    marks = table(size.marks, uids[1:] if size.scans > 1 else uids, repeated=True)
+    digits = int(rng.choice([1, 2, 9]))
+    marks["probability"] = rng.uniform(0, 1, size.marks).round(digits)
+    return {"annotations": nodules, "excluded": excluded, "marks": marks}
+
+
+def compared(
+    script: types.ModuleType, challenge: dict[str, pd.DataFrame], size: Size, seed: int
+) -> dict[str, float]:
+    """The largest differences between both, over one challenge.
+
+    A sample of scans in which no nodule is hit, or every mark hits one, has no number in the
+    script, which divides by zero; such samples are counted, and bands are compared without any.
+    """
+    uids = [f"1.2.{i:04d}" for i in range(size.scans)]
+    with tempfile.TemporaryDirectory() as kept:
+        folder = Path(kept)
+        for name, table in challenge.items():
+            tables.write(folder / f"{name}.csv", table)
+        (folder / "series.csv").write_text("".join(f"{uid}\n" for uid in uids))
+        given = [folder / f"{name}.csv" for name in ("annotations", "excluded", "series")]
+        np.random.seed(seed)  # noqa: NPY002 - the script draws from these numbers
+        start = time.process_time()
+        with quiet(), recorded(script) as curves:
+            nodules, series = script.collect(*map(str, given))
+            *_, rates, mean, low, high = script.evaluateCAD(
+                series, str(folder / "marks.csv"), str(folder), nodules, "marks",
+                maxNumberOfCADMarks=froc.MAX_MARKS, performBootstrapping=True,
+                numberOfBootstrapSamples=size.bootstraps, confidence=froc.LEVEL,
+            )  # fmt: skip
+        seconds = time.process_time() - start
+        read = (
+            tables.read_submission(folder / "marks.csv"),
+            tables.read_annotations(given[0]),
+            tables.read_excluded(given[1]),
+        )
+    start = time.process_time()
+    ours = froc.evaluate(*read, uids, bootstraps=size.bootstraps)
+    labkit_seconds = time.process_time() - start
+    (fps, sensitivity, thresholds), *samples = curves
+    numbers = np.random.RandomState(seed)  # the same numbers once more
+    drawn = np.array(
+        [
+            np.bincount(numbers.randint(size.scans, size=size.scans), minlength=size.scans)
+            for _ in range(size.bootstraps)
+        ]
+    )
+    band = _froc_curve.resampled(judge(*read, uids, froc.MAX_MARKS), drawn, rates)
+    heights = np.array([np.interp(rates, x, y) for x, y, _ in samples])
+    sound = np.isfinite(heights).all(axis=1)
+    seven = np.interp(froc.RATES, fps, sensitivity)
+    found = {
+        "curve": max(
+            largest(fps, ours.false_positives_per_scan),
+            largest(sensitivity, ours.curve_sensitivity),
+            largest(thresholds[1:], ours.thresholds[1:]),
+        ),
+        "sensitivity_at_seven": largest(seven, ours.sensitivity),
+        "cpm": abs(float(seven.mean()) - ours.cpm),
+        "samples": largest(heights[sound], band[sound]),
+        "samples_without_a_number": int((~sound).sum()),
+        "script_cpu_s": seconds,
+        "labkit_cpu_s": labkit_seconds,
+    }
+    if sound.all():
+        # The script keeps its samples in single precision before it sorts and averages them.
+        our_low, our_high = froc._bounds(band.astype(np.float32))
+        found["band"] = max(largest(low, our_low), largest(high, our_high))
+        found["band_mean"] = largest(mean, band.mean(axis=0))
+    return found
+
+
+@contextlib.contextmanager
+def recorded(script: types.ModuleType) -> Any:
+    """The curves that the script works out, as they come: of all scans, then of each sample."""
+    curves: list[Any] = []
+    compute = script.computeFROC
+
+    def kept(*given: Any) -> Any:
+        curves.append(compute(*given))
+        return curves[-1]
+
+    with mock.patch.object(script, "computeFROC", kept):
+        yield curves
+
+
+def largest(theirs: NDArray[np.float64], ours: NDArray[np.float64]) -> float:
+    """The largest difference; infinite when there are not as many numbers."""
+    if len(theirs) != len(ours):
+        return float("inf")
+    return float(np.abs(np.asarray(theirs, float) - ours).max(initial=0.0))
+
+
+@contextlib.contextmanager
+def quiet() -> Any:
+    """Without what the script prints, a line a scan, and scikit-learn's word on missing classes."""
+    with (
+        Path(os.devnull).open("w") as nowhere,
+        contextlib.redirect_stdout(nowhere),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")
+        yield
+
+
+def measured(folder: Path, trials: int, seed: int, source: str) -> dict[str, Any]:
+    """All that is written: the largest differences of each size, and of which script."""
+    script = the_script(folder)
+    rows = []
+    for name, size, count in (
+        ("small", SMALL, trials),
+        ("beyond the limit", BEYOND, trials),
+        ("large", LARGE, 2),
+    ):
+        found = pd.DataFrame(
+            compared(script, made(size, seed + i), size, seed + i)
+            for i in tqdm(range(count), desc=name, unit="challenge")
+        )
+        times = found[["script_cpu_s", "labkit_cpu_s"]].sum()
+        worst = found.drop(columns=[*times.index, "samples_without_a_number"]).max()
+        rows.append({
+            "size": name, **vars(size), "challenges": count, "largest_difference": worst.to_dict(),
+            "samples_without_a_number": int(found["samples_without_a_number"].sum()),
+            "bands_compared": int(found["band"].count()) if "band" in found else 0,
+            "script_cpu_s_over_labkit": round(float(times.iloc[0] / times.iloc[1]), 1),
+        })  # fmt: skip
+    return {
+        "what": "noduleCADEvaluationLUNA16 against labkit.evaluation.froc, the largest differences",
+        **provenance(),
+        "script": source,
+        "script_sha256": hashlib.sha256((folder / SCRIPT).read_bytes()).hexdigest(),
+        "scikit_learn": sklearn.__version__,
+        "seed": seed,
+        "rows": rows,
+    }
+
+
+def main() -> int:
+    """Compare, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("folder", type=Path, help=f"holds {SCRIPT}, in Python 3")
+    parser.add_argument("--trials", type=int, default=200, help="challenges of a size (200)")
+    parser.add_argument("--source", default="", help="where the script is from, noted beside it")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, help="a JSON file")
+    options = parser.parse_args()
+    try:
+        result = measured(options.folder, options.trials, options.seed, options.source)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    for row in result["rows"]:
+        print(row)
+    if options.out:
+        write_json(options.out, result)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
