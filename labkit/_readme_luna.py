@@ -10,7 +10,7 @@ from labkit.experiments import committed, rows
 _ROWS = (
     rows.DETECTORS,
     *(f"{model}{which}" for model in ("ST-CNN", "MT-CNN")
-      for which in ("", ", axial", ", three orthogonal")),
+      for which in ("", ", axial", ", three orthogonal", f" {rows.WITH_DETECTOR}")),
 )  # fmt: skip
 # Each metric's title, and its digits.
 _METRICS = {
@@ -48,8 +48,9 @@ def luna_table() -> list[str]:
                 theirs.append(f"{title} {published[name, metric]:.{digits}f}")
         lines.append("| " + " | ".join([*cells, ", ".join(theirs)]) + " |")
     lines += ["", _what(values)]
-    for what, pair in values["comparisons"].items():
-        lines.append(f"- AUC of {what}: {judged(pair, values['family'])}{cpm_of(pair)}.")
+    for pairs, family in (("comparisons", "family"), ("together", "together_family")):
+        for what, pair in values[pairs].items():
+            lines.append(f"- AUC of {what}: {judged(pair, values[family])}{cpm_of(pair)}.")
     return lines
 
 

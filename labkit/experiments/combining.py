@@ -14,16 +14,18 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import logit
+from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 
 from labkit.evaluation._one_view import rows_of
 from labkit.evaluation._order import area
+from labkit.evaluation.gather import DETECTOR, FUSED
 from labkit.models.fusion import auc_weights, fuse
 
 ORTHOGONAL = (0, 1, 2)
 """Axial, coronal and sagittal."""
 _NEVER_CERTAIN = 1e-4
+_ROUNDED = 1e-12
 _C = 1.0
 Floats = NDArray[np.float64]
 
@@ -148,6 +150,30 @@ def fused(folds: Sequence[FoldViews], method: Method) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
+def with_detector(predictions: pd.DataFrame) -> pd.DataFrame:
+    """The fused networks' opinion and the detector's, put together as if they were independent.
+
+    By Bayes' rule their log-odds add up, less those of the share of nodules among the training
+    candidates, which both already count. Nothing is fitted for it.
+
+    Args:
+        predictions: of a run on LUNA-16's candidates, with the views "fused" and "detector".
+
+    Returns:
+        Predictions in the form of `crossval.run`'s, as the view "fused".
+    """
+    ours = rows_of(predictions, FUSED).reset_index(drop=True)
+    theirs = rows_of(predictions, DETECTOR).reset_index(drop=True)
+    place = ["repeat", "fold", "nodule_id"]
+    if not ours[place].equals(theirs[place]):
+        theirs = ours[place].merge(theirs, on=place, how="left", validate="one_to_one")
+    of_repeat, of_fold = ours.groupby("repeat")["label"], ours.groupby(["repeat", "fold"])["label"]
+    positives = of_repeat.transform("sum") - of_fold.transform("sum")
+    share = positives / (of_repeat.transform("size") - of_fold.transform("size"))
+    odds = _nearly_certain(ours["probability"]) + _nearly_certain(theirs["probability"])
+    return ours.assign(probability=expit(odds - logit(share.to_numpy(dtype=float))))
+
+
 def by_count(folds: Sequence[FoldViews]) -> list[dict[str, float]]:
     """AUC against the number of views: every subset of each size, with equal weights.
 
@@ -195,6 +221,11 @@ def _by_repeat(folds: Sequence[FoldViews]) -> list[tuple[Floats, Floats]]:
 def _columns(fold: FoldViews, views: Sequence[int] | None) -> list[int]:
     chosen = fold.views if views is None else views
     return [fold.views.index(v) for v in chosen]
+
+
+def _nearly_certain(probability: pd.Series) -> Floats:
+    """Log-odds of probabilities that are rounded to 0 or 1 at most once in a million million."""
+    return logit(np.clip(probability.to_numpy(dtype=float), _ROUNDED, 1 - _ROUNDED))
 
 
 def _logits(probability: Floats) -> Floats:

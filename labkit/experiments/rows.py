@@ -9,6 +9,8 @@ from labkit.experiments import luna
 
 DETECTORS = "detector's score"
 """The row beside ours for LUNA-16, where what is no nodule has no size."""
+WITH_DETECTOR = "with the detector's score"
+"""After a model's name: both opinions put together (`combining.with_detector`)."""
 _LIDC = ("auc", "sensitivity", "specificity")
 _LUNA = (*_LIDC, "false_positive_rate", "false_positives_per_scan", "cpm")
 

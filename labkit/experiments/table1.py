@@ -19,13 +19,14 @@ from labkit.experiments import combining, luna, measured
 from labkit.experiments import rows as rows_of
 from labkit.experiments.declared import Experiment
 from labkit.experiments.finished import Finished
-from labkit.experiments.rows import DETECTORS
+from labkit.experiments.rows import DETECTORS, WITH_DETECTOR
 from labkit.experiments.variants import Variant
 from labkit.imaging.views import PLANES
 
 SIZE = "size only"
 SIZE_CALCIFICATION = "size + calcification"
 _CURVES = ("roc", "curve")
+AS_INDEPENDENT = "log-odds of the nine views and of the detector added, as if independent"
 READS_READERS = "reads the readers' ratings, which no image method is given"
 
 
@@ -72,7 +73,9 @@ def table1(experiment: Experiment, runs: Finished) -> dict[str, Any]:
 
     Returns:
         `rows`: label -> method, views, metrics, note; `comparisons` of the experiment, and
-        `family`; `fusion`: model -> ways, views left out, AUC by number of views, weights;
+        `family`; `together`, of LUNA-16: both opinions less each alone, which the paper does not
+        ask for and which is a family of its own; `fusion`: model -> ways, views left out, AUC by
+        number of views, weights;
         `trained`: on what; `missing`: labels not finished.
     """
     there = {v.label: v for v in experiment.variants if runs.has(v)}
@@ -91,6 +94,19 @@ def table1(experiment: Experiment, runs: Finished) -> dict[str, Any]:
         )
         for first, second in _pairs(experiment, entries)
     }
+    together = {
+        f"{label} {WITH_DETECTOR} less {alone}": dict(
+            runs.once(
+                ("together", label, alone),
+                lambda label=label, alone=alone: runs.compare(
+                    entries[f"{label} {WITH_DETECTOR}"], entries[alone]
+                ),
+            )
+        )
+        for label in there
+        for alone in (DETECTORS, label)
+        if DETECTORS in entries
+    }
     missing = [v.label for v in experiment.variants if v.label not in there]
     # All that is declared, as long as it is not known which of it these nodules allow.
     family = len(experiment.comparisons) if missing else len(comparisons)
@@ -98,6 +114,8 @@ def table1(experiment: Experiment, runs: Finished) -> dict[str, Any]:
         "rows": rows,
         "comparisons": comparisons,
         "family": measured.correct(comparisons, family),
+        "together": together,
+        "together_family": measured.correct(together),
         "fusion": {
             label: runs.once(("fusion", label), lambda variant=variant: _fusion(runs, variant))
             for label, variant in there.items()
@@ -196,7 +214,14 @@ def _model_rows(
             lambda: combining.fused(_folds(runs, variant), combining.by_auc(combining.ORTHOGONAL)),
         )
         rows[name] = _row(runs, name, (three, "fused"), "three")
-    rows[label] = _row(runs, label, entries[label], "nine" if len(views) == 9 else str(len(views)))
+    count = "nine" if len(views) == 9 else str(len(views))
+    rows[label] = _row(runs, label, entries[label], count)
+    if DETECTORS in entries:
+        name = f"{label} {WITH_DETECTOR}"
+        entries[name] = runs.once(
+            ("with detector", label), lambda: (combining.with_detector(predictions), "fused")
+        )
+        rows[name] = _row(runs, name, entries[name], count, AS_INDEPENDENT)
     return rows
 
 
