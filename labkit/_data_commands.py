@@ -11,6 +11,9 @@ from typing import Any
 
 from labkit.errors import InputError
 
+# Of `labkit build`: rules that choose nodules, where LUNA-16's tables have chosen.
+_OF_OTHER_KINDS = ("min_readers", "max_thickness", "nodules", "labelled_only")
+
 
 def nodules(options: argparse.Namespace) -> None:
     """List nodules under a rule, with the AUC of size alone."""
@@ -50,10 +53,11 @@ def build(options: argparse.Namespace) -> None:
         "patients": _patients(options.patients),
         "exclude_patients": _patients(options.exclude_patients),
     }
-    rules: dict[str, Any] = {
-        "min_readers": options.min_readers,
-        "max_slice_thickness_mm": _max_thickness(options),
-    }
+    rules: dict[str, Any] = {}
+    if options.min_readers is not None:
+        rules["min_readers"] = options.min_readers
+    if options.max_thickness is not None:
+        rules["max_slice_thickness_mm"] = _max_thickness(options)
     if options.simulated is not None and options.kind != "luna16":
         raise InputError("--simulated goes with build luna16; a simulated cohort of nodules is "
                          "made by labkit build simulated")  # fmt: skip
@@ -69,7 +73,7 @@ def build(options: argparse.Namespace) -> None:
         from labkit.data.simulate import build_simulated
 
         build_simulated(
-            options.out, seed=options.seed, n_nodules=options.nodules, jobs=options.jobs,
+            options.out, seed=options.seed or 0, n_nodules=options.nodules, jobs=options.jobs,
             labelled_only=options.labelled_only, **rules, **chosen,
         )  # fmt: skip
     else:
@@ -90,6 +94,11 @@ def build(options: argparse.Namespace) -> None:
 
 
 def _build_luna16(options: argparse.Namespace) -> None:
+    values = {f"--{name.replace('_', '-')}": getattr(options, name) for name in _OF_OTHER_KINDS}
+    not_its = [name for name, value in values.items() if value is not None and value is not False]
+    if not_its:
+        raise InputError("build luna16 takes all candidates of its scans, and no nodules by a "
+                         f"rule; leave out {' and '.join(not_its)}")  # fmt: skip
     given = {"a source: the folder above subset0": options.source,
              "--candidates FILE": options.candidates,
              "--annotations FILE": options.annotations}  # fmt: skip
@@ -103,6 +112,9 @@ def _build_luna16(options: argparse.Namespace) -> None:
         raise InputError("build luna16 chooses scans by its tables: --patients and "
                          "--exclude-patients do not go with it, a shorter --subsets "
                          "does")  # fmt: skip
+    if options.seed is not None:
+        raise InputError("build luna16 draws nothing by lot, but with --simulated; leave out "
+                         "--seed")  # fmt: skip
     from labkit.data.luna16.build import build_luna16
 
     print(build_luna16(
@@ -120,7 +132,7 @@ def _simulate_luna16(options: argparse.Namespace, given: list[str]) -> None:
     from labkit.data.luna16.simulated import simulated_luna16
 
     cohort = simulated_luna16(
-        options.simulated, options.out, seed=options.seed, jobs=options.jobs
+        options.simulated, options.out, seed=options.seed or 0, jobs=options.jobs
     )  # fmt: skip
     table = cohort.nodules
     print(f"{options.out}: simulated CT, {len(table)} candidates in "

@@ -65,6 +65,8 @@ def parser(commands: Mapping[str, Callable[[argparse.Namespace], None]]) -> argp
         "labkit build luna16 ~/LUNA16 --candidates candidates.csv \\\n"
         "      --annotations annotations.csv --excluded annotations_excluded.csv \\\n"
         "      --out runs/cohorts/luna16",
+        "labkit build luna16 FLAT_FOLDER --subsets subsets.csv --candidates C --annotations A \\\n"
+        "      --excluded E --jobs 1 --out runs/cohorts/luna16",
         "labkit build luna16 --simulated 60 --out runs/cohorts/luna16_simulated",
     )  # fmt: skip
     build.add_argument("kind", choices=("simulated", "lidc", "cubes", "luna16"))
@@ -75,12 +77,17 @@ def parser(commands: Mapping[str, Callable[[argparse.Namespace], None]]) -> argp
     build.add_argument("--patients", type=Path, help="text file: only these patients, one a line")
     build.add_argument("--exclude-patients", type=Path, help="text file: all but these patients")
     _add_rules(build)
+    # What is not given goes with every kind, and leaves each rule as it is by default.
+    build.set_defaults(min_readers=None, max_thickness=None)
     build.add_argument("--nodules", type=int, help="simulated: take about this many, by patient")
     build.add_argument("--labelled-only", action="store_true", help="simulated: none uncertain")
-    build.add_argument("--seed", type=int, default=0,
-                       help="simulated, luna16 --simulated: of the simulation")  # fmt: skip
+    build.add_argument("--seed", type=int,
+                       help="simulated, luna16 --simulated: of the simulation "
+                       "(default: 0)")  # fmt: skip
     build.add_argument("--jobs", type=int,
-                       help="simulated, luna16: processes (default: one a core)")  # fmt: skip
+                       help="simulated, luna16: processes (default: one a core). luna16: each "
+                       "takes up to 1.8 GB of memory, 2.8 with --lungs, and the default is as many "
+                       "as that is free for")  # fmt: skip
     build.add_argument("--lungs", action="store_true",
                        help="lidc, luna16: make chest wall of everything beyond "
                        "the lungs")  # fmt: skip
@@ -154,6 +161,7 @@ def parser(commands: Mapping[str, Callable[[argparse.Namespace], None]]) -> argp
         "labkit froc submission.csv --annotations annotations.csv \\\n"
         "      --excluded annotations_excluded.csv --series seriesuids.csv",
         "labkit froc SUBMISSION --annotations A --excluded E --series S --max-marks 0 --out FOLDER",
+        "labkit froc SUBMISSION --annotations A --excluded E --series S --threshold 0.5",
     )  # fmt: skip
     froc.add_argument("candidates", type=Path, metavar="CANDIDATES",
                       help="CSV file: seriesuid,coordX,coordY,coordZ,probability; mm in the "
@@ -168,6 +176,11 @@ def parser(commands: Mapping[str, Callable[[argparse.Namespace], None]]) -> argp
     froc.add_argument("--max-marks", type=int, default=100, metavar="N",
                       help="most marks kept of a scan (default: 100, as in the challenge; "
                       "0 keeps all)")  # fmt: skip
+    froc.add_argument("--threshold", type=float, metavar="P",
+                      help="also the paper's measures over all marks as candidates (AUC, "
+                      "sensitivity, specificity, false positive rate), a mark of this probability "
+                      "or more being called a nodule; one on an excluded finding is a negative, as "
+                      "in candidates.csv")  # fmt: skip
     froc.add_argument("--bootstraps", type=int, default=1000, metavar="N",
                       help="samples of scans for intervals (default: 1000; 0: none)")  # fmt: skip
     froc.add_argument("--seed", type=int, default=0, help="of the samples (default: 0)")
@@ -243,10 +256,11 @@ def _add_luna16_tables(parser: argparse.ArgumentParser) -> None:
     luna16.add_argument("--annotations", type=Path, metavar="FILE",
                         help="the nodules: seriesuid,coordX,coordY,coordZ,diameter_mm")  # fmt: skip
     luna16.add_argument("--excluded", type=Path, metavar="FILE",
-                        help="findings whose candidates are marked; the same columns")  # fmt: skip
+                        help="findings whose candidates are marked, and whose marks FROC does not "
+                        "count; the same columns (default: none)")  # fmt: skip
     luna16.add_argument("--subsets", type=Path, metavar="FILE",
-                        help="seriesuid,subset (default: by the folders "
-                        "subset0 to subset9)")  # fmt: skip
+                        help="seriesuid,subset: the folds of cross-validation (default: by the "
+                        "folders subset0 to subset9)")  # fmt: skip
     luna16.add_argument("--simulated", type=int, metavar="SCANS",
                         help="instead of all these: as many simulated scans, and what a detector "
                         "finds in them")  # fmt: skip

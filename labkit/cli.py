@@ -159,10 +159,12 @@ def _predict(options: argparse.Namespace) -> None:
 def _froc(options: argparse.Namespace) -> None:
     from labkit import submissions
 
+    if options.max_marks < 0:
+        raise InputError(f"--max-marks {options.max_marks}: give 1 or more, or 0 for no limit")
     submissions.run(
         options.candidates, options.out, annotations=options.annotations,
         excluded=options.excluded, series=options.series, max_marks=options.max_marks or None,
-        bootstraps=options.bootstraps, seed=options.seed,
+        bootstraps=options.bootstraps, seed=options.seed, threshold=options.threshold,
     )  # fmt: skip
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
@@ -10,9 +12,10 @@ from typing import Any
 import pandas as pd
 
 from labkit import __version__, files
-from labkit.data.luna16 import tables
+from labkit.data.luna16 import hits, tables
+from labkit.errors import InputError
 from labkit.evaluation import froc
-from labkit.evaluation.froc import RATES, Froc
+from labkit.evaluation.froc import RATES, Froc, Screening
 
 
 def judge(
@@ -40,14 +43,54 @@ def judge(
         InputError: a file is unsound, with its line; or no mark or no nodule is in the scans.
     """
     return froc.evaluate(
-        tables.read_submission(candidates),
-        tables.read_annotations(annotations),
-        tables.read_excluded(excluded),
-        tables.read_series(series),
+        *_read(candidates, annotations, excluded, series),
         max_marks=max_marks,
         bootstraps=bootstraps,
         seed=seed,
     )
+
+
+def _read(
+    candidates: Path, annotations: Path, excluded: Path, series: Path
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, list[str]]:
+    return (
+        tables.read_submission(candidates),
+        tables.read_annotations(annotations),
+        tables.read_excluded(excluded),
+        tables.read_series(series),
+    )
+
+
+def screen(
+    marks: pd.DataFrame, annotations: pd.DataFrame, series_uids: Sequence[str], threshold: float
+) -> Screening:
+    """The paper's measures (III-E) of a submission, each of its marks being a candidate.
+
+    A mark is positive when it hits a nodule by the challenge's rule, and negative otherwise: one on
+    an excluded finding, too, as in the challenge's own candidates.csv, whose 549,714 negatives the
+    paper's rates are of. No limit of marks a scan, and no mark is dropped for another on the same
+    nodule.
+
+    Args:
+        marks: as `tables.read_submission` has them; those in other scans are left out.
+        annotations: as `tables.read_annotations` has them.
+        series_uids: the scans judged.
+        threshold: a mark at or above it is called a nodule.
+
+    Raises:
+        InputError: a threshold that is no number, or marks that are all positive or all negative.
+    """
+    if not math.isfinite(threshold):
+        raise InputError(f"threshold is {threshold}; give a probability such as 0.5")
+    labelled = hits.label(marks[marks[tables.SERIES].isin(series_uids)], annotations)
+    positives = int(labelled["class"].sum())
+    if positives in (0, len(labelled)):
+        which = "none" if not positives else "every one"
+        raise InputError(
+            f"of the {len(labelled)} marks in the scans judged, {which} hits a nodule; AUC and "
+            "rates need marks of both kinds: judge without a threshold"
+        )
+    return froc.screening(labelled["class"], labelled["probability"], len(series_uids), threshold)
 
 
 def run(
@@ -60,18 +103,21 @@ def run(
     max_marks: int | None = froc.MAX_MARKS,
     bootstraps: int = 1000,
     seed: int = 0,
+    threshold: float | None = None,
 ) -> None:
     """What `labkit froc` does: judge, print, and write into `out` if it is given.
 
-    Arguments and errors are those of `judge`.
+    Arguments and errors are those of `judge`, and of `screen` where a threshold is given.
     """
     settings: dict[str, Any] = {"max_marks": max_marks, "bootstraps": bootstraps, "seed": seed}
-    result = judge(
-        candidates, annotations=annotations, excluded=excluded, series=series, **settings
-    )
+    marks, nodules, findings, uids = _read(candidates, annotations, excluded, series)
+    result = froc.evaluate(marks, nodules, findings, uids, **settings)
+    called = screen(marks, nodules, uids, threshold) if threshold is not None else None
     print(as_text(result))
+    if called is not None:
+        print(f"\n{screening_as_text(called)}")
     if out is not None:
-        written = write(result, out, candidates.stem, settings)
+        written = write(result, out, candidates.stem, settings, called)
         print(f"wrote {', '.join(map(str, written))}")
 
 
@@ -100,6 +146,18 @@ def as_text(result: Froc) -> str:
     return "\n".join(lines)
 
 
+def screening_as_text(called: Screening) -> str:
+    """The paper's measures as the lines that `labkit froc --threshold` prints."""
+    return "\n".join([
+        f"{called.positives} marks on nodules and {called.negatives} others, those on excluded "
+        f"findings among them; called a nodule from {called.threshold:g} on:",
+        f"AUC {called.auc:.4f}, sensitivity {called.sensitivity:.4f} of the marks on nodules, "
+        f"specificity {called.specificity:.4f}",
+        f"false positive rate {called.false_positive_rate:.4f}, which is "
+        f"{called.false_positives_per_scan:.2f} false positives a scan",
+    ])  # fmt: skip
+
+
 def at_rates(result: Froc) -> pd.DataFrame:
     """Seven rows: `false_positives_per_scan`, `sensitivity`, `low`, `high` (NaN without bands)."""
     intervals = result.band.at_rates if result.band is not None else None
@@ -113,7 +171,13 @@ def at_rates(result: Froc) -> pd.DataFrame:
     )
 
 
-def write(result: Froc, folder: Path, name: str, settings: dict[str, Any]) -> list[Path]:
+def write(
+    result: Froc,
+    folder: Path,
+    name: str,
+    settings: dict[str, Any],
+    called: Screening | None = None,
+) -> list[Path]:
     """Write froc.json (the numbers), froc.csv (the whole curve) and froc.png (the figure).
 
     Args:
@@ -121,6 +185,7 @@ def write(result: Froc, folder: Path, name: str, settings: dict[str, Any]) -> li
         folder: made if it is not there.
         name: of the submission, for the figure's legend.
         settings: noted in froc.json.
+        called: what `screen` found; noted in froc.json as `screening`.
     """
     from labkit.plots.froc import froc_figure
 
@@ -133,6 +198,8 @@ def write(result: Froc, folder: Path, name: str, settings: dict[str, Any]) -> li
         "settings": settings,
         "labkit": __version__,
     }
+    if called is not None:
+        numbers["screening"] = asdict(called)
     files.write_json(folder / "froc.json", numbers)
     files.write_csv(
         folder / "froc.csv",

@@ -94,6 +94,14 @@ def test_bad_input_is_one_line_and_status_2(discs, capsys, tmp_path):
     assert "goes with build luna16" in _fails(
         capsys, "build", "simulated", "--simulated", "2", "--out", tmp_path / "c"
     )
+    rules = {"--min-readers": ["3"], "--max-thickness": ["2.5"], "--nodules": ["0"],
+             "--labelled-only": []}  # fmt: skip
+    for source in ([tmp_path, "--out", tmp_path / "c"], list(luna)):
+        for rule, value in rules.items():
+            told = _fails(capsys, "build", "luna16", *source, rule, *value)
+            assert told.endswith(f"leave out {rule}")
+    tables = ("--candidates", empty, "--annotations", empty, "--out", tmp_path / "c")
+    assert "leave out --seed" in _fails(capsys, "build", "luna16", tmp_path, *tables, "--seed", "0")
     assert "scans is 0" in _fails(
         capsys, "build", "luna16", "--simulated", "0", "--out", tmp_path / "c"
     )
@@ -101,12 +109,63 @@ def test_bad_input_is_one_line_and_status_2(discs, capsys, tmp_path):
 
 
 @pytest.mark.parametrize("command", ["demo", "doctor", "nodules", "build", "simulate", "crossval",
-                                     "evaluate", "train", "predict"])  # fmt: skip
+                                     "evaluate", "train", "predict", "froc"])  # fmt: skip
 def test_every_command_explains_itself_with_examples(command, capsys):
     with pytest.raises(SystemExit) as stopped:
         cli.main([command, "--help"])
     assert stopped.value.code == 0
     assert f"examples:\n  labkit {command}" in capsys.readouterr().out
+
+
+def _submission(folder):
+    """Two scans and one nodule of 10 mm: two marks on it, one on an excluded finding, three off."""
+    head = "seriesuid,coordX,coordY,coordZ"
+    (folder / "a.csv").write_text(f"{head},diameter_mm\n1.2.3.4,0,0,0,10\n")
+    (folder / "e.csv").write_text(f"{head},diameter_mm\n1.2.3.4,50,0,0,10\n")
+    (folder / "s.csv").write_text("1.2.3.4\n1.2.3.5\n")
+    marks = ["1.2.3.4,0,0,0,0.9", "1.2.3.4,1,0,0,0.3", "1.2.3.4,50,0,0,0.8",
+             "1.2.3.4,99,0,0,0.5", "1.2.3.5,0,0,0,0.2", "1.2.3.5,9,0,0,0.1",
+             "1.2.3.6,0,0,0,0.99"]  # fmt: skip
+    (folder / "m.csv").write_text("\n".join([f"{head},probability", *marks]) + "\n")
+    return [str(folder / "m.csv"), "--annotations", str(folder / "a.csv"), "--excluded",
+            str(folder / "e.csv"), "--series", str(folder / "s.csv"),
+            "--bootstraps", "0"]  # fmt: skip
+
+
+def test_froc_with_a_threshold_has_the_papers_measures_too(tmp_path, capsys):
+    arguments = ["froc", *_submission(tmp_path), "--out", str(tmp_path / "out")]
+    assert cli.main(arguments) == 0
+    assert "AUC" not in capsys.readouterr().out
+    assert "screening" not in json.loads((tmp_path / "out" / "froc.json").read_text())
+    assert cli.main([*arguments, "--threshold", "0.5"]) == 0
+    text = capsys.readouterr().out
+    # Of the marks in the two scans, 0.9 and 0.3 are on the nodule; 0.8 (on the excluded finding),
+    # 0.5, 0.2 and 0.1 are not. Of the eight pairs, 0.3 loses two; 0.8 and 0.5 are called wrongly.
+    assert "2 marks on nodules and 4 others, those on excluded findings among them" in text
+    assert "AUC 0.7500, sensitivity 0.5000 of the marks on nodules, specificity 0.5000" in text
+    assert "false positive rate 0.5000, which is 1.00 false positives a scan" in text
+    written = json.loads((tmp_path / "out" / "froc.json").read_text())
+    assert written["screening"] == {
+        "threshold": 0.5, "auc": 0.75, "sensitivity": 0.5, "specificity": 0.5,
+        "false_positive_rate": 0.5, "false_positives_per_scan": 1.0, "positives": 2,
+        "negatives": 4,
+    }  # fmt: skip
+    assert written["counts"]["excluded"] == 1
+
+
+def test_froc_tells_what_is_wrong_in_the_words_of_the_command_line(tmp_path, capsys):
+    arguments = ["froc", *_submission(tmp_path)]
+    told = _fails(capsys, *arguments, "--max-marks", "-5")
+    assert told == "labkit: --max-marks -5: give 1 or more, or 0 for no limit"
+    assert cli.main([*arguments, "--max-marks", "0"]) == 0
+    capsys.readouterr()
+    assert "give a probability" in _fails(capsys, *arguments, "--threshold", "nan")
+    (tmp_path / "s.csv").write_text("1.2.3.4\n")
+    (tmp_path / "m.csv").write_text(
+        "seriesuid,coordX,coordY,coordZ,probability\n1.2.3.4,0,0,0,0.9\n1.2.3.5,9,9,9,0.2\n"
+    )
+    told = _fails(capsys, *arguments, "--threshold", "0.5")
+    assert "of the 1 marks in the scans judged, every one hits a nodule" in told
 
 
 def test_simulate_scan_explains_what_it_refuses(capsys, tmp_path):

@@ -10,9 +10,11 @@ import pytest
 
 from labkit import experiments, profiles
 from labkit._readme_block import readme_block
-from labkit.data.luna16 import tables
+from labkit.data import lidc
+from labkit.data.luna16 import simulated, tables
 from labkit.errors import InputError
 from labkit.evaluation import candidates, froc
+from labkit.evaluation.folds import make_folds
 from labkit.experiments import committed, cost, luna, rows, running, written
 from labkit.experiments.amounts import amounts
 from labkit.experiments.declared import ALPHAS, EXPERIMENTS, alpha_label
@@ -20,6 +22,7 @@ from labkit.experiments.finished import Finished
 from labkit.files import write_csv
 from labkit.plots import froc_sweeps, style, sweeps
 from labkit.plots.table1 import table1_figure
+from labkit.training.split import training_and_validation
 from tests.luna_discs import SUBSETS, luna_discs
 
 TINY = dataclasses.replace(profiles.get("smoke"), epochs=1, resamples=60)
@@ -95,6 +98,44 @@ def test_luna_is_the_simulated_one_of_the_profiles_size(discs, made, monkeypatch
     with pytest.raises(InputError, match="is not a cohort"):
         experiments.reproduce("table1", "luna", TINY, made[0], **HERE)
     assert len(asked) == 1
+
+
+def test_the_scans_of_smoke_can_be_learnt_from_in_every_fold():
+    """Each fold, and each inner split, needs a nodule that was found; most are."""
+    profile = dataclasses.replace(profiles.get("smoke"), task="luna16")
+    series = simulated.sample(profile.luna16_scans, profile.luna16_seed)
+    patient_of = lidc.scans().set_index("series_uid")["patient_id"]
+    found = tables.from_lidc(series).annotations.groupby("series_uid").size()
+    nodules = [int(found.get(uid, 0)) for uid in series]
+    subsets = simulated.subsets([patient_of[uid] for uid in series], nodules, profile.luna16_seed)
+    rows = [
+        {"patient_id": patient_of[uid], "series_uid": uid, "subset": subset, "label": int(k < n)}
+        for uid, n, subset in zip(series, nodules, subsets, strict=True)
+        for k in range(100)
+    ]
+    table = pd.DataFrame(rows)
+    fold_of = make_folds(table, len(set(subsets)), "subset")
+    for fold in np.unique(fold_of):
+        train, val = training_and_validation(
+            table, np.flatnonzero(fold_of != fold), profile.training(), seed=0
+        )
+        assert table["label"].iloc[train].nunique() == table["label"].iloc[val].nunique() == 2
+    assert amounts(dataclasses.replace(profile, folds=len(set(subsets)))).sweep.first_folds == 2
+
+
+def test_four_scans_are_enough_for_a_table(tmp_path):
+    few = luna_discs(tmp_path / "few", scans=4)
+    files = experiments.reproduce("table1", few.folder, TINY, tmp_path / "out", **HERE)
+    values = read(files["table1"])
+    assert values["complete"] and (tmp_path / "out" / "table1_fusion.png").is_file()
+    assert values["rows"]["MT-CNN"]["metrics"]["screening"]["scans"] == 4
+
+
+def test_too_few_scans_are_told_before_anything_is_written(tmp_path):
+    three = luna_discs(tmp_path / "three", scans=3)  # in the last of which no nodule was found
+    with pytest.raises(InputError, match="three: fold 2 would hold one class .* of more scans"):
+        experiments.reproduce("fig7", three.folder, TINY, tmp_path / "out", **HERE)
+    assert not (tmp_path / "out").exists()
 
 
 def test_folds_are_the_subsets_and_the_file_says_what_was_learnt(made):
@@ -231,8 +272,10 @@ def test_depth_and_regularisation_have_a_cpm_for_every_variant(drawn):
 
 
 def test_figures_say_candidates_scans_detector_and_simulated(made, drawn):
-    for figure in (sweeps.alpha_figure(drawn[1]["fig7"]), table1_figure(values_of(made))):
-        assert "216 candidates in 18 scans" in figure.get_supxlabel()
+    alphas, methods = sweeps.alpha_figure(drawn[1]["fig7"]), table1_figure(values_of(made))
+    assert "144 candidates in 12 scans" in alphas.get_supxlabel()  # a sweep is of two folds
+    assert "216 candidates in 18 scans" in methods.get_supxlabel()
+    for figure in (alphas, methods):
         assert "simulated CT" in [ax.get_title("right") for ax in figure.axes]
     legend = sweeps.alpha_figure(drawn[1]["fig7"]).axes[0].get_legend().get_texts()
     assert any(t.get_text().startswith("detector's score") for t in legend)
@@ -281,7 +324,7 @@ def test_collected_as_luna_and_as_nothing_else(made, drawn, results):
     assert values == drawn[1]["fig7"]
     said = committed.provenance(values)
     assert "216 candidates of LUNA-16, simulated CT" in said
-    assert "in 18 scans with 18 nodules" in said
+    assert "144 of them judged in 12 scans with 12 nodules" in said
     for wrong in committed.NODULES:
         with pytest.raises(InputError, match=f"made of luna images, not {wrong}"):
             committed.collect(drawn[0], wrong)
@@ -301,22 +344,27 @@ def test_the_readme_has_the_rows_the_sweeps_and_what_was_published(made, drawn, 
     values = values_of(made)
     assert [line.split(" | ")[0][2:] for line in table[1:]] == [
         rows.DETECTORS, "ST-CNN", "ST-CNN, axial", "ST-CNN, three orthogonal",
-        "MT-CNN", "MT-CNN, axial", "MT-CNN, three orthogonal",
+        f"ST-CNN {rows.WITH_DETECTOR}", "MT-CNN", "MT-CNN, axial", "MT-CNN, three orthogonal",
+        f"MT-CNN {rows.WITH_DETECTOR}",
     ]  # fmt: skip
-    cells = table[5].split(" | ")
+    cells = table[6].split(" | ")
     metrics = values["rows"]["MT-CNN"]["metrics"]
     assert cells[1].startswith(f"{metrics['auc']['value']:.3f} (")
     assert cells[4].startswith(f"{metrics['screening']['false_positives_per_scan']:.1f} (")
     assert cells[5].startswith(f"{metrics['froc']['cpm']:.3f} (")
     assert cells[6] == "AUC 0.973, Specificity 0.968, False positives a scan 19.8 |"
-    assert [line.split(" | ")[6] for line in table[1:5]] == [" |"] * 4
+    assert [line.split(" | ")[6] for line in table[1:6]] == [" |"] * 5
     said = next(line for line in block if "Candidates of a detector in simulated CT" in line)
     positives = metrics["screening"]["positives"]
     assert f"216 in 18 scans, {positives} of them on nodules" in said
     assert f"1 x {SUBSETS} folds by subset" in said
     compared = [line for line in block if line.startswith("- AUC of ")]
-    assert len(compared) == len(values["comparisons"]) == 3
-    assert all("Holm-corrected over 3" in line and "; in CPM " in line for line in compared)
+    assert len(values["comparisons"]) == 3
+    assert len(values["together"]) == 4  # both opinions less each alone, of two models
+    assert len(compared) == 7
+    for line, family in zip(compared, [3] * 3 + [4] * 4, strict=True):
+        assert f"Holm-corrected over {family}" in line
+        assert "; in CPM " in line
     swept = [line for line in block if line.startswith("- LUNA-16, simulated, ")]
     assert [line.split(", ")[2].split(" (")[0] for line in swept] == [
         "alpha", "depth", "regularisation",

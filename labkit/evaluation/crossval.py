@@ -12,15 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from joblib import delayed
+from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from labkit.data.cohort import Cohort
 from labkit.errors import InputError
 from labkit.evaluation.estimate import seconds_alone
 from labkit.evaluation.folds import make_folds
-from labkit.evaluation.gather import FUSED, SIZE_ONLY, gather, size_only
+from labkit.evaluation.gather import FUSED, SIZE_ONLY, baselines, gather, size_only
 from labkit.evaluation.runs import (
     Plan,
     claim,
@@ -52,6 +54,7 @@ __all__ = [
     "FUSED", "SIZE_ONLY", "Plan", "read_predictions", "read_threshold", "run", "size_only",
 ]  # fmt: skip
 
+Rows = NDArray[np.int64]
 _ABANDONED_S = 600  # after which a half-written file is nobody's
 _TOLD = 20  # lost networks that an error names
 
@@ -92,7 +95,7 @@ def run(
         probability, label.
 
     Raises:
-        InputError: the folder holds another run, the cohort is too small for the folds, or the
+        InputError: the folder holds another run, the cohort will not do (see `check`), or the
             cluster cannot do it (see `training.cluster`).
         FloatingPointError: networks were lost since their loss was no number; all others are
             finished.
@@ -101,8 +104,7 @@ def run(
     # Absolute, since other processes and machines may start elsewhere.
     out = Path(out).absolute()
     plan = Plan(folds, repeats, split, first_folds)
-    if len(cohort.labelled) == 0:
-        raise InputError(f"{cohort.folder}: no nodule has a label")
+    _check_table(cohort)
     if scheduler is None:
         return _run(cohort, config, out, plan, _here(device, config, jobs), keep_first_model,
                     progress)  # fmt: skip
@@ -113,6 +115,32 @@ def run(
         hardware, on_gpu = cluster.hardware(device, config.precision)
         where = _Where(device, hardware, on_gpu, len(cluster.workers), cluster)
         return _run(cohort, config, out, plan, where, keep_first_model, progress)
+
+
+def check(cohort: Cohort, config: TrainingConfig, plan: Plan) -> None:
+    """Make sure, before anything is trained or written, that a cohort will do for a run.
+
+    Args:
+        cohort: its labelled nodules would be used.
+        config: how each network would be trained.
+        plan: what would be repeated.
+
+    Raises:
+        InputError: no label, too few nodules or patients for the folds or for the inner split of
+            one of them, or a size or score that is no number.
+    """
+    _check_table(cohort)
+    try:
+        for _ in _splits(cohort, config, plan):
+            pass
+    except InputError as error:
+        raise InputError(f"{cohort.folder}: {error}") from None
+
+
+def _check_table(cohort: Cohort) -> None:
+    if len(cohort.labelled) == 0:
+        raise InputError(f"{cohort.folder}: no nodule has a label")
+    baselines(cohort)
 
 
 @dataclass(frozen=True)
@@ -142,12 +170,12 @@ def _run(
     keep_first_model: bool,
     progress: bool,
 ) -> pd.DataFrame:
+    units = _units(cohort, config, plan, keep_first_model)
     claim(out, cohort, config, plan, where.hardware)
     if where.cluster is not None:
         shared = [cohort.folder.absolute() / "cohort.json", out / "run.json"]
         where.cluster.check_folders(shared, out)
     sweep(out, older_than_s=_ABANDONED_S)
-    units = _units(cohort, config, plan, keep_first_model)
     todo = [unit for unit in units if not is_done(out, *unit.place, keep_first_model)]
     # One GPU of this machine gets everything at once, so that none of its slots is ever empty.
     alone = where.on_gpu and where.cluster is None and where.at_once == 1
@@ -214,8 +242,18 @@ def _units(
     cohort: Cohort, config: TrainingConfig, plan: Plan, keep_first_model: bool
 ) -> list[Unit]:
     """All networks of a run, in the order that they are trained."""
-    rows = cohort.labelled
     units = []
+    for (repeat, fold), train, val, test in _splits(cohort, config, plan):
+        keep = keep_first_model and (repeat, fold) == (0, 0)
+        units += [Unit(repeat, fold, v, train, val, test, keep) for v in config.views]
+    return units
+
+
+def _splits(
+    cohort: Cohort, config: TrainingConfig, plan: Plan
+) -> Iterator[tuple[tuple[int, int], Rows, Rows, Rows]]:
+    """(repeat, fold) of each part, its rows to learn from, to stop by and to test."""
+    rows = cohort.labelled
     fold_of = {
         repeat: make_folds(
             cohort.nodules.iloc[rows], plan.folds, plan.split, network_seed(config.seed, repeat)
@@ -226,9 +264,7 @@ def _units(
         tested = fold_of[repeat] == fold
         seed = network_seed(config.seed, repeat, fold)
         train, val = training_and_validation(cohort.nodules, rows[~tested], config, seed)
-        keep = keep_first_model and (repeat, fold) == (0, 0)
-        units += [Unit(repeat, fold, v, train, val, rows[tested], keep) for v in config.views]
-    return units
+        yield (repeat, fold), train, val, rows[tested]
 
 
 def _outcomes(

@@ -56,9 +56,10 @@ def make_folds(
     number = np.full(len(labels), -1, dtype=np.int64)
     for fold, (_, test) in enumerate(parts):
         if len(np.unique(labels[test])) < 2:
-            raise InputError(
-                f"fold {fold} would hold one class only; use fewer folds or more patients"
-            )
+            cure = "use fewer folds or more patients"
+            if split == "subset":
+                cure = "LUNA-16's folds are its subsets, so build the cohort of more scans"
+            raise InputError(f"fold {fold} would hold one class only; {cure}")
         number[test] = fold
     return number
 
@@ -74,10 +75,15 @@ def _subsets(
         )
     subset = nodules["subset"].to_numpy()
     there = np.unique(subset)
-    if len(there) < 2:
+    named = "build the cohort again with --subsets FILE, or split by patient instead"
+    if there[0] < 0 and len(there) > 1:
         raise InputError(
-            "all candidates are of one subset, and subsets are the folds; build the cohort of two "
-            "or more"
+            f"some candidates are of no subset (-1), and subsets are the folds; {named}"
+        )
+    if len(there) < 2:
+        cure = named if there[0] < 0 else "build the cohort of two or more"
+        raise InputError(
+            f"all candidates are of one subset ({there[0]}), and subsets are the folds; {cure}"
         )
     if (nodules.groupby("series_uid")["subset"].nunique() > 1).any():
         raise InputError("a scan lies in two subsets, so it would train and test; build it again")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 from labkit.data.cohort import Cohort
+from labkit.errors import InputError
 from labkit.evaluation import candidates
 from labkit.evaluation.runs import kept_folder
 from labkit.evaluation.summary import summarise
@@ -49,6 +51,39 @@ def size_only(
     return by_one_number(nodules, "diameter_mm", train, test)
 
 
+def baselines(cohort: Cohort) -> dict[str, str]:
+    """The views that need no network, and the column that each is made of (`by_one_number`).
+
+    A column is taken where all labelled nodules have a positive number in it. Not every nodule need
+    have a diameter; but a detector that proposed a candidate has a score for it.
+
+    Raises:
+        InputError: a column that is not of numbers, or a score that some candidates lack; told
+            before anything is trained for it.
+    """
+    table = cohort.nodules.iloc[cohort.labelled]
+    found = {}
+    for view, column in _BASELINES.items():
+        if column not in table or table[column].isna().all():
+            continue
+        numbers = pd.to_numeric(table[column], errors="coerce")
+        values = numbers.to_numpy(dtype=float, na_value=np.nan)
+        wrong = ~np.isfinite(values)
+        if view != DETECTOR:  # a missing one is unknown, as long as it is not something else
+            wrong &= table[column].notna().to_numpy()
+        if wrong.any():
+            first = table.iloc[int(wrong.argmax())]
+            there = "missing" if pd.isna(first[column]) else repr(first[column])
+            raise InputError(
+                f"{cohort.folder / 'nodules.csv'}: {column} is no number in {int(wrong.sum())} of "
+                f"{len(table)} rows, the first {first['nodule_id']}, where it is {there}; build "
+                "the cohort with a number in each row, or without the column"
+            )
+        if (values > 0).all():
+            found[view] = column
+    return found
+
+
 def gather(
     cohort: Cohort,
     config: TrainingConfig,
@@ -71,13 +106,9 @@ def gather(
         The predictions, as `crossval.run` does.
     """
     rows = cohort.labelled
-    table = cohort.nodules.iloc[rows]
-    baselines = {
-        view: column
-        for view, column in _BASELINES.items()
-        if column in table and bool((table[column] > 0).all())
-    }
-    parts, curves, seconds = [], [], 0.0
+    of_numbers = baselines(cohort)
+    parts: list[_Part] = []
+    curves, seconds = [], 0.0
     for (repeat, fold), of_fold in groupby(units, key=lambda unit: unit.place[:2]):
         planned = list(of_fold)
         left = [read_unit(out, unit.place) for unit in planned]
@@ -85,24 +116,11 @@ def gather(
         train = np.setdiff1d(rows, test)
         by_view = np.array([u["test_probability"] for u in left]).T
         columns = {str(v): by_view[:, i] for i, v in enumerate(config.views)}
-        columns[FUSED] = fuse(by_view, auc_weights([u["val_auc"] for u in left]))
-        for view, column in baselines.items():
+        weights = auc_weights([u["val_auc"] for u in left])
+        columns[FUSED] = fuse(by_view, weights, left[0]["prior_shift"])
+        for view, column in of_numbers.items():
             columns[view] = by_one_number(cohort.nodules, column, train, test)
-        chosen = cohort.nodules.iloc[test]
-        for view, probability in columns.items():
-            parts.append(
-                pd.DataFrame(
-                    {
-                        "nodule_id": chosen["nodule_id"].to_numpy(),
-                        "patient_id": chosen["patient_id"].to_numpy(),
-                        "repeat": repeat,
-                        "fold": fold,
-                        "view": view,
-                        "probability": probability,
-                        "label": chosen["label"].to_numpy(dtype=int),
-                    }
-                )
-            )
+        parts += [_Part(test, repeat, fold, view, said) for view, said in columns.items()]
         for number, u in zip(config.views, left, strict=True):
             seconds += u["seconds"]
             curves.append(
@@ -110,7 +128,8 @@ def gather(
                     repeat=repeat, fold=fold, view=number, best_epoch=u["best_epoch"]
                 )
             )
-    predictions = pd.concat(parts, ignore_index=True)
+    predictions = _table(cohort.nodules, parts)
+    del parts
     if keep_first_model:
         _assemble_first_model(out, config)
     write_csv(out / "history.csv", pd.concat(curves, ignore_index=True))
@@ -131,16 +150,46 @@ def gather(
     return predictions
 
 
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """What one view's network of a fold said of its test rows."""
+
+    rows: NDArray[np.int64]
+    repeat: int
+    fold: int
+    view: str
+    probability: NDArray[np.float64]
+
+
+def _table(nodules: pd.DataFrame, parts: list[_Part]) -> pd.DataFrame:
+    """The predictions, made column by column: of LUNA-16, a second copy would be gigabytes."""
+    rows = np.concatenate([part.rows for part in parts])
+    counts = [len(part.rows) for part in parts]
+    columns = {
+        "nodule_id": nodules["nodule_id"].to_numpy()[rows],
+        "patient_id": nodules["patient_id"].to_numpy()[rows],
+        "repeat": np.repeat([part.repeat for part in parts], counts),
+        "fold": np.repeat([part.fold for part in parts], counts),
+        "view": np.repeat(np.array([part.view for part in parts], dtype=object), counts),
+        "probability": np.concatenate([part.probability for part in parts]),
+        "label": nodules["label"].fillna(-1).to_numpy(dtype=np.int64)[rows],
+    }
+    return pd.DataFrame(columns, copy=False)
+
+
 def _assemble_first_model(out: Path, config: TrainingConfig) -> None:
     """Join the networks that the first fold kept into one nine-view model."""
     device = Device.choose("cpu", config.precision)
     if (out / "model" / "model.json").is_file():
         return
-    networks, aucs, curves = [], [], []
+    networks, aucs, shifts, curves = [], [], [], []
     for view in config.views:
         folder = kept_folder(out, view)
         networks.append(load_network(folder / f"view_{view}.safetensors", config, device))
-        aucs.append(float(read_json(folder / "model.json", "a labkit model")["view_auc"][0]))
+        model = read_json(folder / "model.json", "a labkit model")
+        aucs.append(float(model["view_auc"][0]))
+        shifts.append(float(model.get("prior_shift", 0.0)))
         curves.append(pd.read_csv(folder / "history.csv").assign(view=view))
     history = pd.concat(curves, ignore_index=True)
-    NineViewModel(config, tuple(networks), tuple(aucs), history, device).save(out / "model")
+    joined = NineViewModel(config, tuple(networks), tuple(aucs), history, device, shifts[0])
+    joined.save(out / "model")

@@ -54,7 +54,8 @@ def validation(run: Path, cohort: Cohort) -> pd.DataFrame:
             raise InputError(f"{run}: was trained on other nodules than {cohort.folder} holds")
         by_view = np.array([unit["val_probability"] for unit in units], dtype=float).T
         columns = {str(view): by_view[:, k] for k, view in enumerate(views)}
-        columns[FUSED] = fuse(by_view, auc_weights([unit["val_auc"] for unit in units]))
+        weights = auc_weights([unit["val_auc"] for unit in units])
+        columns[FUSED] = fuse(by_view, weights, units[0]["prior_shift"])
         for view, probability in columns.items():
             part = table.loc[ids, ["patient_id", "label"]].reset_index()
             part["label"] = part["label"].astype(int)

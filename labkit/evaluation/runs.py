@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from pandas.api.types import union_categoricals
 
 from labkit.data.cohort import Cohort
 from labkit.errors import InputError
@@ -15,6 +16,9 @@ from labkit.evaluation.metrics import DEFAULT_THRESHOLD
 from labkit.files import read_json, write_json
 from labkit.training.config import TrainingConfig
 from labkit.training.hardware import now
+
+_NAMES = ("nodule_id", "patient_id", "view")
+_ROWS_AT_ONCE = 100_000
 
 
 @dataclass(frozen=True)
@@ -46,8 +50,13 @@ class Plan:
                 yield repeat, fold
 
 
-def read_predictions(out: str | Path) -> pd.DataFrame:
+def read_predictions(out: str | Path, view: str | None = None) -> pd.DataFrame:
     """The predictions of a finished run.
+
+    Args:
+        out: its folder.
+        view: of this one alone, so that no more of LUNA-16's millions is ever held than that and a
+            part of the file; None reads all.
 
     Raises:
         InputError: there is no finished run in the folder.
@@ -55,15 +64,23 @@ def read_predictions(out: str | Path) -> pd.DataFrame:
     file = Path(out) / "predictions.csv"
     if not file.is_file():
         raise InputError(f"{file}: missing; the run is not finished, start it again to go on")
-    names = ("nodule_id", "patient_id", "view")
-    # Each name is kept once, though LUNA-16's predictions repeat it eleven times or more.
-    table = pd.read_csv(
+    with pd.read_csv(
         file,
-        dtype=dict.fromkeys(names, "category"),
+        dtype=dict.fromkeys(_NAMES, "category"),
         keep_default_na=False,  # a patient called "NA" stays a patient
         na_values={"probability": [""]},
-    )
-    return table.astype(dict.fromkeys(names, str))
+        chunksize=_ROWS_AT_ONCE,
+    ) as parts:
+        kept = [part if view is None else part[part["view"] == view] for part in parts]
+    kept = [part for part in kept if len(part)] or kept[:1]
+    names = {}
+    for name in _NAMES:
+        # Each name is kept once, though LUNA-16's predictions repeat it eleven times or more.
+        values = union_categoricals([part[name] for part in kept])
+        names[name] = values.categories.to_numpy(dtype=object)[values.codes]
+    columns = list(kept[0].columns)
+    numbers = pd.concat([part.drop(columns=list(_NAMES)) for part in kept], ignore_index=True)
+    return numbers.assign(**names)[columns]
 
 
 def read_threshold(out: str | Path) -> float:

@@ -156,12 +156,13 @@ def read_unit(out: Path, place: tuple[int, int, int]) -> dict[str, Any]:
     """What a trained network left.
 
     Returns:
-        val_auc, best_epoch, seconds, test_probability, val_nodule_id, val_probability, history.
+        val_auc, best_epoch, seconds, test_probability, val_nodule_id, val_probability, history;
+        prior_shift, 0 where an earlier version left none.
 
     Raises:
         InputError: its file is missing or damaged.
     """
-    return dict(read_json(unit_file(out, *place), "a unit of a run"))
+    return {"prior_shift": 0.0, **read_json(unit_file(out, *place), "a unit of a run")}
 
 
 def sweep(out: Path, older_than_s: float) -> None:
@@ -251,12 +252,14 @@ def _write(
         single = NineViewModel(
             TrainingConfig.from_dict({**config.as_dict(), "views": [unit.view]}),
             (trained.network,), (trained.val_auc,), pd.DataFrame(trained.history), device,
+            trained.prior_shift,
         )  # fmt: skip
         single.save(kept_folder(out, unit.view))
     write_json(
         unit_file(out, *unit.place),
         {
             "val_auc": trained.val_auc,
+            "prior_shift": trained.prior_shift,
             "best_epoch": trained.best_epoch,
             "seconds": seconds,
             "test_probability": test.tolist(),

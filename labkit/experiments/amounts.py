@@ -8,7 +8,7 @@ from labkit.evaluation.runs import Plan
 from labkit.experiments.variants import Variant
 from labkit.profiles import Profile
 
-_FIRST_FOLDS = {"lab": 3}
+_FIRST_FOLDS = {"smoke": 2, "lab": 3}
 _ONCE = {"paper"}
 _FEW_VIEWS = {"smoke": (0, 1, 2, 8)}
 
@@ -55,8 +55,8 @@ class Amounts:
 def amounts(profile: Profile) -> Amounts:
     """What this profile spends.
 
-    `smoke` trains four views; `lab` sweeps the first three of five folds; `paper` sweeps one
-    repeat of its ten. Folds of LUNA-16 are its official subsets.
+    `smoke` trains four views, and sweeps two folds; `lab` sweeps the first three of five folds;
+    `paper` sweeps one repeat of its ten. Folds of LUNA-16 are its official subsets.
 
     >>> from labkit import profiles
     >>> amounts(profiles.get("lab")).sweep

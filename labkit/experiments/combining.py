@@ -20,7 +20,7 @@ from sklearn.linear_model import LogisticRegression
 from labkit.evaluation._one_view import rows_of
 from labkit.evaluation._order import area
 from labkit.evaluation.gather import DETECTOR, FUSED
-from labkit.models.fusion import auc_weights, fuse
+from labkit.models.fusion import auc_weights, fuse, moved
 
 ORTHOGONAL = (0, 1, 2)
 """Axial, coronal and sagittal."""
@@ -42,6 +42,8 @@ class FoldViews:
         val_label: (m,) of the inner validation nodules; None where a run of an earlier version did
             not keep them.
         val_probability: (m, views), or None.
+        prior_shift: what the log-odds of all these probabilities gained after training
+            (`training.sampling`); ways to fuse take it off first and add it at the end.
     """
 
     views: tuple[int, ...]
@@ -50,6 +52,24 @@ class FoldViews:
     val_auc: Floats
     val_label: NDArray[np.int64] | None
     val_probability: Floats | None
+    prior_shift: float = 0.0
+
+    @property
+    def as_trained(self) -> Floats:
+        """(n, views) what the networks said of the test nodules, by the share they were shown."""
+        return moved(self.test_probability, -self.prior_shift)
+
+
+@dataclass(frozen=True, eq=False)
+class _OfClass:
+    """What the networks said of one class: as trained, (views, n), and their shifts, (n,)."""
+
+    as_trained: Floats
+    prior_shift: Floats
+
+    def mean(self, chosen: Sequence[int]) -> Floats:
+        """(n,) equal weights over some views."""
+        return moved(self.as_trained[list(chosen)].mean(0), self.prior_shift)
 
 
 Method = Callable[[FoldViews], Floats]
@@ -89,6 +109,7 @@ def fold_views(
                 np.array([unit["val_auc"] for unit in here]),
                 label_of.loc[here[0]["val_nodule_id"]].to_numpy(dtype=np.int64) if kept else None,
                 np.array([unit["val_probability"] for unit in here]).T if kept else None,
+                here[0]["prior_shift"],
             )
         )
     return folds
@@ -99,21 +120,29 @@ def by_auc(views: Sequence[int] | None = None) -> Method:
 
     def method(fold: FoldViews) -> Floats:
         columns = _columns(fold, views)
-        if not fold.val_auc[columns].any():  # a handful of validation nodules, all in wrong order
-            return fold.test_probability[:, columns].mean(axis=1)
-        return fuse(fold.test_probability[:, columns], auc_weights(fold.val_auc[columns]))
+        weights = auc_weights(fold.val_auc[columns])
+        return fuse(fold.test_probability[:, columns], weights, fold.prior_shift)
 
     return method
 
 
 def equally(views: Sequence[int] | None = None) -> Method:
     """The mean over some views or all."""
-    return lambda fold: fold.test_probability[:, _columns(fold, views)].mean(axis=1)
+
+    def method(fold: FoldViews) -> Floats:
+        return moved(fold.as_trained[:, _columns(fold, views)].mean(axis=1), fold.prior_shift)
+
+    return method
 
 
 def best_view(fold: FoldViews) -> Floats:
     """The one view whose AUC on the inner validation split is highest."""
     return fold.test_probability[:, int(fold.val_auc.argmax())]
+
+
+def moved_first(fold: FoldViews) -> Floats:
+    """Eq. 4's weights on probabilities whose odds have been moved: ruled by the surest view."""
+    return fuse(fold.test_probability, auc_weights(fold.val_auc))
 
 
 def stacked(fold: FoldViews) -> Floats:
@@ -125,14 +154,15 @@ def stacked(fold: FoldViews) -> Floats:
     if fold.val_probability is None or fold.val_label is None:
         raise ValueError("a run of an earlier version kept no validation probabilities")
     model = LogisticRegression(C=_C, max_iter=1000)
-    model.fit(_logits(fold.val_probability), fold.val_label)
-    return model.predict_proba(_logits(fold.test_probability))[:, 1]
+    model.fit(_logits(moved(fold.val_probability, -fold.prior_shift)), fold.val_label)
+    return model.predict_proba(_logits(fold.as_trained))[:, 1]
 
 
 def methods(folds: Sequence[FoldViews]) -> dict[str, Method]:
     """The ways to fuse all views, the printed one first.
 
-    Stacking is left out where a run of an earlier version kept nothing to learn it from.
+    Stacking is left out where a run of an earlier version kept nothing to learn it from; and what
+    moving the odds before the mean makes of it, where no odds were moved.
     """
     ways: dict[str, Method] = {
         "AUC weights (Eq. 4)": by_auc(),
@@ -141,6 +171,8 @@ def methods(folds: Sequence[FoldViews]) -> dict[str, Method]:
     }
     if all(fold.val_probability is not None for fold in folds):
         ways["logistic stacking"] = stacked
+    if any(fold.prior_shift for fold in folds):
+        ways["AUC weights, odds moved first"] = moved_first
     return ways
 
 
@@ -186,8 +218,7 @@ def by_count(folds: Sequence[FoldViews]) -> list[dict[str, float]]:
     for size in range(1, len(folds[0].views) + 1):
         aucs = []
         for chosen in combinations(range(len(folds[0].views)), size):
-            of_each = [area(ill[list(chosen)].mean(0), well[list(chosen)].mean(0))
-                       for ill, well in repeats]  # fmt: skip
+            of_each = [area(ill.mean(chosen), well.mean(chosen)) for ill, well in repeats]
             aucs.append(float(np.mean(of_each)))
         rows.append(
             {
@@ -207,13 +238,20 @@ def _by_place(of_view: pd.DataFrame) -> dict[tuple[int, int], pd.DataFrame]:
     return {cast(tuple[int, int], place): part for place, part in places}
 
 
-def _by_repeat(folds: Sequence[FoldViews]) -> list[tuple[Floats, Floats]]:
-    """Of each repeat the (views, n) probabilities of its malignant nodules, and of its benign."""
+def _by_repeat(folds: Sequence[FoldViews]) -> list[tuple[_OfClass, _OfClass]]:
+    """Of each repeat what its networks said of the malignant nodules, and of the benign."""
     label = np.concatenate([fold.test["label"].to_numpy() for fold in folds])
     repeat = np.concatenate([fold.test["repeat"].to_numpy() for fold in folds])
-    probability = np.concatenate([fold.test_probability for fold in folds]).T
+    probability = np.concatenate([fold.as_trained for fold in folds]).T
+    shift = np.concatenate([np.full(len(fold.test), fold.prior_shift) for fold in folds])
     return [
-        (probability[:, here & (label == 1)], probability[:, here & (label == 0)])
+        cast(
+            tuple[_OfClass, _OfClass],
+            tuple(
+                _OfClass(probability[:, here & (label == k)], shift[here & (label == k)])
+                for k in (1, 0)
+            ),
+        )
         for here in (repeat == number for number in np.unique(repeat))
     ]
 

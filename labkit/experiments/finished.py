@@ -37,7 +37,9 @@ class Finished:
     amounts: Amounts
     folder: Path
     device: str = "auto"
-    _read: dict[str, pd.DataFrame] = field(default_factory=dict, init=False, repr=False)
+    _read: dict[tuple[str, str | None], pd.DataFrame] = field(
+        default_factory=dict, init=False, repr=False
+    )
     _kept: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
 
     def run_folder(self, variant: Variant) -> Path:
@@ -59,12 +61,12 @@ class Finished:
         out = self.run_folder(variant)
         return (out / "metrics.json").is_file() and self.todo(variant) == 0
 
-    def predictions(self, variant: Variant) -> pd.DataFrame:
-        """All predictions of a finished variant."""
+    def predictions(self, variant: Variant, view: str | None = None) -> pd.DataFrame:
+        """The predictions of a finished variant: of one view, or all; they stay in memory."""
         name = variant.folder(self.amounts.profile)
-        if name not in self._read:
-            self._read[name] = crossval.read_predictions(self.run_folder(variant))
-        return self._read[name]
+        if (name, view) not in self._read:
+            self._read[name, view] = crossval.read_predictions(self.run_folder(variant), view)
+        return self._read[name, view]
 
     def units(self, variant: Variant, plan: Plan) -> dict[tuple[int, int, int], dict[str, Any]]:
         """(repeat, fold, view) -> what each network of a finished variant left."""
@@ -110,4 +112,4 @@ def at_places(predictions: pd.DataFrame, places: Iterable[Place]) -> pd.DataFram
     chosen = np.zeros(len(predictions), dtype=bool)
     for wanted, of in places:
         chosen |= (repeat == wanted) & (fold == of)
-    return predictions[chosen].reset_index(drop=True)
+    return predictions if chosen.all() else predictions[chosen].reset_index(drop=True)

@@ -104,6 +104,9 @@ def reproduce(
     runs = Finished(cohort, spent, out / "runs" / cohort.name, device)
     work = _in_order(experiments, chosen)
     _refuse_what_is_others(experiments, work, runs, out)
+    if any(not runs.has(v) for v in work):
+        # The folds of a sweep are among those of the baselines, and every variant has the same.
+        crossval.check(cohort, work[0].config(chosen, spent.views), spent.full)
     files = {e.name: written.write(e, runs, out) for e in experiments}
     if progress:
         _announce(work, runs, jobs, scheduler)

@@ -69,8 +69,8 @@ def baseline(runs: Finished, variant: Variant) -> dict[str, Any]:
         whatever proposed the candidates: what is no nodule has no diameter.
     """
     view = DETECTOR if runs.cohort.task == "luna16" else SIZE_ONLY
-    predictions = _predictions(variant, runs)
-    if view not in set(predictions["view"]):
+    predictions = _predictions(variant, runs, view)
+    if predictions.empty:
         return {view: None}
     folder = variant.folder(runs.amounts.profile)
     return {view: runs.once((view, folder), lambda: runs.measure((predictions, view)))}
@@ -185,12 +185,15 @@ def _with_baseline(
     return {**values, **(none if first is None else baseline(runs, first))}
 
 
-def _predictions(variant: Variant, runs: Finished) -> pd.DataFrame:
-    """A variant's predictions at the sweep's places, also of a baseline that has more."""
+def _predictions(variant: Variant, runs: Finished, view: str = VIEW) -> pd.DataFrame:
+    """One view's predictions at the sweep's places, also of a baseline that has more.
+
+    Of one view, since all variants' stay in memory.
+    """
     plan: Plan = runs.amounts.sweep
     return runs.once(
-        ("predictions", variant.folder(runs.amounts.profile)),
-        lambda: at_places(runs.predictions(variant), plan.places()),
+        ("predictions", variant.folder(runs.amounts.profile), view),
+        lambda: at_places(runs.predictions(variant, view), plan.places()),
     )
 
 

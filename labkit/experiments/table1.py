@@ -26,7 +26,7 @@ from labkit.imaging.views import PLANES
 SIZE = "size only"
 SIZE_CALCIFICATION = "size + calcification"
 _CURVES = ("roc", "curve")
-AS_INDEPENDENT = "log-odds of the nine views and of the detector added, as if independent"
+AS_INDEPENDENT = "log-odds of the fused views and of the detector added, as if independent"
 READS_READERS = "reads the readers' ratings, which no image method is given"
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import expit, logit
+
+_ROUNDED = 1e-12
 
 
 def auc_weights(view_auc: ArrayLike) -> NDArray[np.float64]:
@@ -27,15 +30,25 @@ def auc_weights(view_auc: ArrayLike) -> NDArray[np.float64]:
     return auc / auc.sum()
 
 
-def fuse(probabilities: ArrayLike, weights: ArrayLike) -> NDArray[np.float64]:
+def fuse(
+    probabilities: ArrayLike, weights: ArrayLike, prior_shift: float = 0.0
+) -> NDArray[np.float64]:
     """Weighted mean of the views' probabilities (Eq. 4, over nine terms where it prints ten).
+
+    Networks that were shown another share of positives than there is have had their log-odds moved
+    (`training.sampling.prior_shift`). The mean is of what they said before, as Eq. 4 has it, and
+    is moved in their place: of probabilities that are nearly all close to 0 a mean would be the
+    opinion of whichever view is surest.
 
     Args:
         probabilities: (n, views).
         weights: (views,), summing to one.
+        prior_shift: what was added to the log-odds of each view.
 
     >>> fuse([[1.0, 0.0]], [0.6, 0.4]).tolist()
     [0.6]
+    >>> fuse([[0.01, 0.01]], [0.5, 0.5], prior_shift=-4.6).round(6).tolist()
+    [0.01]
     """
     p = np.asarray(probabilities, dtype=float)
     w = np.asarray(weights, dtype=float)
@@ -43,4 +56,19 @@ def fuse(probabilities: ArrayLike, weights: ArrayLike) -> NDArray[np.float64]:
         raise ValueError(f"{p.shape} probabilities do not fit {len(w)} weights")
     if not np.isclose(w.sum(), 1):
         raise ValueError(f"the weights sum to {w.sum():.4f}, not to one")
-    return p @ w
+    return moved(moved(p, -prior_shift) @ w, prior_shift)
+
+
+def moved(probabilities: ArrayLike, shift: ArrayLike) -> NDArray[np.float64]:
+    """Probabilities whose log-odds have gained `shift`, one number or one for each.
+
+    Where nothing is gained they are the same ones to the last bit.
+
+    >>> moved([0.5, 0.9], 0.0).tolist()
+    [0.5, 0.9]
+    """
+    p = np.asarray(probabilities, dtype=float)
+    gained = np.asarray(shift, dtype=float)
+    if not gained.any():
+        return p
+    return expit(logit(np.clip(p, _ROUNDED, 1 - _ROUNDED)) + gained)

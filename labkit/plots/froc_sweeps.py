@@ -161,7 +161,10 @@ def _curves(ax: Axes, curves: Curves, values: Values) -> None:
         xlabel="false positives a scan", ylabel="sensitivity",
         xlim=(RATES[0] * 0.92, RATES[-1] * 1.08), ylim=(-0.01, 1.02),
     )  # fmt: skip
-    ax.legend(loc="lower right", title="CPM", title_fontsize=9)
+    # Good curves leave room below, poor ones above; where neither is free, the words stay legible.
+    ax.legend(
+        loc="best", title="CPM", title_fontsize=9, frameon=True, framealpha=0.8, edgecolor="none"
+    )
 
 
 def _xy(of: Mapping[str, Sequence[float]]) -> tuple[Sequence[float], Sequence[float]]:

@@ -93,7 +93,8 @@ def depth_figure(values: Values) -> Figure:
     """Fig. 6: AUC of ST-CNN and MT-CNN by depth, and what a depth costs.
 
     A depth at which most networks never learnt is written below the axis and not drawn: the axis
-    would have to reach down to it, and show nothing of the others.
+    would have to reach down to it, and show nothing of the others. Where there are no others, all
+    are drawn.
 
     Args:
         values: of fig6's JSON.
@@ -106,12 +107,13 @@ def depth_figure(values: Values) -> Figure:
         auc, seconds, memory = (
             figure.add_subplot(place) for place in (grid[:, 0], grid[0, 1], grid[1, 1])
         )
+        none = all(_never_learnt(run) for run in runs.values())
         for model, colour, shift in (("st", style.ST, -0.06), ("mt", style.MT, 0.06)):
             name = f"{model.upper()}-CNN"
             there = {
                 d: runs[depth_label(model, d)] for d in DEPTHS if depth_label(model, d) in runs
             }
-            points = {d + shift: run for d, run in there.items() if not _never_learnt(run)}
+            points = {d + shift: run for d, run in there.items() if none or not _never_learnt(run)}
             _line(auc, points, colour, name)
             for d in set(there) - {round(x) for x in points}:
                 _write_below(auc, d, there[d], colour, name)

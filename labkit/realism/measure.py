@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from joblib import Parallel, delayed
+from joblib import Parallel, cpu_count, delayed
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
+from labkit._killed import told_if_killed
 from labkit.data.cohort import Cohort
 from labkit.realism import surroundings
 from labkit.realism.alignment import alignment
@@ -74,7 +75,8 @@ def measure(
     tasks = (delayed(_one)(real_folder, simulated_folder, row) for _, row in pairs.iterrows())
     done = Parallel(n_jobs=jobs or -1, return_as="generator")(tasks)
     bar = tqdm(done, total=len(pairs), desc="comparing", unit="nodule", disable=not progress)
-    found = list(bar)
+    with told_if_killed(jobs or cpu_count(), "try again with fewer --jobs"):
+        found = list(bar)
     tables = {k: pd.DataFrame([f[k][0] for f in found]) for k in KINDS}
     histograms = {k: np.stack([f[k][1] for f in found]) for k in KINDS}
     return {

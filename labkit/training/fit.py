@@ -52,6 +52,8 @@ class NineViewModel:
         view_auc: AUC of each on the inner validation split.
         history: learning curves, one row a view and epoch.
         device: where predictions are computed.
+        prior_shift: what the log-odds of each network gained after training, since negatives were
+            sampled; 0 where all were shown.
     """
 
     config: TrainingConfig
@@ -59,6 +61,7 @@ class NineViewModel:
     view_auc: tuple[float, ...]
     history: pd.DataFrame
     device: Device
+    prior_shift: float = 0.0
 
     @property
     def weights(self) -> NDArray[np.float64]:
@@ -76,7 +79,7 @@ class NineViewModel:
 
     def fuse(self, probabilities: ArrayLike) -> NDArray[np.float64]:
         """(n,) fused probabilities from (n, views) (Eq. 4)."""
-        return fuse(probabilities, self.weights)
+        return fuse(probabilities, self.weights, self.prior_shift)
 
     def prediction_table(self, cohort: Cohort) -> pd.DataFrame:
         """Predictions of a whole cohort, one row a nodule.
@@ -132,6 +135,7 @@ class NineViewModel:
                     "labkit": __version__,
                     "config": self.config.as_dict(),
                     "view_auc": list(self.view_auc),
+                    "prior_shift": self.prior_shift,
                 },
             )
             temporary.chmod(0o755)
@@ -163,7 +167,8 @@ def load(folder: str | Path, device: str = "auto") -> NineViewModel:
     if not history_file.is_file():
         raise InputError(f"{history_file}: missing; the model is damaged, train it again")
     history = pd.read_csv(history_file)
-    return NineViewModel(config, networks, tuple(values["view_auc"]), history, chosen)
+    aucs, shift = tuple(values["view_auc"]), float(values.get("prior_shift", 0.0))
+    return NineViewModel(config, networks, aucs, history, chosen, shift)
 
 
 def load_network(file: Path, config: TrainingConfig, device: Device) -> MTCNN | STCNN:
@@ -255,6 +260,7 @@ def fit(
         tuple(r.val_auc for r in ordered),
         pd.concat(history, ignore_index=True),
         chosen,
+        ordered[0].prior_shift,
     )
 
 

@@ -39,6 +39,7 @@ class Trained:
         best_epoch: the epoch whose weights were kept.
         val_probability: (n_val,) malignant probability of the inner validation images.
         val_auc: AUC on them: the weight of this view in the fusion (Eq. 4).
+        prior_shift: what its log-odds gained, since it was shown another share of positives.
     """
 
     network: MTCNN | STCNN
@@ -46,6 +47,7 @@ class Trained:
     best_epoch: int
     val_probability: NDArray[np.float64]
     val_auc: float
+    prior_shift: float = 0.0
 
 
 def build_network(config: TrainingConfig) -> MTCNN | STCNN:
@@ -115,7 +117,12 @@ def train_view(
     sampling.move_log_odds(network, course.prior_shift, config.output)
     network.eval()
     return Trained(
-        network, course.history, course.best_epoch, course.best_probability, course.best_auc
+        network,
+        course.history,
+        course.best_epoch,
+        course.best_probability,
+        course.best_auc,
+        course.prior_shift,
     )
 
 

@@ -33,7 +33,8 @@ def inner_split(
     Args:
         nodules: table with `patient_id` and `label`.
         indices: rows of it to part.
-        fraction: share for validation, approximate since patients stay whole.
+        fraction: share for validation, approximate since patients stay whole: of the few patients
+            of a small cohort it is one.
         seed: of the shuffling of patients.
 
     Returns:
@@ -45,13 +46,13 @@ def inner_split(
     indices = np.asarray(indices)
     chosen = nodules.iloc[indices]
     labels = chosen["label"].to_numpy(dtype=int)
-    folds = max(2, round(1 / fraction))
+    patients = chosen["patient_id"].nunique()
+    folds = max(2, min(round(1 / fraction), patients))
     smallest = min(np.bincount(labels, minlength=2))
-    if smallest < 2 or chosen["patient_id"].nunique() < folds:
+    if smallest < 2 or patients < 2:
         raise InputError(
-            f"{len(indices)} nodules of {chosen['patient_id'].nunique()} patients "
-            f"({smallest} in the rarer class) are too few to hold a validation split out; "
-            "use more nodules or fewer folds"
+            f"{len(indices)} nodules of {patients} patients ({smallest} in the rarer class) are "
+            "too few to hold a validation split out; use more nodules or fewer folds"
         )
     splitter = StratifiedGroupKFold(min(folds, smallest), shuffle=True, random_state=seed)
     for train, val in splitter.split(labels, labels, chosen["patient_id"].to_numpy()):

@@ -224,7 +224,12 @@ class _Bank:
     def _left(self, network: MTCNN | STCNN, course: Course) -> Trained:
         sampling.move_log_odds(network, course.prior_shift, self._config.output)
         return Trained(
-            network, course.history, course.best_epoch, course.best_probability, course.best_auc
+            network,
+            course.history,
+            course.best_epoch,
+            course.best_probability,
+            course.best_auc,
+            course.prior_shift,
         )
 
     def _judge(self, network: _Network, losses: Tensor, logits: Tensor, epoch: Epoch) -> bool:

@@ -18,6 +18,7 @@ import psutil
 import torch
 from joblib import Parallel
 
+from labkit._killed import told_if_killed
 from labkit.training.device import Device
 
 if TYPE_CHECKING:
@@ -66,9 +67,10 @@ def side_by_side(tasks: Iterable[Any], jobs: int, cluster: Cluster | None = None
         # torch; it replaces them, which is harmless and no news to the reader.
         warnings.filterwarnings("ignore", "A worker stopped while some jobs were given")
         parallel = Parallel(n_jobs=jobs, batch_size=1, return_as="generator_unordered")
-        with _ctrl_c_later():
-            results = parallel(tasks)
-        yield from results
+        with told_if_killed(jobs):
+            with _ctrl_c_later():
+                results = parallel(tasks)
+            yield from results
 
 
 @contextlib.contextmanager

@@ -6,7 +6,9 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 import zlib
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -14,15 +16,18 @@ import psutil
 import pytest
 import SimpleITK as sitk
 
+from labkit import paths
 from labkit.cli import main
 from labkit.data import lidc
 from labkit.data.cohort import COLUMNS, Cohort
-from labkit.data.luna16 import volumes
+from labkit.data.luna16 import _plan, tables, volumes
+from labkit.data.luna16 import build as build_module
 from labkit.data.luna16._journal import Journal
 from labkit.data.luna16.build import CandidateWriter, build_luna16
 from labkit.data.luna16.extract import as_u8
 from labkit.errors import InputError
-from labkit.files import write_json
+from labkit.evaluation import candidates as candidates_judged
+from labkit.files import read_json, write_json
 from labkit.imaging.lungs import dilate, segment
 from labkit.imaging.readers import read_dicom, read_image
 from labkit.imaging.views import nine_views
@@ -183,6 +188,35 @@ def test_the_tables_lie_beside_it_as_the_challenge_writes_them(luna, built):
     uids = (cohort.folder / "seriesuids.csv").read_text().split()
     assert uids == sorted(UIDS[:4])
     assert set(cohort.meta["files"]) == {p.name for p in cohort.folder.iterdir()} - {"cohort.json"}
+
+
+def test_without_excluded_findings_the_cohort_can_be_judged_all_the_same(luna, tmp_path, capsys):
+    """By `candidates.judge`, and by the command that `labkit crossval` prints."""
+    out = tmp_path / "c"
+    report = build(luna, out)
+    assert "no finding is excluded, because none was given" in str(report)
+    cohort = Cohort.open(out)
+    assert tables.read_excluded(out / "annotations_excluded.csv").empty
+    assert cohort.meta["report"]["notes"] == list(report.notes)
+    cohort.verify(progress=False)
+    label = cohort.nodules["label"]
+    predictions = cohort.nodules[["nodule_id", "patient_id", "series_uid"]].assign(
+        view="fused", repeat=0, fold=0, probability=0.1 + 0.8 * label, label=label
+    )
+    found = candidates_judged.judge(cohort, predictions, bootstraps=0)
+    assert found.counts.excluded == 0
+    assert found.counts.nodules == len(pd.read_csv(luna / "annotations.csv"))
+    candidates_judged.submission(cohort, predictions).to_csv(tmp_path / "s.csv", index=False)
+    given = {"annotations": "annotations", "excluded": "annotations_excluded",
+             "series": "seriesuids"}  # fmt: skip
+    words = [w for name, file in given.items() for w in (f"--{name}", str(out / f"{file}.csv"))]
+    assert main(["froc", str(tmp_path / "s.csv"), *words, "--bootstraps", "0"]) == 0
+    assert f"CPM {found.cpm:.4f}" in capsys.readouterr().out
+
+
+def test_with_excluded_findings_nothing_is_said_of_none(built):
+    assert built[1].notes == ()
+    assert "excluded" not in str(built[1])
 
 
 def test_two_processes_write_the_same_bytes_as_one(luna, built, tmp_path):
@@ -374,6 +408,67 @@ def test_subsets_say_which_scans_are_meant(luna, tmp_path):
     assert report.scans["built"].sum() == len(cohort)
 
 
+def test_scans_that_lie_in_no_subset_are_told_before_and_after(luna, tmp_path, capsys):
+    flat = tmp_path / "flat"
+    for scan, subset in zip(phantoms(), (".", ".", ".", "subset7"), strict=True):
+        scan.write(flat / subset)
+    given = {"candidates": luna / "candidates.csv", "annotations": luna / "annotations.csv",
+             "excluded": luna / "excluded.csv", "jobs": 1}  # fmt: skip
+    report = build_luna16(flat, out=tmp_path / "c", progress=True, **given)
+    (note,) = report.notes
+    assert note.startswith("3 of 4 scans with candidates lie in no folder subset0 to subset9")
+    assert "--subsets FILE" in note
+    assert note in str(report).splitlines()
+    told = capsys.readouterr().out.splitlines()
+    estimate = next(line for line in told if "candidates of 4 scans: " in line)
+    assert told.index(note) < told.index(estimate)
+    table = pd.DataFrame({"seriesuid": UIDS[:4], "subset": [0, 1, 2, 3]})
+    table.to_csv(tmp_path / "subsets.csv", index=False)
+    report = build_luna16(flat, out=tmp_path / "d", progress=False,
+                          subsets=tmp_path / "subsets.csv", **given)  # fmt: skip
+    assert report.notes == ()
+
+
+def linked(link, target):
+    link.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        link.symlink_to(target, target_is_directory=target.is_dir())
+    except OSError:
+        pytest.skip("this system makes no links")
+
+
+def test_links_to_folders_are_followed_and_each_scan_is_found_once(tmp_path):
+    disk, luna = tmp_path / "disk", tmp_path / "luna"
+    for scan, folder in zip(phantoms(), ("a", "a", "b/c", "d"), strict=True):
+        scan.write(disk / folder)
+    phantoms()[0].write(disk / "seg-lungs-LUNA16")
+    linked(luna / "subset0", disk / "a")
+    linked(luna / "subset3", disk / "b")
+    linked(luna / "all", disk)  # the same scans, by a path that names no subset
+    linked(luna / "masks", disk / "seg-lungs-LUNA16")
+    linked(disk / "b" / "c" / "round", luna)  # and round and round
+    linked(luna / "itself", luna)
+    linked(luna / "gone", tmp_path / "nowhere")
+    found = volumes.find(luna)
+    assert sorted(found) == sorted(UIDS[:4])
+    assert {len(paths) for paths in found.values()} == {1}
+    subset = {uid: volumes.read_header(paths[0]).subset for uid, paths in found.items()}
+    assert subset == dict(zip(UIDS[:4], (0, 0, 3, -1), strict=True))
+
+
+def test_a_scan_that_links_put_into_two_subsets_is_there_twice(tmp_path):
+    disk, luna = tmp_path / "disk", tmp_path / "luna"
+    path = phantoms()[0].write(disk)
+    for subset in ("subset1", "subset0"):
+        linked(luna / subset, disk)
+    assert volumes.find(luna)[UIDS[0]] == [luna / s / path.name for s in ("subset0", "subset1")]
+    # A link to the file alone, beside one that says its subset.
+    linked(tmp_path / "files" / path.name, path)
+    linked(tmp_path / "files" / "subset5" / path.name, path)
+    (found,) = volumes.find(tmp_path / "files")[UIDS[0]]
+    assert found.parent.name == "subset5"
+
+
 def test_nothing_to_build_is_an_error_and_leaves_nothing(luna, tmp_path):
     given = candidates([Phantom("1.2.3.4.5")])
     given.to_csv(tmp_path / "candidates.csv", index=False)
@@ -477,6 +572,77 @@ def test_a_killed_build_goes_on_and_gives_the_same_bytes(luna, built, tmp_path):
     assert len(reads) == 2
     assert not unfinished(out).exists()
     same_bytes(cohort.folder, out)
+
+
+CUT_SCAN = build_module._cut_scan
+
+
+def killed_in_the_last_scan(scan, rows, ids, centers, lungs, file):
+    """Runs in a worker; ends it as the system does, once another scan is noted."""
+    if scan.series_uid != UIDS[3]:
+        return CUT_SCAN(scan, rows, ids, centers, lungs, file)
+    journal = file.parent.parent / "journal.jsonl"
+    for _ in range(1000):
+        if '"done"' in journal.read_text():
+            break
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def without_memory(*_):
+    raise MemoryError
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs a kill that cannot be caught")
+def test_a_killed_worker_is_one_line_and_the_same_command_goes_on(
+    luna, built, tmp_path, monkeypatch, capsys
+):
+    out = tmp_path / "luna16"
+    names = ("candidates", "annotations", "excluded")
+    given = [word for name in names for word in (f"--{name}", str(luna / f"{name}.csv"))]
+    command = ["build", "luna16", str(luna), *given, "--out", str(out), "--jobs"]
+    monkeypatch.setattr(build_module, "_cut_scan", killed_in_the_last_scan)
+    assert main([*command, "2"]) == 2
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    line = error.splitlines()[-1]
+    assert line.startswith("labkit: one of 2 processes was killed, for want of memory most likely;")
+    assert line.endswith("the same command with fewer --jobs goes on")
+    assert '"done"' in (unfinished(out) / "journal.jsonl").read_text()
+    monkeypatch.setattr(build_module, "_cut_scan", without_memory)
+    with pytest.raises(InputError, match="too little memory for --jobs 2; the same.* fewer --jobs"):
+        build(luna, out, excluded=luna / "excluded.csv", jobs=2)
+    with pytest.raises(
+        InputError, match="too little memory for --jobs 1; take a machine with more"
+    ):
+        build(luna, out, excluded=luna / "excluded.csv")
+    monkeypatch.undo()
+    assert main([*command, "1"]) == 0
+    same_bytes(built[0].folder, out)
+
+
+@pytest.mark.parametrize(
+    ("cores", "free_gb", "lungs", "jobs"),
+    [(2, 64, False, 2), (64, 8, False, 4), (64, 0.5, False, 1), (64, 8, True, 2)],
+)
+def test_by_default_no_more_processes_than_there_is_memory_for(
+    monkeypatch, cores, free_gb, lungs, jobs
+):
+    monkeypatch.setattr(_plan, "cpu_count", lambda: cores)
+    memory = SimpleNamespace(available=free_gb * 1e9)
+    monkeypatch.setattr(_plan.psutil, "virtual_memory", lambda: memory)
+    assert _plan.default_jobs(lungs) == jobs
+
+
+def test_the_estimate_is_what_was_measured():
+    """By `benchmarks.extraction`: each candidate's part, and all of LUNA-16."""
+    measured = read_json(paths.results() / "benchmark_luna16.json", "a benchmark")
+    growth = measured["scans"]["simulated"]["growth"]
+    assert pytest.approx(growth["ms_a_candidate"], rel=0.2) == 1000 * _plan._SECONDS_A_CANDIDATE
+    line = _plan.estimate(551_065, 888, 551_065, 2, False)
+    minutes = int(line.split("about ")[1].split()[0])
+    assert minutes == pytest.approx(measured["in_full"]["cpu_s"] / 2 / 60, rel=0.2)
+    assert "2 processes that take up to 1.8 GB of memory each, 28.6 GB on disk" in line
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX signal")

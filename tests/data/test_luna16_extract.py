@@ -1,10 +1,12 @@
 """Views of many candidates at once: those of one candidate at a time, whatever the scan's grid."""
 
+import re
+
 import numpy as np
 import pytest
 from scipy.ndimage import spline_filter
 
-from labkit.data.luna16.extract import as_u8, views_u8, within
+from labkit.data.luna16.extract import as_u8, outside, views_u8, within
 from labkit.errors import InputError
 from labkit.imaging import many
 from labkit.imaging._coefficients import PAD, coefficients
@@ -125,6 +127,23 @@ def test_a_candidate_outside_is_named_with_its_place():
         many.nine_views_each(scan_of(phantom), [(0, 0, np.inf)])
     with pytest.raises(InputError, match="finite"):
         many.nine_views_each(scan_of(phantom), (0, 0, 0))
+
+
+def test_what_an_oblique_scan_spans_holds_all_of_it():
+    """Its furthest points along an axis are not at the first or the last voxel."""
+    volume = scan_of(Phantom("1.2.3.4", direction=oblique(30)))
+    index = np.random.default_rng(4).uniform(-0.5, np.array(volume.shape) - 0.5, (4000, 3))
+    points = volume.world_from_index(index)
+    text = outside("candidate c", volume.world_from_index([(-500, 0, 0)])[0], volume)
+    spans = re.search(r"spans (.*) mm;", text)[1].replace(",", " to").split(" to ")
+    low, high = np.array(spans, float).reshape(3, 2).T
+    assert (points > low - 0.1).all() and (points < high + 0.1).all()
+    # And hardly more than that.
+    assert (points.min(axis=0) - low < 6).all() and (high - points.max(axis=0) < 6).all()
+    # A corner of that box is beyond the scan, and yet within what it spans.
+    missed = low + 0.5
+    assert not within(volume, [missed])[0]
+    assert "obliquely, so that it does not fill them" in outside("candidate c", missed, volume)
 
 
 @pytest.mark.real

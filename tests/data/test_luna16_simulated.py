@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -127,7 +130,7 @@ def test_it_is_made_once_and_again_only_with_other_settings(
     build(tmp_path / "luna")
     build(tmp_path / "luna")
     assert len(calls) == SCANS
-    assert not list(tmp_path.glob(".luna*"))  # the parts are gone
+    assert {p.name for p in tmp_path.glob(".luna*")} <= {".luna.lock"}  # the parts are gone
     build(tmp_path / "luna", detector=blobs.Settings(least_score=300.0))
     assert len(calls) == 2 * SCANS
     assert "other settings" in capsys.readouterr().out
@@ -155,6 +158,56 @@ def test_a_kill_costs_one_scan_and_changes_no_byte(
     assert len(calls) == 1 and calls[0] not in done
     for name in ("views.npy", "nodules.csv", "candidates.csv", "annotations.csv"):
         assert (again.folder / name).read_bytes() == (whole.folder / name).read_bytes()
+
+
+BUILDER = """
+import sys, time
+from pathlib import Path
+from labkit.data.luna16 import _simulated_scan as one, simulated
+from tests.data.test_luna16_simulated import SCANS, fake_part
+folder, log, stops_at = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+def simulate(uid, seed, settings, findings, cut):
+    with log.open("a") as file:
+        print(uid, file=file)
+    while len(log.read_text().split()) == stops_at:
+        time.sleep(0.05)
+    return fake_part(uid, findings, seed)
+one.simulate = simulate
+simulated.simulated_luna16(SCANS, folder, jobs=1, progress=False)
+"""
+
+
+def start(folder: Path, log: Path, stops_at: int) -> subprocess.Popen[str]:
+    """A process that builds the made-up cohort; it never gets past so many simulations."""
+    given = [str(folder), str(log), str(stops_at)]
+    return subprocess.Popen(
+        [sys.executable, "-c", BUILDER, *given], cwd=Path(__file__).parents[2],
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def test_a_second_process_waits_and_goes_on_when_the_first_is_killed(
+    calls: list[str], tmp_path: Path
+) -> None:
+    folder, log, other = tmp_path / "luna", tmp_path / "first", tmp_path / "second"
+    with start(folder, log, stops_at=2) as first:
+        try:
+            while not log.is_file() or len(log.read_text().split()) < 2:
+                assert first.poll() is None
+                time.sleep(0.05)
+            with start(folder, other, stops_at=0) as second:
+                assert second.stdout is not None
+                assert "another process is making it; waiting" in second.stdout.readline()
+                assert not other.exists() and first.poll() is None
+                first.kill()
+                assert second.wait(timeout=120) == 0
+        finally:
+            first.kill()
+    # The scan that the first had finished is not simulated again, and the lock is free.
+    begun = log.read_text().split()
+    assert set(other.read_text().split()) == {*simulated.sample(SCANS, SEED)} - {begun[0]}
+    assert calls == [] and len(build(folder)) == len(build(tmp_path / "alone"))
+    assert len(calls) == SCANS
 
 
 def test_a_scan_without_lungs_is_told_and_its_nodules_are_missed(

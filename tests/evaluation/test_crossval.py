@@ -17,8 +17,9 @@ import psutil
 import pytest
 
 from labkit.errors import InputError
-from labkit.evaluation import crossval, summary, units
+from labkit.evaluation import crossval, runs, summary, units
 from labkit.evaluation.folds import make_folds
+from labkit.evaluation.gather import baselines
 from labkit.evaluation.metrics import roc_auc
 from labkit.models.fusion import auc_weights, fuse
 from labkit.training import loop
@@ -57,6 +58,18 @@ def test_predictions_on_disk_are_the_ones_returned(run):
     out, predictions = run
     there = crossval.read_predictions(out)
     pd.testing.assert_frame_equal(there, predictions, check_dtype=False)
+
+
+@pytest.mark.parametrize("rows_at_once", [7, 1_000_000])
+def test_one_view_read_by_parts_is_that_view_of_all(run, monkeypatch, rows_at_once):
+    monkeypatch.setattr(runs, "_ROWS_AT_ONCE", rows_at_once)
+    every = crossval.read_predictions(run[0])
+    for view in (*every["view"].unique(), "none of them"):
+        alone = crossval.read_predictions(run[0], view)
+        asked = every[every["view"] == view].reset_index(drop=True)
+        pd.testing.assert_frame_equal(alone, asked, check_exact=True)
+    ids = every["nodule_id"]  # of which each is in memory once
+    assert ids.dtype != object or ids.map(id).nunique() == ids.nunique()
 
 
 def test_fused_rows_follow_equation_4_with_weights_of_the_inner_split(run):
@@ -140,6 +153,35 @@ def test_a_folder_of_other_things_is_left_alone(discs, tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(InputError, match="not empty"):
         crossval.run(discs, QUICK, tmp_path, **RUN)
+
+
+def with_score(cohort, score):
+    return dataclasses.replace(cohort, nodules=cohort.nodules.assign(score=score))
+
+
+@pytest.mark.parametrize(
+    ("first", "said"),
+    [("high", "'high'"), (np.nan, "missing"), (np.inf, "inf"), ("NaN", "'NaN'")],
+)
+def test_a_score_that_is_no_number_is_told_before_training(discs, tmp_path, first, said):
+    score = pd.Series(1.5, index=discs.nodules.index, dtype=object)
+    score.iloc[discs.labelled[0]] = first
+    wrong = with_score(discs, score)
+    named = wrong.nodules["nodule_id"].iloc[discs.labelled[0]]
+    with pytest.raises(InputError, match=rf"score .* 1 of \d+ rows, .* {named}, .* {said}"):
+        crossval.run(wrong, QUICK, tmp_path / "run", **RUN)
+    assert not (tmp_path / "run").exists()
+
+
+def test_baselines_are_of_columns_that_every_nodule_has(discs):
+    assert baselines(discs) == {"size_only": "diameter_mm"}
+    both = {"size_only": "diameter_mm", "detector": "score"}
+    assert baselines(with_score(discs, 2)) == both
+    for unknown in (np.nan, -1.0):  # a logit has no logarithm
+        assert baselines(with_score(discs, unknown)) == {"size_only": "diameter_mm"}
+    sizes = discs.nodules["diameter_mm"].where(discs.nodules.index != discs.labelled[0])
+    some = dataclasses.replace(discs, nodules=discs.nodules.assign(diameter_mm=sizes))
+    assert baselines(some) == {}
 
 
 def test_an_unfinished_run_has_no_predictions(tmp_path):

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from labkit.models.fusion import auc_weights, fuse
+from labkit.models.fusion import auc_weights, fuse, moved
 
 aucs = arrays(float, 9, elements=st.floats(0.01, 1.0))
 probabilities = arrays(float, (5, 9), elements=st.floats(0, 1))
@@ -46,3 +46,23 @@ def test_weights_that_do_not_fit_are_refused():
 
 def test_views_that_are_all_worthless_weigh_the_same():
     assert auc_weights([0.0, 0.0]).tolist() == [0.5, 0.5]
+
+
+@given(
+    st.lists(st.lists(st.floats(0.001, 0.999), min_size=3, max_size=3), min_size=1, max_size=8),
+    st.lists(st.floats(0.5, 1), min_size=3, max_size=3),
+    st.floats(-7, 7),
+)
+def test_fusing_and_moving_the_odds_may_change_places(p, auc, shift):
+    """What is brought back to another share view by view is fused as if it had been afterwards."""
+    weights = auc_weights(auc)
+    fused = fuse(moved(p, shift), weights, shift)
+    np.testing.assert_allclose(fused, moved(fuse(p, weights), shift), rtol=1e-6)
+
+
+def test_one_sure_view_does_not_outvote_eight_after_the_odds_are_moved():
+    """Three rows: all views a little in favour, one view sure and eight against, all against."""
+    p = np.array([[0.6] * 9, [0.999] + [0.3] * 8, [0.3] * 9])
+    equal, shift = np.full(9, 1 / 9), -5.6
+    assert np.argmax(moved(p, shift) @ equal) == 1  # the mean of what was moved
+    assert np.argsort(-fuse(moved(p, shift), equal, shift)).tolist() == [0, 1, 2]

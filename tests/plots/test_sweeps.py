@@ -115,6 +115,11 @@ def test_depth_has_both_networks_and_what_each_costs(levels):
     assert words.startswith("ST-CNN") and "14 of 27" in words
     assert f"{stuck['metrics']['auc']['value']:.3f}" in words
 
+    for of in found["variants"].values():  # as after the two epochs of smoke
+        of["trained"] = {"networks": 8, "at_chance": 6}
+    auc = sweeps.depth_figure(found).axes[0]
+    assert len(dots(auc)) == 10 and not auc.texts
+
 
 def test_l2_and_dropout_have_a_point_for_every_variant(levels):
     l2 = [l2_label("st", v, "share") for v in L2]

@@ -166,6 +166,18 @@ def test_inner_split_keeps_patients_whole_and_both_classes(discs):
         inner_split(discs.nodules, rows[:2], 0.25, seed=3)
 
 
+@pytest.mark.parametrize("patients", [2, 3, 5])
+def test_of_few_patients_one_is_held_out(patients):
+    """A seventh of three patients is none, and a training without validation does not stop."""
+    label = [0, 1] * 2 * patients
+    table = pd.DataFrame({"patient_id": np.arange(patients).repeat(4), "label": label})
+    train, val = inner_split(table, np.arange(len(table)), 0.15, seed=0)
+    assert table["patient_id"].iloc[val].nunique() == 1
+    assert sorted([*train, *val]) == list(range(len(table)))
+    with pytest.raises(InputError, match="4 nodules of 1 patients"):
+        inner_split(table, np.arange(4), 0.15, seed=0)
+
+
 def test_learning_rate_has_the_papers_three_steps():
     rates = [learning_rate(e, 150, 1e-4) for e in range(150)]
     np.testing.assert_allclose(np.unique(rates), [5e-6, 1e-5, 1e-4])

@@ -1,4 +1,7 @@
-"""Before a build of LUNA-16 starts: which scans are there, and which candidates can be cut out."""
+"""Before a build of LUNA-16 starts: which scans are there, and which candidates can be cut out.
+
+Also how many processes there is memory for, and how long they will take.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,23 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import psutil
+from joblib import cpu_count
 
+from labkit.data._cohort_files import VIEW_SIZE
 from labkit.data.luna16._labelled import candidate_ids, labelled
 from labkit.data.luna16.extract import outside, within
 from labkit.data.luna16.tables import POSITION, SERIES
 from labkit.data.luna16.volumes import Scan, find, read_header
 from labkit.errors import InputError
+
+# What a process holds at its most: the voxels of a scan of 764 slices twice over while they are
+# read, or once and the spline's coefficients of a part of them: 1.65 GB. Two at once and the one
+# that starts them hold 3.8 GB with half a million candidates, code that they share counted once.
+_PROCESS_BYTES = 1.8e9
+_PROCESS_BYTES_WITH_LUNGS = 2.8e9  # 2.6 measured, while the lungs are segmented
+# Measured by benchmarks/extraction.py; for the estimate before a build.
+_SECONDS_A_SCAN, _SECONDS_A_CANDIDATE, _SECONDS_OF_LUNGS = 0.8, 0.0065, 12.0
 
 
 @dataclass(frozen=True)
@@ -94,6 +108,54 @@ def plan(
         disagreeing=table[(own != rule).to_numpy()],
         given=given,
     )
+
+
+def without_subset(table: pd.DataFrame) -> list[str]:
+    """A line on the scans that cross-validation by subset could not place, if there are any."""
+    scans = table.drop_duplicates("series_uid")
+    lost = int((scans["subset"] < 0).sum())
+    if not lost:
+        return []
+    return [
+        f"{lost} of {len(scans)} scans with candidates lie in no folder subset0 to subset9 and get "
+        "subset -1, which is no fold to cross-validate by; give --subsets FILE (seriesuid,subset)"
+    ]
+
+
+def default_jobs(lungs: bool) -> int:
+    """Processes: one a core, as far as there is the memory free that each may need; at least one.
+
+    Args:
+        lungs: whether the lungs are segmented.
+    """
+    room = int(psutil.virtual_memory().available // _needs(lungs))
+    return max(1, min(cpu_count(), room))
+
+
+def estimate(candidates: int, scans: int, rows: int, workers: int, lungs: bool) -> str:
+    """A line on the time, the memory and the room on the disk that a build needs.
+
+    Args:
+        candidates: to cut out.
+        scans: that they are in.
+        rows: of the cohort, with those that are there already.
+        workers: processes.
+        lungs: whether the lungs are segmented.
+    """
+    a_scan = _SECONDS_A_SCAN + (_SECONDS_OF_LUNGS if lungs else 0)
+    minutes = (scans * a_scan + candidates * _SECONDS_A_CANDIDATE) / workers / 60
+    gigabytes = rows * 9 * VIEW_SIZE**2 / 1e9
+    how_long = f"about {minutes:.0f} minutes" if minutes >= 2 else "a minute or two"
+    return (
+        f"{candidates} candidates of {scans} scans: {how_long} on {workers} "
+        f"process{'es' if workers > 1 else ''} that take up to {_needs(lungs) / 1e9:.1f} GB of "
+        f"memory{' each' if workers > 1 else ''}, {gigabytes:.1f} GB on disk; stopped, the same "
+        "command goes on"
+    )
+
+
+def _needs(lungs: bool) -> float:
+    return _PROCESS_BYTES_WITH_LUNGS if lungs else _PROCESS_BYTES
 
 
 def _scans(found: Mapping[str, list[Path]]) -> tuple[dict[str, Scan], dict[str, str]]:

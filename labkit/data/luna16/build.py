@@ -13,17 +13,17 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import psutil
-from joblib import Parallel, cpu_count, delayed
+from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
+from labkit._killed import told_if_killed
 from labkit.data._cohort_files import VIEW_SIZE, check_target, sha256
 from labkit.data.luna16 import tables, volumes
 from labkit.data.luna16._candidate_writer import CandidateWriter
 from labkit.data.luna16._journal import write_rows
-from labkit.data.luna16._plan import Plan, plan
+from labkit.data.luna16._plan import Plan, default_jobs, estimate, plan, without_subset
 from labkit.data.luna16.extract import HIGH_HU, LOW_HU, each_u8
 from labkit.errors import InputError
 from labkit.imaging.lungs import dilate, segment
@@ -33,11 +33,10 @@ __all__ = ["CandidateWriter", "LunaReport", "build_luna16"]
 _SOURCE = (
     "LUNA-16 (Setio et al. 2017, CC BY 4.0): CT of LIDC-IDRI, The Cancer Imaging Archive, CC BY 3.0"
 )
-# What a process holds at its most: the voxels of a scan of 700 slices twice over while they are
-# read, or once and the spline's coefficients of a part of them.
-_PROCESS_BYTES = 1.7e9
-# Measured by benchmarks/extraction.py; for the estimate before a build.
-_SECONDS_A_SCAN, _SECONDS_A_CANDIDATE, _SECONDS_OF_LUNGS = 1.5, 0.004, 12.0
+_NONE_EXCLUDED = (
+    "no finding is excluded, because none was given: FROC will count marks on findings that fewer "
+    "readers saw as false; give --excluded FILE"
+)
 _AT_ONCE = 256
 _SHOWN = 10  # of scans or candidates that could not be used
 
@@ -54,12 +53,14 @@ class LunaReport:
         left_out: nodule_id -> why, of candidates of scans that could be read.
         disagreeing: rows of the cohort's table whose class in the candidates file is not that of
             the hit rule; the cohort's label is the rule's.
+        notes: what else a user of the cohort has to know, a line each.
     """
 
     folder: Path
     scans: pd.DataFrame
     left_out: Mapping[str, str]
     disagreeing: pd.DataFrame
+    notes: tuple[str, ...] = ()
 
     @property
     def problems(self) -> pd.DataFrame:
@@ -85,6 +86,7 @@ class LunaReport:
             )
         failed = [f"{row.series_uid}: {row.reason}" for row in self.problems.itertuples()]
         missing = self.scans.loc[self.scans["status"] == "missing", "series_uid"].tolist()
+        lines += self.notes
         told = {"missing": missing, "failed": failed, "left out": list(self.left_out.values())}
         for what, each in told.items():
             lines += [f"{what}: {why}" for why in each[:_SHOWN]]
@@ -119,26 +121,31 @@ def build_luna16(
         out: the cohort to make; a cohort that is there is replaced.
         annotations: annotations.csv, the nodules. A candidate is positive when it hits one
             (`hits.label`).
-        excluded: annotations_excluded.csv; candidates that hit one of them are marked.
+        excluded: annotations_excluded.csv; candidates that hit one of them are marked. Without it
+            the cohort's own has no rows, and FROC counts every mark that hits no nodule.
         subsets: table of `seriesuid` and `subset`: the folds, and which scans are meant. Without
             it every .mhd file is a scan of the challenge, and its subset is the number in the name
-            of the folder above it, subset0 to subset9; -1 where there is none.
+            of the folder above it, subset0 to subset9; -1 where there is none, which is told.
         lungs: make chest wall of everything beyond the lungs and 10 mm around them (paper, section
             III-A); about 10 s a scan. A candidate beyond them is left out.
-        jobs: processes; by default one a core, as far as there are 1.7 GB of memory for each.
+        jobs: processes. Memory is of each: 1.7 GB for the largest scans (764 slices), 2.6 GB with
+            lungs, whatever the number of candidates; and 0.8 GB of the process that starts them
+            for LUNA-16's 551,065. By default one a core, as far as 1.8 GB (2.8 GB with lungs) are
+            free for each: 3.8 GB in all on two cores.
         progress: say how long it will take, and show a bar.
 
     Raises:
         InputError: a table that cannot be read; no scan, or none that can be used; no room on the
-            disk; less than one job; an unfinished build of something else.
+            disk; less than one job; a process killed; an unfinished build of something else.
     """
     if jobs is not None and jobs < 1:
         raise InputError(f"jobs is {jobs}; give 1 or more, or None for all cores")
     check_target(Path(out))
     findings = {"annotations.csv": tables.read_annotations(annotations)}
     left = tables.read_excluded(excluded) if excluded is not None else None
-    if left is not None:
-        findings["annotations_excluded.csv"] = left
+    # Judging wants the table, if only to see that no finding is excluded.
+    none = findings["annotations.csv"].iloc[:0]
+    findings["annotations_excluded.csv"] = left if left is not None else none
     marks = tables.read_candidates(candidates)
     if marks.empty:
         raise InputError(f"{candidates}: a header and no candidate below it; write it again")
@@ -155,13 +162,17 @@ def build_luna16(
         for name, file in given.items() if file is not None
     }  # fmt: skip
     settings |= {"lungs": lungs, "spacing_mm": 1.0, "window_hu": [LOW_HU, HIGH_HU]}
-    workers = jobs if jobs is not None else _default_jobs()
+    workers = jobs if jobs is not None else default_jobs(lungs)
+    notes = [*without_subset(what.table), *([] if left is not None else [_NONE_EXCLUDED])]
+    if progress and notes:
+        print(*notes, sep="\n")
     with CandidateWriter(
         out, what.table, source=_SOURCE, simulated=False, settings=settings, progress=progress,
         tables={**findings, "seriesuids.csv": pd.DataFrame()},
     ) as writer:  # fmt: skip
-        _cut_out(writer, what, workers, lungs, progress)
-        report = _report(Path(out), what, writer.left_out)
+        with told_if_killed(workers):
+            _cut_out(writer, what, workers, lungs, progress)
+        report = _report(Path(out), what, writer.left_out, notes)
         there = report.scans.loc[report.scans["status"] == "built", ["series_uid"]]
         writer.tables["seriesuids.csv"] = there
         writer.report = {
@@ -169,13 +180,9 @@ def build_luna16(
             "failed_scans": dict(report.problems[["series_uid", "reason"]].itertuples(index=False)),
             "left_out": dict(report.left_out),
             "class_disagrees": report.disagreeing["nodule_id"].tolist(),
+            "notes": notes,
         }
     return report
-
-
-def _default_jobs() -> int:
-    room = int(psutil.virtual_memory().available // _PROCESS_BYTES)
-    return max(1, min(cpu_count(), room))
 
 
 def _cut_out(
@@ -191,7 +198,7 @@ def _cut_out(
             what.table["series_uid"].iloc[left].to_numpy(), sort=False).indices.items()
     }  # fmt: skip
     if progress and len(left):
-        print(_estimate(len(left), len(by_scan), len(ids), workers, lungs))
+        print(estimate(len(left), len(by_scan), len(ids), workers, lungs))
     tasks = (
         delayed(_cut_scan)(what.scans[uid], rows, ids[rows], centers[rows], lungs,
                            writer.views_file)
@@ -204,18 +211,6 @@ def _cut_out(
             writer.leave_out(left_out)
             writer.note(np.setdiff1d(rows, list(left_out)))
             bar.update(len(rows))
-
-
-def _estimate(candidates: int, scans: int, rows: int, workers: int, lungs: bool) -> str:
-    a_scan = _SECONDS_A_SCAN + (_SECONDS_OF_LUNGS if lungs else 0)
-    minutes = (scans * a_scan + candidates * _SECONDS_A_CANDIDATE) / workers / 60
-    gigabytes = rows * 9 * VIEW_SIZE**2 / 1e9
-    how_long = f"about {minutes:.0f} minutes" if minutes >= 2 else "a minute or two"
-    return (
-        f"{candidates} candidates of {scans} scans: {how_long} on {workers} "
-        f"process{'es' if workers > 1 else ''}, {gigabytes:.1f} GB; stopped, the same command "
-        "goes on"
-    )
 
 
 def _cut_scan(
@@ -259,7 +254,7 @@ def _cut_scan(
     return rows, left_out
 
 
-def _report(out: Path, what: Plan, not_put: Mapping[int, str]) -> LunaReport:
+def _report(out: Path, what: Plan, not_put: Mapping[int, str], notes: list[str]) -> LunaReport:
     """What became of all, also of what a killed run found out."""
     table, left_out, failed = what.table, dict(what.left_out), dict(what.failed)
     uids, ids = table["series_uid"].to_numpy(), table["nodule_id"].to_numpy()
@@ -280,4 +275,5 @@ def _report(out: Path, what: Plan, not_put: Mapping[int, str]) -> LunaReport:
         ))  # fmt: skip
     columns = ["series_uid", "subset", "candidates", "built", "status", "reason"]
     disagreeing = what.disagreeing.drop(index=list(not_put), errors="ignore")
-    return LunaReport(out, pd.DataFrame(scans, columns=columns), left_out, disagreeing)
+    of_scans = pd.DataFrame(scans, columns=columns)
+    return LunaReport(out, of_scans, left_out, disagreeing, tuple(notes))

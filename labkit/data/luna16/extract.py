@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -73,11 +74,14 @@ def each_u8(
 
 def outside(candidate: str, center_xyz_mm: NDArray[np.float64], volume: Volume) -> str:
     """What to say of a candidate that is not in its scan."""
-    corners = volume.world_from_index([(0, 0, 0), tuple(n - 1 for n in volume.shape)])
+    ends = [(-0.5, n - 0.5) for n in volume.shape]  # as `within` has them
+    corners = volume.world_from_index(list(itertools.product(*ends)))
     low, high = corners.min(axis=0), corners.max(axis=0)
     x, y, z = (f"{n:.1f}" if abs(n) < 1e5 else f"{n:.3g}" for n in center_xyz_mm)
     spans = ", ".join(f"{a:.1f} to {b:.1f}" for a, b in zip(low, high, strict=True))
+    oblique = bool(np.all((low <= center_xyz_mm) & (center_xyz_mm <= high)))
+    spans += " mm, obliquely, so that it does not fill them" if oblique else " mm"
     return (
         f"{candidate} at x {x}, y {y}, z {z} mm lies outside its scan "
-        f"{volume.series_uid or ''}, which spans {spans} mm; check the table's world coordinates"
+        f"{volume.series_uid or ''}, which spans {spans}; check the table's world coordinates"
     )

@@ -22,8 +22,10 @@ from joblib import Parallel, cpu_count, delayed
 from tqdm.auto import tqdm
 
 from labkit import paths
+from labkit._killed import told_if_killed
 from labkit.data import lidc
 from labkit.data._cohort_files import check_target
+from labkit.data._in_turn import in_turn
 from labkit.data.cohort import Cohort
 from labkit.data.luna16 import _simulated_scan as one
 from labkit.data.luna16 import tables
@@ -91,7 +93,8 @@ def simulated_luna16(
 
     About 26 s a scan and process. Every finished scan is kept beside the cohort until the cohort
     is whole, so a killed build goes on with the scans that are left. The same bytes whatever the
-    number of processes.
+    number of processes. Where another process is making it already, this one waits, and opens what
+    that has made.
 
     Args:
         scans: how many; None takes all that the detector was not tuned on.
@@ -117,17 +120,27 @@ def simulated_luna16(
     detector = detector or blobs.Settings()
     check_target(folder)
     settings = {**one.settings_of(seed, detector, cut_out=True), "scans": len(series)}
-    if (folder / "cohort.json").is_file():
-        cohort = Cohort.open(folder)
-        if cohort.meta["settings"] == settings:
+    if (cohort := _made(folder, settings)) is not None:
+        return cohort
+    with in_turn(folder):
+        if (cohort := _made(folder, settings)) is not None:  # by the process before, meanwhile
             return cohort
-        print(f"{folder}: made with other settings; making it again")
-    workers = jobs if jobs is not None else default_jobs()
-    parts = folder.resolve().with_name(f".{folder.resolve().name}.parts")
-    files = make_parts(series, seed, detector, parts, workers, progress)
-    _write(folder, files, settings, progress)
-    shutil.rmtree(parts, ignore_errors=True)
-    return Cohort.open(folder)
+        if (folder / "cohort.json").is_file():
+            print(f"{folder}: made with other settings; making it again")
+        workers = jobs if jobs is not None else default_jobs()
+        parts = folder.resolve().with_name(f".{folder.resolve().name}.parts")
+        files = make_parts(series, seed, detector, parts, workers, progress)
+        _write(folder, files, settings, progress)
+        shutil.rmtree(parts, ignore_errors=True)
+        return Cohort.open(folder)
+
+
+def _made(folder: Path, settings: dict[str, Any]) -> Cohort | None:
+    """The cohort that is there, if it was made with these settings."""
+    if not (folder / "cohort.json").is_file():
+        return None
+    cohort = Cohort.open(folder)
+    return cohort if cohort.meta["settings"] == settings else None
 
 
 def make_parts(
@@ -159,8 +172,11 @@ def make_parts(
     tasks = (
         delayed(_make)(files[uid], uid, seed, detector, _of(findings, uid), cut_out) for uid in left
     )
-    with tqdm(total=len(series), initial=len(series) - len(left), unit="scan", desc="simulating",
-              disable=not progress) as bar:  # fmt: skip
+    bar = tqdm(
+        total=len(series), initial=len(series) - len(left), unit="scan", desc="simulating",
+        disable=not progress,
+    )  # fmt: skip
+    with bar, told_if_killed(jobs):
         for _ in Parallel(jobs, return_as="generator_unordered")(tasks):
             bar.update()
     return files

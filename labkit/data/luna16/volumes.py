@@ -10,7 +10,7 @@ import math
 import os
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -37,6 +37,7 @@ _LEAST_MM, _MOST_MM = 0.05, 20.0
 _NO_AIR_HU = -300
 # The challenge's lung masks have the names of the scans that they belong to.
 _MASKS = "seg-lungs"
+_NO_SUBSET = -1
 _UID = re.compile(r"\d+(\.\d+){3,}")
 _LONGEST_HEADER = 1 << 16
 
@@ -78,10 +79,12 @@ class Scan:
 def find(folder: str | os.PathLike[str]) -> dict[str, list[Path]]:
     """The .mhd files anywhere below a folder, by the series that they are named by.
 
-    Lung masks (in folders named seg-lungs...) and files not named by a UID are passed over.
+    Links to folders are followed, but for those to a folder that they lie in. Lung masks (in
+    folders named seg-lungs...) and files not named by a UID are passed over.
 
     Returns:
-        SeriesInstanceUID -> files; more than one where a scan is there twice.
+        SeriesInstanceUID -> files; more than one where a scan is there twice: in two files, or in
+        one that links put into two subsets.
 
     Raises:
         InputError: no such folder.
@@ -89,13 +92,50 @@ def find(folder: str | os.PathLike[str]) -> dict[str, list[Path]]:
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; name the one with LUNA-16's subset0 ...")
+    # A series and the file that it is in -> its subsets -> the first path that says so.
+    ways: dict[tuple[str, Path], dict[int, Path]] = {}
+    for path in sorted(_headers(folder)):
+        ways.setdefault((path.stem, path.resolve()), {}).setdefault(_subset(path), path)
     found: dict[str, list[Path]] = {}
-    for path in sorted(folder.rglob("*.mhd")):
-        within = path.relative_to(folder).parts[:-1]
-        masks = any(part.startswith(_MASKS) for part in within)
-        if _UID.fullmatch(path.stem) and not masks and path.is_file():
-            found.setdefault(path.stem, []).append(path)
-    return found
+    for (uid, _), paths in ways.items():
+        if len(paths) > 1:
+            paths.pop(_NO_SUBSET, None)  # the same file, by a path that says less
+        found.setdefault(uid, []).extend(paths.values())
+    return {uid: sorted(found[uid]) for uid in sorted(found)}
+
+
+def _headers(folder: Path) -> Iterator[Path]:
+    """Files below a folder that may be the header of a scan."""
+    seen = set()
+    for name, folders, files in os.walk(folder, followlinks=True):
+        here = Path(name)
+        # A folder that two paths lead to is gone through again if they are of different subsets.
+        place = (here.resolve(), _subset(here / "any"))
+        masks = here != folder and any(p.name.startswith(_MASKS) for p in (here, place[0]))
+        if place in seen or masks or _leads_up(here, folder):
+            folders.clear()
+            continue
+        seen.add(place)
+        folders.sort()
+        for file in files:
+            path = here / file
+            if path.suffix == ".mhd" and _UID.fullmatch(path.stem) and path.is_file():
+                yield path
+
+
+def _leads_up(here: Path, top: Path) -> bool:
+    """Whether a folder is a link to one that it lies in, which would go round and round."""
+    if here == top or not here.is_symlink():
+        return False
+    target = here.resolve()
+    above = [path.resolve() for path in here.parents if path.is_relative_to(top)]
+    return any(path == target or target in path.parents for path in above)
+
+
+def _subset(path: Path) -> int:
+    """The number in the name of the nearest folder above that is called subset0 to subset9."""
+    above = (re.fullmatch(r"subset(\d)", part) for part in reversed(path.parts[:-1]))
+    return next((int(match[1]) for match in above if match), _NO_SUBSET)
 
 
 def read_header(path: str | os.PathLike[str]) -> Scan:
@@ -128,8 +168,6 @@ def read_header(path: str | os.PathLike[str]) -> Scan:
     _require_geometry(path, fields)
     length = math.prod(int(n) for n in size) * _BYTES[kind]
     data = _require_data(path, fields, length)
-    above = [re.fullmatch(r"subset(\d)", part) for part in path.parts[:-1]]
-    subset = next((int(m[1]) for m in reversed(above) if m), -1)
     compressed = fields.get("CompressedData", "False").lower() == "true"
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
@@ -137,7 +175,7 @@ def read_header(path: str | os.PathLike[str]) -> Scan:
         reader.ReadImageInformation()
         x, y, z = reader.GetSize()
         scan = Scan(
-            path, path.stem, subset, (z, y, x), reader.GetSpacing(), reader.GetOrigin(),
+            path, path.stem, _subset(path), (z, y, x), reader.GetSpacing(), reader.GetOrigin(),
             np.array(reader.GetDirection()).reshape(3, 3), (data, length) if compressed else None,
         )  # fmt: skip
         _ = scan.grid  # refuses a geometry that is none

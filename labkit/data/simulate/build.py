@@ -13,6 +13,7 @@ from joblib import Parallel, cpu_count, delayed
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
+from labkit._killed import told_if_killed
 from labkit.data import lidc
 from labkit.data.cohort import CUBE_SIZE, VIEW_SIZE, CohortWriter, check_target
 from labkit.data.simulate.scanner import PIXELS, scan_box
@@ -144,6 +145,7 @@ def build_simulated(
     with (
         writer,
         tqdm(total=len(rows), unit="nodule", desc="simulating", disable=not progress) as bar,
+        told_if_killed(workers, "try again with fewer --jobs"),
     ):
         made = Parallel(n_jobs=workers, return_as="generator")(
             delayed(_simulate)(chunk, seed) for chunk in chunks
