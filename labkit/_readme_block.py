@@ -239,10 +239,21 @@ def _speed() -> list[str]:
         )
     if b := _there("benchmark_luna16"):
         whole, each = b["in_full"], b["scans"]["simulated"]["growth"]["ms_a_candidate"]
+        gained = sorted(s["two_processes_measured"]["times_as_fast_by_the_clock"]
+                        for s in b["scans"].values())  # fmt: skip
         lines.append(
             f"- The nine views of LUNA-16's {whole['candidates']:,} candidates: "
-            f"{whole['cpu_s'] / 60:.0f} minutes of one core, {whole['gb_of_views']:.0f} GB; "
-            f"calculated from a scan's, {each:.1f} ms a candidate ({b['date'][:10]})."
+            f"{whole['cpu_s'] / 60:.0f} minutes of one core, so that two need "
+            f"{whole['minutes_on_2_cores_calculated']:.0f} and sixteen "
+            f"{whole['minutes_on_16_cores_calculated']:.0f}, and {whole['gb_of_views']:.0f} GB; "
+            f"calculated from a scan's, {each:.1f} ms a candidate. Measured, two processes are "
+            f"{gained[0]:.1f} to {gained[-1]:.1f} times as fast as one ({b['date'][:10]})."
+        )
+    if b := _there("benchmark_judging"):
+        lines.append(
+            f"- Everything after training, for two models on as many candidates: "
+            f"{b['after_training_cpu_s'] / 60:.0f} minutes of one core, "
+            f"{b['sizes']['whole']['peak_gb']:.1f} GB at most ({b['date'][:10]})."
         )
     if b := _there("luna16_detector"):
         lines.append(

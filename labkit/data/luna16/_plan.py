@@ -27,7 +27,7 @@ from labkit.errors import InputError
 _PROCESS_BYTES = 1.8e9
 _PROCESS_BYTES_WITH_LUNGS = 2.8e9  # 2.6 measured, while the lungs are segmented
 # Measured by benchmarks/extraction.py; for the estimate before a build.
-_SECONDS_A_SCAN, _SECONDS_A_CANDIDATE, _SECONDS_OF_LUNGS = 0.8, 0.0065, 12.0
+_SECONDS_A_SCAN, _SECONDS_A_CANDIDATE, _SECONDS_OF_LUNGS = 0.8, 0.005, 12.0
 
 
 @dataclass(frozen=True)
