@@ -38,7 +38,8 @@ def fuse(
     Networks that were shown another share of positives than there is have had their log-odds moved
     (`training.sampling.prior_shift`). The mean is of what they said before, as Eq. 4 has it, and
     is moved in their place: of probabilities that are nearly all close to 0 a mean would be the
-    opinion of whichever view is surest.
+    opinion of whichever view is surest. A mean is less sure than its parts, so that where nearly
+    all is negative the probabilities, moved, come out too small: an order, before all.
 
     Args:
         probabilities: (n, views).
