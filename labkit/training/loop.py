@@ -50,6 +50,25 @@ class Trained:
     prior_shift: float = 0.0
 
 
+def left_by(network: MTCNN | STCNN, course: Course, config: TrainingConfig) -> Trained:
+    """What a network leaves at the end of its course, with its log-odds at the true share.
+
+    Args:
+        network: with the weights of its best epoch; its log-odds are moved in place.
+        course: that it took.
+        config: how it was trained.
+    """
+    sampling.move_log_odds(network, course.prior_shift, config.output)
+    return Trained(
+        network,
+        course.history,
+        course.best_epoch,
+        course.best_probability,
+        course.best_auc,
+        course.prior_shift,
+    )
+
+
 def build_network(config: TrainingConfig) -> MTCNN | STCNN:
     """The network that a configuration asks for, with weights from torch's current seed."""
     kind = MTCNN if config.model == "mt" else STCNN
@@ -114,16 +133,8 @@ def train_view(
             if on_epoch is not None:
                 on_epoch(course.history[-1])
     network.load_state_dict(best_state)
-    sampling.move_log_odds(network, course.prior_shift, config.output)
     network.eval()
-    return Trained(
-        network,
-        course.history,
-        course.best_epoch,
-        course.best_probability,
-        course.best_auc,
-        course.prior_shift,
-    )
+    return left_by(network, course, config)
 
 
 def predict_view(

@@ -21,14 +21,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from labkit.models.mtcnn import MTCNN, STCNN
-from labkit.training import sampling
 from labkit.training.augment import Pixels
 from labkit.training.config import TrainingConfig
 from labkit.training.course import Course, Row, epoch_means, lost_batch
 from labkit.training.device import Device
 from labkit.training.draws import Chance, Epoch, steps_of
-from labkit.training.loop import Trained, build_network
+from labkit.training.loop import Trained, build_network, left_by
 from labkit.training.slots import Slots
 from labkit.training.stack import GPU_WAYS, ONE_AFTER_ANOTHER
 from labkit.training.ways import choose
@@ -212,7 +210,10 @@ class _Bank:
         for m, network, failure in ended:
             self._in_slot[m] = None
             slots.clear(m)
-            yield network.number, failure or self._left(slots.best_network(m), network.course)
+            yield (
+                network.number,
+                failure or left_by(slots.best_network(m), network.course, self._config),
+            )
 
     def _validation(self, there: list[tuple[int, _Network]], count: int) -> Tensor:
         """(count, n) validation rows, filled up with row 0."""
@@ -220,17 +221,6 @@ class _Bank:
         for m, network in there:
             table[m, : len(network.task.val)] = self._rows(network.task, network.task.val)
         return self._device.tensor(table)
-
-    def _left(self, network: MTCNN | STCNN, course: Course) -> Trained:
-        sampling.move_log_odds(network, course.prior_shift, self._config.output)
-        return Trained(
-            network,
-            course.history,
-            course.best_epoch,
-            course.best_probability,
-            course.best_auc,
-            course.prior_shift,
-        )
 
     def _judge(self, network: _Network, losses: Tensor, logits: Tensor, epoch: Epoch) -> bool:
         """Take an epoch into a network's course; whether it was its best."""
