@@ -33,7 +33,7 @@ class Step:
         views = torch.randint(-1000, 400, (NODULES, 76, 76), generator=order, dtype=torch.int16)
         self.views = device.tensor(views)
         self.labels = device.tensor(torch.randint(0, 2, (NODULES,), generator=order))
-        transforms, sample = augment.draw_epoch(NODULES, 4, True, 6, order)
+        transforms, sample = augment.draw_epoch(NODULES, self.config, order)
         self.transforms = transforms[:batch_size].to(device.torch_device)
         self.sample = device.tensor(sample[:batch_size])
         with device.seeded(seed):

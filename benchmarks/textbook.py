@@ -139,9 +139,7 @@ def train(
         for epoch in range(epochs):
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(epoch, config.epochs, config.learning_rate)
-            transforms, sample = augment.draw_epoch(
-                len(views_hu), config.augmented_copies, config.plain_copy, config.shift_px, order
-            )
+            transforms, sample = augment.draw_epoch(len(views_hu), config, order)
             data = AugmentedViews(views_hu, labels, transforms, sample)
             network.train()
             # A generator of its own: a loader draws a seed at every start, and would otherwise

@@ -236,6 +236,9 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--learning-rate", type=float)
     parser.add_argument("--augmented-copies", type=int, help="transformed images a nodule, epoch")
+    parser.add_argument("--symmetries", choices=("all", "reflections"), default="all",
+                        help="of transformed images: turns and flips drawn independently, or every "
+                        "turn joined with a flip (default: all)")  # fmt: skip
     parser.add_argument("--plain-copy", action=argparse.BooleanOptionalAction,
                         help="whether an epoch shows each image untransformed too")  # fmt: skip
     parser.add_argument("--negatives-per-positive", type=float, metavar="RATIO",

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 _TRAINING = (
     "model", "alpha", "depth", "dropout_on", "l2", "l2_on", "epochs", "batch_size", "learning_rate",
-    "augmented_copies", "plain_copy", "negatives_per_positive", "patience", "precision", "seed",
+    "augmented_copies", "plain_copy", "symmetries", "negatives_per_positive", "patience",
+    "precision", "seed",
 )  # fmt: skip
 
 

@@ -18,49 +18,6 @@ from labkit.evaluation import froc
 from labkit.evaluation.froc import RATES, Froc, Screening
 
 
-def judge(
-    candidates: Path,
-    *,
-    annotations: Path,
-    excluded: Path,
-    series: Path,
-    max_marks: int | None = froc.MAX_MARKS,
-    bootstraps: int = 1000,
-    seed: int = 0,
-) -> Froc:
-    """Read the challenge's files and a submission, and evaluate it.
-
-    Args:
-        candidates: CSV with the columns seriesuid, coordX, coordY, coordZ and probability.
-        annotations: annotations.csv.
-        excluded: annotations_excluded.csv.
-        series: the scans judged: a UID a line, or a CSV with a column seriesuid.
-        max_marks: most marks kept of a scan; None keeps all.
-        bootstraps: samples of scans for the intervals; 0 for none.
-        seed: of the samples.
-
-    Raises:
-        InputError: a file is unsound, with its line; or no mark or no nodule is in the scans.
-    """
-    return froc.evaluate(
-        *_read(candidates, annotations, excluded, series),
-        max_marks=max_marks,
-        bootstraps=bootstraps,
-        seed=seed,
-    )
-
-
-def _read(
-    candidates: Path, annotations: Path, excluded: Path, series: Path
-) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, list[str]]:
-    return (
-        tables.read_submission(candidates),
-        tables.read_annotations(annotations),
-        tables.read_excluded(excluded),
-        tables.read_series(series),
-    )
-
-
 def screen(
     marks: pd.DataFrame, annotations: pd.DataFrame, series_uids: Sequence[str], threshold: float
 ) -> Screening:
@@ -107,10 +64,25 @@ def run(
 ) -> None:
     """What `labkit froc` does: judge, print, and write into `out` if it is given.
 
-    Arguments and errors are those of `judge`, and of `screen` where a threshold is given.
+    Args:
+        candidates: CSV with the columns seriesuid, coordX, coordY, coordZ and probability.
+        out: folder for the numbers, the curve and the figure; None writes nothing.
+        annotations: annotations.csv.
+        excluded: annotations_excluded.csv.
+        series: the scans judged: a UID a line, or a CSV with a column seriesuid.
+        max_marks: most marks kept of a scan; None keeps all.
+        bootstraps: samples of scans for the intervals; 0 for none.
+        seed: of the samples.
+        threshold: of `screen`, whose measures are left out for None.
+
+    Raises:
+        InputError: a file is unsound, with its line; no mark or no nodule is in the scans; or as
+            `screen` does.
     """
     settings: dict[str, Any] = {"max_marks": max_marks, "bootstraps": bootstraps, "seed": seed}
-    marks, nodules, findings, uids = _read(candidates, annotations, excluded, series)
+    marks = tables.read_submission(candidates)
+    nodules, findings = tables.read_annotations(annotations), tables.read_excluded(excluded)
+    uids = tables.read_series(series)
     result = froc.evaluate(marks, nodules, findings, uids, **settings)
     called = screen(marks, nodules, uids, threshold) if threshold is not None else None
     print(as_text(result))
@@ -181,7 +153,7 @@ def write(
     """Write froc.json (the numbers), froc.csv (the whole curve) and froc.png (the figure).
 
     Args:
-        result: what `judge` found.
+        result: of `froc.evaluate`.
         folder: made if it is not there.
         name: of the submission, for the figure's legend.
         settings: noted in froc.json.

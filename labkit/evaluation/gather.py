@@ -182,14 +182,15 @@ def _assemble_first_model(out: Path, config: TrainingConfig) -> None:
     device = Device.choose("cpu", config.precision)
     if (out / "model" / "model.json").is_file():
         return
-    networks, aucs, shifts, curves = [], [], [], []
+    networks, aucs, curves = [], [], []
+    shift = 0.0  # the same of all views, which learnt from the same nodules
     for view in config.views:
         folder = kept_folder(out, view)
         networks.append(load_network(folder / f"view_{view}.safetensors", config, device))
         model = read_json(folder / "model.json", "a labkit model")
         aucs.append(float(model["view_auc"][0]))
-        shifts.append(float(model.get("prior_shift", 0.0)))
+        shift = float(model.get("prior_shift", 0.0))
         curves.append(pd.read_csv(folder / "history.csv").assign(view=view))
     history = pd.concat(curves, ignore_index=True)
-    joined = NineViewModel(config, tuple(networks), tuple(aucs), history, device, shifts[0])
+    joined = NineViewModel(config, tuple(networks), tuple(aucs), history, device, shift)
     joined.save(out / "model")

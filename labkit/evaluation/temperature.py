@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar
-from scipy.special import expit, logit
+from scipy.special import expit
 
 from labkit.errors import InputError
 from labkit.evaluation.metrics import checked
+from labkit.models.fusion import log_odds
 
 LOWEST, HIGHEST = 0.05, 20.0
 _ALMOST = 1e-7  # a float32 sigmoid gives 0 and 1, whose logits are infinite
@@ -122,4 +123,4 @@ def _logits(probabilities: ArrayLike) -> NDArray[np.float64]:
     p = np.asarray(probabilities, dtype=float)
     if not np.all((p >= 0) & (p <= 1)):
         raise InputError("a temperature scales probabilities between 0 and 1")
-    return logit(np.clip(p, _ALMOST, 1 - _ALMOST))
+    return log_odds(p, _ALMOST)

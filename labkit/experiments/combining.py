@@ -14,18 +14,16 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 
 from labkit.evaluation._one_view import rows_of
 from labkit.evaluation._order import area
 from labkit.evaluation.gather import DETECTOR, FUSED
-from labkit.models.fusion import auc_weights, fuse, moved
+from labkit.models.fusion import auc_weights, fuse, log_odds, moved
 
 ORTHOGONAL = (0, 1, 2)
 """Axial, coronal and sagittal."""
 _NEVER_CERTAIN = 1e-4
-_ROUNDED = 1e-12
 _C = 1.0
 Floats = NDArray[np.float64]
 
@@ -130,7 +128,9 @@ def equally(views: Sequence[int] | None = None) -> Method:
     """The mean over some views or all."""
 
     def method(fold: FoldViews) -> Floats:
-        return moved(fold.as_trained[:, _columns(fold, views)].mean(axis=1), fold.prior_shift)
+        probability = fold.test_probability[:, _columns(fold, views)]
+        count = probability.shape[1]
+        return fuse(probability, np.full(count, 1 / count), fold.prior_shift)
 
     return method
 
@@ -154,8 +154,9 @@ def stacked(fold: FoldViews) -> Floats:
     if fold.val_probability is None or fold.val_label is None:
         raise ValueError("a run of an earlier version kept no validation probabilities")
     model = LogisticRegression(C=_C, max_iter=1000)
-    model.fit(_logits(moved(fold.val_probability, -fold.prior_shift)), fold.val_label)
-    return model.predict_proba(_logits(fold.as_trained))[:, 1]
+    learnt_from = moved(fold.val_probability, -fold.prior_shift)
+    model.fit(log_odds(learnt_from, _NEVER_CERTAIN), fold.val_label)
+    return model.predict_proba(log_odds(fold.as_trained, _NEVER_CERTAIN))[:, 1]
 
 
 def methods(folds: Sequence[FoldViews]) -> dict[str, Method]:
@@ -202,8 +203,8 @@ def with_detector(predictions: pd.DataFrame) -> pd.DataFrame:
     of_repeat, of_fold = ours.groupby("repeat")["label"], ours.groupby(["repeat", "fold"])["label"]
     positives = of_repeat.transform("sum") - of_fold.transform("sum")
     share = positives / (of_repeat.transform("size") - of_fold.transform("size"))
-    odds = _nearly_certain(ours["probability"]) + _nearly_certain(theirs["probability"])
-    return ours.assign(probability=expit(odds - logit(share.to_numpy(dtype=float))))
+    news = log_odds(theirs["probability"]) - log_odds(share)
+    return ours.assign(probability=moved(ours["probability"], news))
 
 
 def by_count(folds: Sequence[FoldViews]) -> list[dict[str, float]]:
@@ -244,27 +245,16 @@ def _by_repeat(folds: Sequence[FoldViews]) -> list[tuple[_OfClass, _OfClass]]:
     repeat = np.concatenate([fold.test["repeat"].to_numpy() for fold in folds])
     probability = np.concatenate([fold.as_trained for fold in folds]).T
     shift = np.concatenate([np.full(len(fold.test), fold.prior_shift) for fold in folds])
+
+    def those(here: NDArray[np.bool_]) -> _OfClass:
+        return _OfClass(probability[:, here], shift[here])
+
     return [
-        cast(
-            tuple[_OfClass, _OfClass],
-            tuple(
-                _OfClass(probability[:, here & (label == k)], shift[here & (label == k)])
-                for k in (1, 0)
-            ),
-        )
-        for here in (repeat == number for number in np.unique(repeat))
+        (those((repeat == number) & (label == 1)), those((repeat == number) & (label == 0)))
+        for number in np.unique(repeat)
     ]
 
 
 def _columns(fold: FoldViews, views: Sequence[int] | None) -> list[int]:
     chosen = fold.views if views is None else views
     return [fold.views.index(v) for v in chosen]
-
-
-def _nearly_certain(probability: pd.Series) -> Floats:
-    """Log-odds of probabilities that are rounded to 0 or 1 at most once in a million million."""
-    return logit(np.clip(probability.to_numpy(dtype=float), _ROUNDED, 1 - _ROUNDED))
-
-
-def _logits(probability: Floats) -> Floats:
-    return logit(np.clip(probability, _NEVER_CERTAIN, 1 - _NEVER_CERTAIN))

@@ -70,6 +70,17 @@ def moved(probabilities: ArrayLike, shift: ArrayLike) -> NDArray[np.float64]:
     """
     p = np.asarray(probabilities, dtype=float)
     gained = np.asarray(shift, dtype=float)
-    if not gained.any():
-        return p
-    return expit(logit(np.clip(p, _ROUNDED, 1 - _ROUNDED)) + gained)
+    return expit(log_odds(p) + gained) if gained.any() else p
+
+
+def log_odds(probabilities: ArrayLike, least: float = _ROUNDED) -> NDArray[np.float64]:
+    """Log-odds that stay finite for probabilities that were rounded to 0 or 1.
+
+    Args:
+        probabilities: between 0 and 1.
+        least: what stands for a smaller one, and for what is missing to 1.
+
+    >>> log_odds([0.5, 0.0], least=0.2).round(3).tolist()
+    [0.0, -1.386]
+    """
+    return logit(np.clip(np.asarray(probabilities, dtype=float), least, 1 - least))

@@ -260,4 +260,5 @@ def _edge(copy: int) -> str:
 def _in_words(drawn: augment.Transforms, copy: int) -> str:
     flip = ("", "flip l-r", "flip u-d")[int(drawn.mirror[copy])]
     shift = f"{int(drawn.shift_row[copy]):+d}, {int(drawn.shift_col[copy]):+d} mm"
-    return f"{flip}, {90 * int(drawn.turns[copy])}°\nframe {shift}"
+    turn = f"{90 * int(drawn.turns[copy])}°" if drawn.turns[copy] else ""
+    return f"{', '.join(filter(None, (flip, turn))) or 'as it is'}\nframe {shift}"

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from labkit.models.mtcnn import IMAGE_SIZE
+from labkit.training.config import TrainingConfig
 
 STORED_SIZE = 76
 MARGIN = (STORED_SIZE - IMAGE_SIZE) // 2
@@ -62,28 +63,49 @@ def identity(n: int) -> Transforms:
     return Transforms(zero, zero, zero, zero)
 
 
-def draw(n: int, shift_px: int, generator: torch.Generator) -> Transforms:
-    """n random transformations: shifts in [-shift_px, shift_px], 90, 180 or 270 degrees, a flip."""
+def draw(n: int, shift_px: int, generator: torch.Generator, symmetries: str = "all") -> Transforms:
+    """Draw n random transformations (III-D).
+
+    Args:
+        n: how many.
+        shift_px: shifts lie in [-shift_px, shift_px].
+        generator: of all that chance decides.
+        symmetries: "all" draws a turn of 0, 90, 180 or 270 degrees and a flip (none, left-right,
+            up-down) independently, so that all eight symmetries of a square occur. "reflections"
+            joins a turn of 90, 180 or 270 degrees with a flip always, as III-D can be read too:
+            only mirrored images occur then, and no image as it will be tested.
+    """
+    least = {"all": 0, "reflections": 1}[symmetries]
 
     def integers(low: int, high: int) -> Tensor:
         return torch.randint(low, high + 1, (n,), generator=generator)
 
     return Transforms(
-        integers(-shift_px, shift_px), integers(-shift_px, shift_px), integers(1, 3), integers(1, 2)
+        integers(-shift_px, shift_px),
+        integers(-shift_px, shift_px),
+        integers(least, 3),
+        integers(least, 2),
     )
 
 
 def draw_epoch(
-    n: int, augmented_copies: int, plain_copy: bool, shift_px: int, generator: torch.Generator
+    n: int, config: TrainingConfig, generator: torch.Generator
 ) -> tuple[Transforms, Tensor]:
-    """What one epoch shows of n images, in order (III-D).
+    """Draw what one epoch shows of n images, in order (III-D).
+
+    Args:
+        n: images.
+        config: the protocol, of which `augmented_copies`, `plain_copy`, `shift_px` and
+            `symmetries` matter here.
+        generator: of all that chance decides.
 
     Returns:
         a transformation for every image shown, and which of the n it is.
     """
-    shown = n * (int(plain_copy) + augmented_copies)
-    plain = torch.arange(shown) < (n if plain_copy else 0)
-    changed, still = draw(shown, shift_px, generator), identity(shown)
+    shown = n * (int(config.plain_copy) + config.augmented_copies)
+    plain = torch.arange(shown) < (n if config.plain_copy else 0)
+    changed = draw(shown, config.shift_px, generator, config.symmetries)
+    still = identity(shown)
     transforms = Transforms(
         *(
             torch.where(plain, getattr(still, name), getattr(changed, name))

@@ -16,6 +16,7 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
     "precision": ("auto", "fp32", "tf32", "bf16"),
     "monitor": ("loss", "auc"),
     "l2_on": ("both", "share", "img"),
+    "symmetries": ("all", "reflections"),
 }
 
 
@@ -43,6 +44,9 @@ class TrainingConfig:
         negatives_per_positive: None shows all images alike; a number shows, for every image of a
             positive, so many negatives, drawn afresh each epoch and as they are (LUNA-16).
         shift_px: largest translation of a transformed copy, pixels of 1 mm (III-D: 6).
+        symmetries: of a transformed copy: "all" draws a turn (0, 90, 180, 270 degrees) and a flip
+            (none, horizontal, vertical) independently; "reflections" joins every turn of 90, 180
+            or 270 degrees with a flip, which leaves mirrored images only.
         validation_fraction: share of the training patients held out for stopping and weights.
         views: which of the nine views, by number (see `labkit.imaging.views.PLANES`).
         precision: "fp32", "tf32" (GPU only), "bf16" (autocast) or "auto": bf16 where the hardware
@@ -72,6 +76,7 @@ class TrainingConfig:
     plain_copy: bool = True
     negatives_per_positive: float | None = None
     shift_px: int = 6
+    symmetries: str = "all"
     validation_fraction: float = 0.15
     views: tuple[int, ...] = tuple(range(9))
     precision: str = "auto"

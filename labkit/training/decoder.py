@@ -82,9 +82,7 @@ def _one_epoch(
     order: torch.Generator,
 ) -> float:
     """One pass; returns the mean loss of its steps."""
-    transforms, sample = augment.draw_epoch(
-        len(stored), config.augmented_copies, config.plain_copy, config.shift_px, order
-    )
+    transforms, sample = augment.draw_epoch(len(stored), config, order)
     losses = []
     for images, _ in augment.batches(stored, transforms, sample, config.batch_size):
         with device.autocast():

@@ -116,9 +116,7 @@ def _epoch(
     order: torch.Generator,
 ) -> list[tuple[float, ...]]:
     """Of each step: both losses, both pulls, their cosine."""
-    transforms, sample = augment.draw_epoch(
-        len(x), config.augmented_copies, config.plain_copy, config.shift_px, order
-    )
+    transforms, sample = augment.draw_epoch(len(x), config, order)
     shared = list(network.share.parameters())
     steps = []
     for images, rows in augment.batches(x, transforms, sample, config.batch_size):

@@ -47,12 +47,11 @@ def draw_epoch(
     Returns:
         a transformation for every image shown, and which of the n it is.
     """
-    copies, plain, shift = config.augmented_copies, config.plain_copy, config.shift_px
     if config.negatives_per_positive is None:
-        return augment.draw_epoch(len(labels), copies, plain, shift, generator)
+        return augment.draw_epoch(len(labels), config, generator)
     there = torch.from_numpy(np.asarray(labels) == 1)
     positives, negatives = there.nonzero()[:, 0], (~there).nonzero()[:, 0]
-    changed, which = augment.draw_epoch(len(positives), copies, plain, shift, generator)
+    changed, which = augment.draw_epoch(len(positives), config, generator)
     wanted = shown_images(labels, config) - len(which)
     # Each of them once before any of them twice.
     rounds = math.ceil(wanted / len(negatives))

@@ -1,5 +1,7 @@
 """Shift, quarter turn and mirror against numpy, on real pixels of the wider view."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
@@ -40,12 +42,31 @@ def test_window_is_the_one_of_the_views():
     np.testing.assert_allclose(augment.window(hu), views.window(hu.numpy()), atol=1e-6)
 
 
-def test_draws_cover_the_papers_ranges_and_nothing_else():
-    drawn = augment.draw(5000, 6, torch.Generator().manual_seed(0))
+@pytest.mark.parametrize("symmetries", ["all", "reflections"])
+def test_shifts_cover_the_papers_range_and_nothing_else(symmetries):
+    drawn = augment.draw(5000, 6, torch.Generator().manual_seed(0), symmetries)
     assert sorted(set(drawn.shift_row.tolist())) == list(range(-6, 7))
     assert sorted(set(drawn.shift_col.tolist())) == list(range(-6, 7))
-    assert set(drawn.turns.tolist()) == {1, 2, 3}
-    assert set(drawn.mirror.tolist()) == {1, 2}
+
+
+def test_all_symmetries_of_a_square_occur_and_reflections_alone_mirror_every_image():
+    """A square has eight symmetries; half of them turn its corners round the other way."""
+    corners = torch.zeros(1, 76, 76, dtype=torch.int16)
+    corners[0, 6:38, 6:38], corners[0, 6:38, 38:70], corners[0, 38:70, 6:38] = 100, 200, 300
+
+    def seen(symmetries):
+        drawn = augment.draw(4000, 0, torch.Generator().manual_seed(0), symmetries)
+        images = augment.apply(corners.expand(4000, -1, -1), drawn)[:, 0]
+        around = images[:, [0, 0, 63, 63], [0, 63, 63, 0]]
+        return Counter(tuple(np.round(1400 * row - 1000).astype(int)) for row in around.numpy())
+
+    turned = {tuple(np.roll([100, 200, 0, 300], k)) for k in range(4)}
+    mirrored = {tuple(np.roll([300, 0, 200, 100], k)) for k in range(4)}
+    assert set(seen("all")) == turned | mirrored
+    assert set(seen("reflections")) == mirrored
+    # Four turns times three flips: a pure turn comes of one pair, a mirrored image of two.
+    for orientation, count in seen("all").items():
+        assert abs(count / 4000 - (1 / 12 if orientation in turned else 1 / 6)) < 0.03
 
 
 @pytest.mark.parametrize("seed", [0, 1])
