@@ -39,17 +39,16 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from labkit.data import lidc
-from labkit.data.embedded import simulated_scan
-from labkit.data.luna16 import volumes
-from labkit.data.luna16.build import build_luna16
-from labkit.data.luna16.extract import as_u8, views_u8
-from labkit.files import write_json
+from labkit.annotations import lidc
+from labkit.cohorts import candidates
+from labkit.cohorts.candidates import as_u8, build_luna16, views_u8
+from labkit.cohorts.simulated import simulated_scan
 from labkit.imaging import lungs
-from labkit.imaging.readers import read_dicom
+from labkit.imaging.dicom import read_dicom
 from labkit.imaging.views import cube_and_views, nine_views
 from labkit.imaging.volume import Volume
-from labkit.training.hardware import duration, provenance
+from labkit.io import write_json
+from labkit.training.machines import duration, provenance
 
 CANDIDATES, SCANS = 551_065, 888
 A_SCAN = round(CANDIDATES / SCANS)
@@ -100,7 +99,7 @@ def side_by_side(volume: Volume, centers: NDArray[np.float64], repeats: int) -> 
 
 def largest_hu(volume: Volume, centers: NDArray[np.float64]) -> float:
     """Largest difference of the two ways before rounding, HU."""
-    from labkit.imaging.many import nine_views_each
+    from labkit.imaging.views import nine_views_each
 
     pairs = nine_views_each(volume, centers, 76)
     return round(max(float(np.abs(v - nine_views(volume, centers[k], 76)).max())
@@ -227,7 +226,7 @@ def largest_scan_gb() -> float:
 
 def _peak_of(path: Path) -> int:
     with Watch() as watch, threadpool_limits(1):
-        volume = volumes.read(volumes.read_header(path))
+        volume = candidates.read(candidates.read_header(path))
         index = np.random.default_rng(0).uniform(0.1, 0.9, (A_SCAN, 3)) * volume.shape
         views_u8(volume, volume.world_from_index(index))
     return watch.peak_bytes
@@ -253,8 +252,8 @@ def measure(volume: Volume, lung: NDArray[np.bool_], repeats: int, copies: int) 
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "scan.mhd"
         write_mhd(path, volume)
-        header = volumes.read_header(path)
-        reading = statistics.median(cpu(lambda: volumes.read(header))[0] for _ in range(repeats))
+        header = candidates.read_header(path)
+        reading = statistics.median(cpu(lambda: candidates.read(header))[0] for _ in range(repeats))
         results["reading_cpu_s"] = round(reading, 3)
         results["builds"] = [whole_build(path, volume, lung, copies, jobs) for jobs in (1, 2)]
         results["two_processes_measured"] = against(*results["builds"])

@@ -31,20 +31,24 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.extraction import Watch
 from labkit import profiles
-from labkit.data import lidc
-from labkit.data.cohort import Cohort
-from labkit.data.luna16 import tables
-from labkit.evaluation import calibration, candidates, intervals, summary, within_folds
-from labkit.evaluation.gather import DETECTOR, FUSED, gather
-from labkit.evaluation.runs import claim, kept_folder, read_predictions, unit_file
-from labkit.evaluation.units import Unit
-from labkit.experiments import combining, luna, written
-from labkit.experiments.amounts import Amounts, amounts
-from labkit.experiments.declared import EXPERIMENTS
-from labkit.experiments.finished import Finished
-from labkit.experiments.variants import Variant
-from labkit.files import write_json
-from labkit.training.hardware import describe_hardware, duration, provenance
+from labkit.annotations import lidc, luna16
+from labkit.cohorts.cohort import Cohort
+from labkit.evaluation import calibration, candidates, statistics
+from labkit.evaluation.crossval import (
+    DETECTOR,
+    FUSED,
+    Unit,
+    claim,
+    gather,
+    kept_folder,
+    read_predictions,
+    unit_file,
+)
+from labkit.io import write_json
+from labkit.paper import reproduce, table1, values
+from labkit.paper.declared import EXPERIMENTS, Amounts, Variant, amounts
+from labkit.paper.finished import Finished
+from labkit.training.machines import describe_hardware, duration, provenance
 
 CANDIDATES, POSITIVES, SCANS, NODULES, SUBSETS = 551_065, 1_351, 888, 1_186, 10
 _MISSED = 0.05  # share of nodules that no candidate hits
@@ -113,8 +117,8 @@ def made_cohort(folder: Path, size: Size, seed: int) -> Cohort:
         }
     )  # fmt: skip
     folder.mkdir()
-    tables.write(folder / "annotations.csv", findings)
-    tables.write(folder / "annotations_excluded.csv", findings.iloc[:1].assign(y_mm=500.0))
+    luna16.write(folder / "annotations.csv", findings)
+    luna16.write(folder / "annotations_excluded.csv", findings.iloc[:1].assign(y_mm=500.0))
     pd.DataFrame({"seriesuid": uids}).to_csv(folder / "seriesuids.csv", index=False)
     nothing = np.broadcast_to(np.uint8(0), (total, 9, 76, 76))
     meta = {"name": "judging", "task": "luna16", "simulated": True, "files": {}}
@@ -217,17 +221,17 @@ def _one_by_one(
 ) -> None:
     mt, _ = _TABLE1.variants
     table = step("predictions read", lambda: read_predictions(runs.run_folder(mt)))
-    y, p, patients = step("one view's scores", lambda: summary.scores(table, FUSED))
-    other: NDArray[np.float64] = summary.scores(table, "0")[1]
+    y, p, patients = step("one view's scores", lambda: statistics.scores(table, FUSED))
+    other: NDArray[np.float64] = statistics.scores(table, "0")[1]
     drawn: dict[str, Any] = {"groups": patients, "resamples": size.resamples}
-    step("AUC with its interval", lambda: intervals.bootstrap_auc(y, p, **drawn))
-    step("AUC difference", lambda: intervals.bootstrap_auc_difference(y, p, other, **drawn))
-    step("rates and Brier score", lambda: intervals.bootstrap_rates(y, p, **drawn))
-    step("ROC curve with its band", lambda: intervals.roc_band(y, p, **drawn))
-    step("DeLong's test by patient", lambda: intervals.delong_test(y, p, other, groups=patients))
+    step("AUC with its interval", lambda: statistics.bootstrap_auc(y, p, **drawn))
+    step("AUC difference", lambda: statistics.bootstrap_auc_difference(y, p, other, **drawn))
+    step("rates and Brier score", lambda: statistics.bootstrap_rates(y, p, **drawn))
+    step("ROC curve with its band", lambda: statistics.roc_band(y, p, **drawn))
+    step("DeLong's test by patient", lambda: statistics.delong_test(y, p, other, groups=patients))
     step(
         "AUC within folds",
-        lambda: within_folds.within_folds_auc(table, FUSED, resamples=size.resamples),
+        lambda: statistics.within_folds_auc(table, FUSED, resamples=size.resamples),
     )
     step(
         "calibration",
@@ -235,20 +239,20 @@ def _one_by_one(
     )
     step("FROC", lambda: candidates.judge(cohort, table, FUSED, bootstraps=size.resamples))
     pair = ((table, FUSED), (table, DETECTOR))
-    step("CPM difference", lambda: luna.cpm_difference(cohort, *pair, size.resamples))
+    step("CPM difference", lambda: values.cpm_difference(cohort, *pair, size.resamples))
     step("a row of table 1", lambda: runs.measure(pair[0]))
     step("a comparison of table 1", lambda: runs.compare(*pair))
     units = runs.units(mt, runs.amounts.plan(mt))
     folds = step(
         "what the networks said, fold by fold",
-        lambda: combining.fold_views(table, units, cohort.nodules, size.views),
+        lambda: table1.fold_views(table, units, cohort.nodules, size.views),
     )
-    step("AUC of every choice of views", lambda: combining.by_count(folds))
+    step("AUC of every choice of views", lambda: table1.by_count(folds))
 
 
 def _table1(cohort: Cohort, plan: Amounts, folder: Path) -> None:
     """As `labkit reproduce table1` does it once the networks are there."""
-    written.write(_TABLE1, Finished(cohort, plan, folder / "runs"), folder)
+    reproduce.write(_TABLE1, Finished(cohort, plan, folder / "runs"), folder)
 
 
 def grows(small: dict[str, Any], whole: dict[str, Any]) -> dict[str, Any]:

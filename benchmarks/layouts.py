@@ -22,12 +22,10 @@ from typing import Any
 import torch
 
 from labkit.errors import InputError
-from labkit.files import write_json
+from labkit.io import write_json
 from labkit.training.config import TrainingConfig
-from labkit.training.device import Device
-from labkit.training.hardware import duration, provenance
-from labkit.training.stack import GPU_WAYS, WAYS
-from labkit.training.ways import step_flop, time_ways
+from labkit.training.machines import Device, duration, provenance
+from labkit.training.side_by_side import GPU_WAYS, WAYS, step_flop, time_ways
 
 # The paper's protocol for one configuration (III-D, III-E) on the 751 labelled nodules.
 FOLDS, REPEATS, VIEWS, LABELLED = 10, 10, 9, 751

@@ -19,15 +19,15 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from labkit.data import lidc
-from labkit.data.simulate.build import SCENE_VERSION
-from labkit.data.simulate.scene import scene_for_series
-from labkit.data.simulate.whole import truth, whole_scan
+from labkit.annotations import lidc
+from labkit.cohorts.simulated import SCENE_VERSION
 from labkit.errors import InputError
-from labkit.files import write_json
 from labkit.imaging import lungs
-from labkit.imaging.readers import read_dicom
-from labkit.training.hardware import provenance
+from labkit.imaging.dicom import read_dicom
+from labkit.io import write_json
+from labkit.simulate.scanner import truth, whole_scan
+from labkit.simulate.scene import scene_for_series
+from labkit.training.machines import provenance
 
 
 def simulated(series_uid: str, seed: int) -> dict[str, Any]:

@@ -35,12 +35,12 @@ import sklearn
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from labkit.data.luna16 import tables
+from labkit.annotations import luna16
 from labkit.errors import InputError
-from labkit.evaluation import _froc_curve, froc
-from labkit.evaluation._marks import judge
-from labkit.files import write_json
-from labkit.training.hardware import provenance
+from labkit.evaluation import froc
+from labkit.evaluation.froc import judge
+from labkit.io import write_json
+from labkit.training.machines import provenance
 
 SCRIPT = "noduleCADEvaluationLUNA16.py"
 POSITION = ["x_mm", "y_mm", "z_mm"]
@@ -122,7 +122,7 @@ def compared(
     with tempfile.TemporaryDirectory() as kept:
         folder = Path(kept)
         for name, table in challenge.items():
-            tables.write(folder / f"{name}.csv", table)
+            luna16.write(folder / f"{name}.csv", table)
         (folder / "series.csv").write_text("".join(f"{uid}\n" for uid in uids))
         given = [folder / f"{name}.csv" for name in ("annotations", "excluded", "series")]
         np.random.seed(seed)  # noqa: NPY002 - the script draws from these numbers
@@ -136,9 +136,9 @@ def compared(
             )  # fmt: skip
         seconds = time.process_time() - start
         read = (
-            tables.read_submission(folder / "marks.csv"),
-            tables.read_annotations(given[0]),
-            tables.read_excluded(given[1]),
+            luna16.read_submission(folder / "marks.csv"),
+            luna16.read_annotations(given[0]),
+            luna16.read_excluded(given[1]),
         )
     start = time.process_time()
     ours = froc.evaluate(*read, uids, bootstraps=size.bootstraps)
@@ -151,7 +151,7 @@ def compared(
             for _ in range(size.bootstraps)
         ]
     )
-    band = _froc_curve.resampled(judge(*read, uids, froc.MAX_MARKS), drawn, rates)
+    band = froc.resampled(judge(*read, uids, froc.MAX_MARKS), drawn, rates)
     heights = np.array([np.interp(rates, x, y) for x, y, _ in samples])
     sound = np.isfinite(heights).all(axis=1)
     seven = np.interp(froc.RATES, fps, sensitivity)

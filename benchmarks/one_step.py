@@ -10,10 +10,10 @@ from torch import Tensor
 
 from benchmarks import counting
 from labkit.models.mtcnn import MTCNN
-from labkit.training import augment
+from labkit.training import batches
 from labkit.training.config import TrainingConfig
-from labkit.training.device import Device
 from labkit.training.loss import classification_loss, reconstruction_loss
+from labkit.training.machines import Device
 
 NODULES = 512  # as many as a fold has, about, from which batches are drawn
 
@@ -33,7 +33,7 @@ class Step:
         views = torch.randint(-1000, 400, (NODULES, 76, 76), generator=order, dtype=torch.int16)
         self.views = device.tensor(views)
         self.labels = device.tensor(torch.randint(0, 2, (NODULES,), generator=order))
-        transforms, sample = augment.draw_epoch(NODULES, self.config, order)
+        transforms, sample = batches.draw_epoch(NODULES, self.config, order)
         self.transforms = transforms[:batch_size].to(device.torch_device)
         self.sample = device.tensor(sample[:batch_size])
         with device.seeded(seed):
@@ -44,7 +44,7 @@ class Step:
 
     def images(self) -> Tensor:
         """(B, 1, 64, 64) freshly augmented."""
-        images = augment.apply(self.views[self.sample], self.transforms)
+        images = batches.apply(self.views[self.sample], self.transforms)
         return images.contiguous(memory_format=torch.channels_last)
 
     def loss(self, logits: Tensor, drawn: Tensor | None, images: Tensor) -> Tensor:

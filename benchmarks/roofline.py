@@ -30,10 +30,8 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks import counting
 from benchmarks.one_step import Step
 from labkit.errors import InputError
-from labkit.files import write_json
-from labkit.training.device import Device, has_bf16
-from labkit.training.hardware import provenance
-from labkit.training.workers import one_thread
+from labkit.io import write_json
+from labkit.training.machines import Device, has_bf16, one_thread, provenance
 
 
 @dataclass(frozen=True)

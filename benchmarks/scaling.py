@@ -17,12 +17,10 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from labkit.files import write_json
+from labkit.io import write_json
 from labkit.training.config import TrainingConfig
-from labkit.training.device import Device
-from labkit.training.hardware import provenance
 from labkit.training.loop import network_seed, predict_view, train_view
-from labkit.training.workers import one_thread
+from labkit.training.machines import Device, one_thread, provenance
 
 NODULES = 128
 

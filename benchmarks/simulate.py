@@ -29,16 +29,15 @@ import SimpleITK as sitk
 from threadpoolctl import threadpool_limits
 
 from labkit import __version__
-from labkit.data import lidc
-from labkit.data.cohort import Cohort
-from labkit.data.simulate import build_simulated
-from labkit.data.simulate.build import SCENE_VERSION, center_of, scan_crop, select
-from labkit.data.simulate.dicom import read_scan, write_scan
-from labkit.data.simulate.named import series_named
-from labkit.data.simulate.scene import scene_for_series
-from labkit.data.simulate.whole import truth, whole_scan
+from labkit.annotations import lidc
+from labkit.cohorts.cohort import Cohort
+from labkit.cohorts.simulated import SCENE_VERSION, build_simulated, center_of, scan_crop, select
 from labkit.imaging.views import cube_and_views
-from labkit.training.hardware import now
+from labkit.simulate.scan import series_named
+from labkit.simulate.scanner import truth, whole_scan
+from labkit.simulate.scene import scene_for_series
+from labkit.simulate.write_dicom import read_scan, write_scan
+from labkit.training.machines import now
 
 SCAN = "LIDC-IDRI-0001"  # 512 x 512 x 133
 

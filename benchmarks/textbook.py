@@ -16,10 +16,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from labkit.models.mtcnn import FILTERS, IMAGE_SIZE, KERNELS
-from labkit.training import augment
+from labkit.training import batches
 from labkit.training.config import TrainingConfig
-from labkit.training.loop import build_network
-from labkit.training.schedule import learning_rate
+from labkit.training.loop import build_network, learning_rate
 
 
 class AugmentedViews(Dataset):
@@ -36,7 +35,7 @@ class AugmentedViews(Dataset):
         self,
         views_hu: NDArray[np.int16],
         labels: NDArray[np.int64],
-        transforms: augment.Transforms,
+        transforms: batches.Transforms,
         sample: Tensor,
     ) -> None:
         self.views_hu, self.labels = views_hu, labels
@@ -47,8 +46,8 @@ class AugmentedViews(Dataset):
 
     def __getitem__(self, item: int) -> tuple[Tensor, int]:
         row = int(self.sample[item])
-        top = augment.MARGIN + int(self.transforms.shift_row[item])
-        left = augment.MARGIN + int(self.transforms.shift_col[item])
+        top = batches.MARGIN + int(self.transforms.shift_row[item])
+        left = batches.MARGIN + int(self.transforms.shift_col[item])
         image = self.views_hu[row][top : top + IMAGE_SIZE, left : left + IMAGE_SIZE]
         mirror = int(self.transforms.mirror[item])
         if mirror:
@@ -139,7 +138,7 @@ def train(
         for epoch in range(epochs):
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(epoch, config.epochs, config.learning_rate)
-            transforms, sample = augment.draw_epoch(len(views_hu), config, order)
+            transforms, sample = batches.draw_epoch(len(views_hu), config, order)
             data = AugmentedViews(views_hu, labels, transforms, sample)
             network.train()
             # A generator of its own: a loader draws a seed at every start, and would otherwise

@@ -25,12 +25,10 @@ from numpy.typing import NDArray
 
 from benchmarks import textbook
 from labkit.errors import InputError
-from labkit.files import write_json
+from labkit.io import write_json
 from labkit.training.config import TrainingConfig
-from labkit.training.device import Device, has_bf16
-from labkit.training.hardware import provenance
 from labkit.training.loop import network_seed, train_view
-from labkit.training.workers import default_jobs, one_thread
+from labkit.training.machines import Device, default_jobs, has_bf16, one_thread, provenance
 
 VIEWS = 9
 

@@ -20,7 +20,7 @@ import numpy as np
 import SimpleITK as sitk
 from threadpoolctl import threadpool_limits
 
-from labkit.imaging.readers import read_dicom
+from labkit.imaging.dicom import read_dicom
 from labkit.imaging.views import cube, cube_and_views
 from labkit.imaging.volume import Volume
 

@@ -2,28 +2,110 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
+import html
+import io
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
-from labkit.data.cohort import Cohort
-from labkit.data.embedded import simulated_cohort
-from labkit.evaluation import crossval, summary
-from labkit.evaluation.estimate import estimate_seconds
-from labkit.evaluation.runs import Plan
-from labkit.files import read_json
-from labkit.plots import roc, style, training
+from labkit import __version__
+from labkit.cohorts.cohort import Cohort
+from labkit.cohorts.simulated import simulated_cohort
+from labkit.evaluation import crossval, statistics
+from labkit.evaluation.crossval import Plan, estimate_seconds
+from labkit.io import read_json, write_atomically
+from labkit.plots import roc, style, views
 from labkit.profiles import Profile
-from labkit.report import Report
 from labkit.training.config import TrainingConfig
-from labkit.training.device import Device
-from labkit.training.fit import load
-from labkit.training.hardware import describe_hardware, duration
-from labkit.training.workers import default_jobs, one_thread
+from labkit.training.machines import Device, default_jobs, describe_hardware, duration, one_thread
+from labkit.training.model import load
+
+# One HTML file that holds a comparison of runs: table, ROC, learning curves, views.
+
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<style>
+body {{ font: 16px/1.55 system-ui, sans-serif; color: #222; margin: 2rem auto; max-width: 62rem;
+        padding: 0 1rem; }}
+h1 {{ line-height: 1.2; }} h2 {{ margin-top: 2.2rem; }}
+img {{ max-width: 100%; height: auto; }} figure {{ margin: 1rem 0; }}
+figcaption {{ color: #555; font-size: .92rem; max-width: 46rem; }}
+table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; }}
+th, td {{ padding: .3rem .8rem; text-align: left; border-bottom: 1px solid #ddd; }}
+.note {{ background: #f4f1e6; border-left: 4px solid #b58900; padding: .6rem 1rem; }}
+footer {{ margin-top: 3rem; color: #666; font-size: .88rem; }}
+</style></head><body>
+<h1>{title}</h1>
+{body}
+<footer>Made by labkit {version}. {footer} Not for clinical use.</footer>
+</body></html>
+"""
+
+
+class Report:
+    """A page that grows from top to bottom and is then saved, with its figures inside.
+
+    Args:
+        title: of the page.
+
+    >>> page = Report("A title")
+    >>> page.text("One paragraph, <escaped>.")
+    >>> "&lt;escaped&gt;" in page.html("")
+    True
+    """
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+        self._parts: list[str] = []
+
+    def heading(self, text: str) -> None:
+        """A section's heading."""
+        self._parts.append(f"<h2>{html.escape(text)}</h2>")
+
+    def text(self, text: str) -> None:
+        """A paragraph."""
+        self._parts.append(f"<p>{html.escape(text)}</p>")
+
+    def note(self, text: str) -> None:
+        """A paragraph that stands out."""
+        self._parts.append(f'<p class="note">{html.escape(text)}</p>')
+
+    def table(self, table: pd.DataFrame) -> None:
+        """A table as it is."""
+        self._parts.append(table.to_html(index=False, border=0))
+
+    def figure(self, figure: Figure, caption: str) -> None:
+        """A figure with its alternative text, and a caption that says what to see."""
+        image = io.BytesIO()
+        figure.savefig(image, format="png", dpi=110)
+        data = base64.b64encode(image.getvalue()).decode()
+        self._parts.append(
+            f'<figure><img alt="{html.escape(style.alt_text(figure), quote=True)}" '
+            f'src="data:image/png;base64,{data}">'
+            f"<figcaption>{html.escape(caption)}</figcaption></figure>"
+        )
+
+    def html(self, footer: str) -> str:
+        """The whole page; `footer` says on what and when it was measured."""
+        return _PAGE.format(
+            title=html.escape(self._title),
+            body="\n".join(self._parts),
+            version=__version__,
+            footer=html.escape(footer),
+        )
+
+    def save(self, file: Path, footer: str) -> None:
+        """Write the page, atomically."""
+        write_atomically(file, lambda p: p.write_text(self.html(footer), encoding="utf-8"))
+
 
 _LABELLED = 751
 _NAMES = {"st": "ST-CNN", "mt": "MT-CNN"}
@@ -63,9 +145,9 @@ def run(profile: Profile, out: Path, device: str = "auto") -> None:
         )  # fmt: skip
         left -= expected[model]
     _say(4, "comparison and report; a few seconds left")
-    table = summary.table(runs, ("fused", "size_only"))
-    pair = summary.compare(runs["MT-CNN"], runs["ST-CNN"])
-    size = summary.compare(runs["MT-CNN"], runs["MT-CNN"], crossval.FUSED, crossval.SIZE_ONLY)
+    table = statistics.table(runs, ("fused", "size_only"))
+    pair = statistics.compare(runs["MT-CNN"], runs["ST-CNN"])
+    size = statistics.compare(runs["MT-CNN"], runs["MT-CNN"], crossval.FUSED, crossval.SIZE_ONLY)
     minutes = (time.monotonic() - start) / 60
     file = out / "report.html"
     _write_report(cohort, configs["mt"], plan, runs, table, pair, size, out, file, minutes)
@@ -126,7 +208,7 @@ def _write_report(
         curves = {name: pd.read_csv(out / m / "history.csv") for m, name in _NAMES.items()}
         page.heading("Learning curves")
         page.figure(
-            training.learning_curves(curves, simulated=True),
+            views.learning_curves(curves, simulated=True),
             "One thin line a network. The validation curves come from patients held out inside "
             "the training folds; they stop training and weigh the views. The test fold does not.",
         )
@@ -138,7 +220,7 @@ def _write_report(
         for row in rows:
             probabilities = model.predict(cohort, [row])
             page.figure(
-                training.nine_views_figure(
+                views.nine_views_figure(
                     cohort, row, probabilities=probabilities[0],
                     fused=float(model.fuse(probabilities)[0]),
                 ),
@@ -146,7 +228,7 @@ def _write_report(
                 "with each view's malignant probability.",
             )  # fmt: skip
         page.figure(
-            training.reconstruction_figure(model, cohort, rows),
+            views.reconstruction_figure(model, cohort, rows),
             "Input and reconstruction. What is missing below is what 4,096 features and the loss "
             "let go: noise first, then fine vessels and spicules.",
         )

@@ -38,7 +38,7 @@ def report() -> str:
 
 
 def _labels() -> list[str]:
-    from labkit.data import lidc
+    from labkit.annotations import lidc
     from labkit.errors import InputError
 
     try:
@@ -52,7 +52,7 @@ def _devices() -> list[str]:
         import torch
     except ImportError as error:
         return [f"  missing  torch does not load (lessons 05 and 06): {error}"]
-    from labkit.training.device import Device
+    from labkit.training.machines import Device
 
     lines = [f"  ok       trains on {Device.choose('cpu').description}"]
     if torch.cuda.is_available():

@@ -12,7 +12,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
 from labkit.errors import InputError
-from labkit.files import write_atomically
+from labkit.io import write_atomically
 
 _KEPT_METADATA = ("kernelspec", "language_info")
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-from labkit import __version__, files
-from labkit.data.luna16 import hits, tables
+from labkit import __version__, io
+from labkit.annotations import luna16
 from labkit.errors import InputError
 from labkit.evaluation import froc
 from labkit.evaluation.froc import RATES, Froc, Screening
@@ -39,7 +39,7 @@ def screen(
     """
     if not math.isfinite(threshold):
         raise InputError(f"threshold is {threshold}; give a probability such as 0.5")
-    labelled = hits.label(marks[marks[tables.SERIES].isin(series_uids)], annotations)
+    labelled = luna16.label(marks[marks[luna16.SERIES].isin(series_uids)], annotations)
     positives = int(labelled["class"].sum())
     if positives in (0, len(labelled)):
         which = "none" if not positives else "every one"
@@ -80,9 +80,9 @@ def run(
             `screen` does.
     """
     settings: dict[str, Any] = {"max_marks": max_marks, "bootstraps": bootstraps, "seed": seed}
-    marks = tables.read_submission(candidates)
-    nodules, findings = tables.read_annotations(annotations), tables.read_excluded(excluded)
-    uids = tables.read_series(series)
+    marks = luna16.read_submission(candidates)
+    nodules, findings = luna16.read_annotations(annotations), luna16.read_excluded(excluded)
+    uids = luna16.read_series(series)
     result = froc.evaluate(marks, nodules, findings, uids, **settings)
     called = screen(marks, nodules, uids, threshold) if threshold is not None else None
     print(as_text(result))
@@ -172,8 +172,8 @@ def write(
     }
     if called is not None:
         numbers["screening"] = asdict(called)
-    files.write_json(folder / "froc.json", numbers)
-    files.write_csv(
+    io.write_json(folder / "froc.json", numbers)
+    io.write_csv(
         folder / "froc.csv",
         pd.DataFrame(
             {
@@ -184,5 +184,5 @@ def write(
         ),
     )
     figure = froc_figure({name: result})
-    files.write_atomically(folder / "froc.png", lambda path: figure.savefig(path, dpi=150))
+    io.write_atomically(folder / "froc.png", lambda path: figure.savefig(path, dpi=150))
     return [folder / f"froc.{kind}" for kind in ("json", "csv", "png")]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from labkit.data.cohort import Cohort, CohortWriter
+from labkit.cohorts.cohort import Cohort, CohortWriter
 
 RATINGS = (
     "subtlety", "internal_structure", "calcification", "sphericity", "margin", "lobulation",

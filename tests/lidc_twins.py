@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from labkit.data import lidc
-from labkit.data.cohort import Cohort, CohortWriter
+from labkit.annotations import lidc
+from labkit.cohorts.cohort import Cohort, CohortWriter
 
 LUNG_HU, WALL_HU = -850.0, 40.0
 

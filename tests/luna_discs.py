@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from labkit.data.cohort import Cohort
-from labkit.data.luna16.build import CandidateWriter
+from labkit.cohorts.candidates import CandidateWriter
+from labkit.cohorts.cohort import Cohort
 
 SUBSETS = 3
 

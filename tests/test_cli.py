@@ -191,7 +191,7 @@ def test_simulate_scan_explains_what_it_refuses(capsys, tmp_path):
 
 
 def test_simulate_scan_writes_what_build_lidc_reads(capsys, tmp_path, monkeypatch):
-    import labkit.data.simulate.scene as scenes
+    import labkit.simulate.scene as scenes
 
     whole = scenes.scan_of
 

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from labkit.data.cohort import Cohort
-from labkit.data.luna16 import tables
+from labkit.annotations import luna16
+from labkit.cohorts.cohort import Cohort
 from labkit.evaluation import froc
-from labkit.evaluation._one_view import rows_of
-from labkit.evaluation.metrics import DEFAULT_THRESHOLD
+from labkit.evaluation.predictions import rows_of
+from labkit.evaluation.statistics import DEFAULT_THRESHOLD
 
 _DIGITS = 6
 _MARK = {"coordX": "x_mm", "coordY": "y_mm", "coordZ": "z_mm"}
@@ -88,7 +88,7 @@ def scans(cohort: Cohort, marked: pd.Series) -> list[str]:
         cohort: of LUNA-16's candidates.
         marked: series of each candidate that was predicted.
     """
-    every = tables.read_series(cohort.folder / "seriesuids.csv")
+    every = luna16.read_series(cohort.folder / "seriesuids.csv")
     if len(marked) == len(cohort):
         return every
     there = set(marked)
@@ -98,8 +98,8 @@ def scans(cohort: Cohort, marked: pd.Series) -> list[str]:
 def truth(cohort: Cohort, marked: pd.Series) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
     """Nodules, excluded findings and `scans`, as `froc` takes them after the marks."""
     return (
-        tables.read_annotations(cohort.folder / "annotations.csv"),
-        tables.read_excluded(cohort.folder / "annotations_excluded.csv"),
+        luna16.read_annotations(cohort.folder / "annotations.csv"),
+        luna16.read_excluded(cohort.folder / "annotations_excluded.csv"),
         scans(cohort, marked),
     )
 

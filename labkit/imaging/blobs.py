@@ -20,7 +20,7 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from labkit.errors import InputError
-from labkit.imaging._lungs_lattice import Lattice, Mask, box_around
+from labkit.imaging.lattice import Lattice, Mask, box_around
 from labkit.imaging.lungs import dilate
 from labkit.imaging.volume import AIR_HU, Volume
 

@@ -7,16 +7,22 @@ has the same colour in every figure. In a lesson: `style.use()` once, then `styl
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib import resources
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
+from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from labkit.errors import InputError
@@ -217,3 +223,148 @@ def _with_fewer_colours(image: io.BytesIO, colors: int) -> io.BytesIO:
 
 def _sheet() -> str:
     return str(resources.files("labkit.plots") / "house.mplstyle")
+
+
+# CT slices in true proportions, and what is drawn over them.
+
+
+def draw_image(
+    ax: Axes,
+    image: ArrayLike,
+    pixel_mm: tuple[float, float],
+    mark: str,
+    low: float = -1000.0,
+    high: float = 400.0,
+) -> None:
+    """An image in true proportions, its axes in mm."""
+    hu = np.asarray(image)
+    show_ct(ax, hu, low, high, extent=_extent(hu.shape, pixel_mm))
+    if mark:
+        mark_simulated(ax, mark)
+
+
+def draw_tint(ax: Axes, mask: ArrayLike, color: str, pixel_mm: tuple[float, float]) -> None:
+    """Tint where a mask is, and outline it."""
+    shown = np.ma.masked_equal(np.asarray(mask, dtype=float), 0.0)
+    ax.imshow(
+        shown,
+        cmap=_single(color),
+        alpha=0.45,
+        vmin=0,
+        vmax=1,
+        extent=_extent(shown.shape, pixel_mm),
+    )
+    draw_outline(ax, mask, color, pixel_mm)
+
+
+def draw_outline(ax: Axes, mask: ArrayLike, color: str, pixel_mm: tuple[float, float]) -> None:
+    """Outline a mask."""
+    values = np.asarray(mask, dtype=float)
+    if values.min() < 0.5 < values.max():
+        extent = _extent(values.shape, pixel_mm)
+        ax.contour(values, [0.5], colors=[color], linewidths=0.9, extent=extent, origin="upper")
+
+
+def _single(color: str) -> ListedColormap:
+    return ListedColormap([color])
+
+
+def _extent(
+    shape: tuple[int, ...], pixel_mm: tuple[float, float]
+) -> tuple[float, float, float, float]:
+    y, x = (n * p / 2 for n, p in zip(shape, pixel_mm, strict=True))
+    return -x, x, y, -y
+
+
+def draw_title(ax: Axes, text: str) -> None:
+    """Title of an image."""
+    ax.set_title(text, fontsize=9, fontweight="normal")
+
+
+def draw_ruler(ax: Axes, mm: float) -> None:
+    """A bar of a known length in the upper left corner."""
+    left, right, bottom, top = (*ax.get_xlim(), *ax.get_ylim())
+    x, y = left + 0.05 * (right - left), top + 0.06 * (bottom - top)
+    ax.plot([x, x + mm], [y, y], color="white", linewidth=2.5, solid_capstyle="butt")
+    ax.text(x, y + 0.02 * (bottom - top), f"{mm:g} mm", color="white", fontsize=7, va="top")
+
+
+# Names beside points, where they cover neither a name, a point nor a line.
+
+
+_SIZE = 8.5  # points
+_ANGLES = np.deg2rad([0, 180, 270, 90, 315, 45, 225, 135, 292, 68, 248, 112])
+
+
+@dataclass(frozen=True)
+class Point:
+    """A point that `Axes.scatter` drew.
+
+    Args:
+        name: to be written beside it.
+        x: in the axes' data.
+        y: in the axes' data.
+        area: `s` of scatter, square points.
+    """
+
+    name: str
+    x: float
+    y: float
+    area: float
+
+
+def name_points(ax: Axes, points: Sequence[Point]) -> None:
+    """Write every point's name at the nearest free place, the largest first, with a line if far.
+
+    Args:
+        ax: with everything else drawn and its figure laid out (`draw_without_rendering`).
+        points: to be named.
+    """
+    figure = ax.get_figure()
+    assert isinstance(figure, Figure)
+    unit = figure.dpi / 72
+    inside, to_pixels = ax.get_window_extent(), ax.transData
+    taken = [text.get_window_extent() for text in ax.texts]
+    legend = ax.get_legend()
+    if legend is not None:
+        taken.append(legend.get_window_extent())
+    for line in ax.lines:
+        taken += _along(to_pixels.transform(np.asarray(line.get_xydata())))
+    centres = {p.name: np.asarray(to_pixels.transform((p.x, p.y))) for p in points}
+    radii = {p.name: unit * np.sqrt(p.area / np.pi) for p in points}
+    taken += [Bbox([centres[n] - r, centres[n] + r]) for n, r in radii.items()]
+    for name in sorted(radii, key=lambda n: -radii[n]):
+        text = ax.text(0.5, 0.5, name, fontsize=_SIZE, ha="center", va="center", zorder=4)
+        extent = text.get_window_extent()
+        size = np.array([extent.width, extent.height])
+        corner = _free(centres[name], radii[name] + 2 * unit, size, taken, inside, unit)
+        taken.append(Bbox([corner, corner + size]))
+        text.set_position(tuple(to_pixels.inverted().transform(corner + size / 2)))
+        nearest = np.clip(centres[name], corner, corner + size)
+        if np.hypot(*(nearest - centres[name])) > radii[name] + 9 * unit:
+            ends = to_pixels.inverted().transform([centres[name], nearest])
+            ax.plot(ends[:, 0], ends[:, 1], color=GREY, lw=0.7, zorder=2)
+
+
+def _free(
+    centre: NDArray[Any], start: float, size: NDArray[Any], taken: list[Bbox], inside: Bbox,
+    unit: float,
+) -> NDArray[Any]:  # fmt: skip
+    """Lower left corner, in pixels, of the nearest free place for a name; beside it if none is."""
+    for ring in range(16):
+        for angle in _ANGLES:
+            way = np.array([np.cos(angle), np.sin(angle)])
+            corner = centre + way * (start + 6 * unit * ring + np.abs(way) * size / 2) - size / 2
+            box = Bbox([corner, corner + size])
+            held = box.x0 > inside.x0 and box.x1 < inside.x1
+            held = held and box.y0 > inside.y0 and box.y1 < inside.y1
+            if held and not any(box.overlaps(other) for other in taken):
+                return corner
+    return np.asarray(centre + np.array([start, -size[1] / 2]))
+
+
+def _along(xy: NDArray[Any]) -> list[Bbox]:
+    """Small boxes along a line, so that names keep off it."""
+    steps = np.linspace(0, 1, 200)
+    places = [a + t * (b - a) for a, b in pairwise(xy) for t in steps]
+    return [Bbox([place - 1, place + 1]) for place in places]

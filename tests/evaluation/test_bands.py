@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from labkit.errors import InputError
-from labkit.evaluation import bands
-from labkit.evaluation.metrics import roc_auc, sensitivity_specificity
+from labkit.evaluation import size as bands
+from labkit.evaluation.statistics import roc_auc, sensitivity_specificity
 from tests.evaluation.tables import predictions
 
 

@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from labkit.data.luna16 import tables
+from labkit.annotations import luna16
 from labkit.errors import InputError
 from labkit.evaluation import candidates, crossval, froc
-from labkit.evaluation.folds import make_folds
-from labkit.evaluation.metrics import roc_auc
-from labkit.files import read_json
+from labkit.evaluation.crossval import make_folds
+from labkit.evaluation.statistics import roc_auc
+from labkit.io import read_json
 from labkit.training.config import TrainingConfig
 from tests.luna_discs import SUBSETS, luna_discs
 
@@ -71,7 +71,7 @@ def test_the_rates_are_taken_at_the_share_of_nodules(luna, run):
 
 def test_the_submission_is_what_the_challenge_takes(luna, run):
     out, predictions = run
-    marks = tables.read_submission(out / "submission.csv")
+    marks = luna16.read_submission(out / "submission.csv")
     assert len(marks) == len(luna)
     np.testing.assert_allclose(marks["x_mm"], luna.nodules["x_mm"])
     fused = predictions[predictions["view"] == "fused"].set_index("nodule_id")["probability"]

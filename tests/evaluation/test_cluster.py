@@ -13,12 +13,11 @@ import pytest
 from joblib import delayed
 
 from labkit.errors import InputError
-from labkit.evaluation import crossval, units
-from labkit.files import read_json
-from labkit.training import cluster as cluster_module
-from labkit.training.cluster import connect
+from labkit.evaluation import crossval
+from labkit.io import read_json
+from labkit.training import machines as cluster_module
 from labkit.training.config import TrainingConfig
-from labkit.training.workers import side_by_side
+from labkit.training.machines import connect, side_by_side
 from tests.dask_cluster import local_cluster
 
 pytest.importorskip("distributed", reason='no Dask here: pip install "labkit[cluster]"')
@@ -238,8 +237,8 @@ def test_tasks_in_one_process_take_turns(monkeypatch):
         at_once.remove(name)
         yield name
 
-    monkeypatch.setattr(units, "train_units", train_units)
-    threads = [threading.Thread(target=units.all_trained, args=(i,)) for i in range(4)]
+    monkeypatch.setattr(crossval, "train_units", train_units)
+    threads = [threading.Thread(target=crossval.all_trained, args=(i,)) for i in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:

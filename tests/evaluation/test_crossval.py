@@ -17,17 +17,15 @@ import psutil
 import pytest
 
 from labkit.errors import InputError
-from labkit.evaluation import crossval, runs, summary, units
-from labkit.evaluation.folds import make_folds
-from labkit.evaluation.gather import baselines
-from labkit.evaluation.metrics import roc_auc
+from labkit.evaluation import crossval, statistics
+from labkit.evaluation.crossval import baselines, make_folds
+from labkit.evaluation.statistics import roc_auc
 from labkit.models.fusion import auc_weights, fuse
 from labkit.training import loop
 from labkit.training.config import TrainingConfig
-from labkit.training.device import Device
-from labkit.training.fit import load
 from labkit.training.loop import network_seed
-from labkit.training.split import training_and_validation
+from labkit.training.machines import Device
+from labkit.training.model import load, training_and_validation
 
 QUICK = TrainingConfig.brief(epochs=4, views=(0, 8), precision="fp32", batch_size=16)
 RUN = {"folds": 3, "device": "cpu", "jobs": 1, "progress": False}
@@ -62,7 +60,7 @@ def test_predictions_on_disk_are_the_ones_returned(run):
 
 @pytest.mark.parametrize("rows_at_once", [7, 1_000_000])
 def test_one_view_read_by_parts_is_that_view_of_all(run, monkeypatch, rows_at_once):
-    monkeypatch.setattr(runs, "_ROWS_AT_ONCE", rows_at_once)
+    monkeypatch.setattr(crossval, "_ROWS_AT_ONCE", rows_at_once)
     every = crossval.read_predictions(run[0])
     for view in (*every["view"].unique(), "none of them"):
         alone = crossval.read_predictions(run[0], view)
@@ -113,7 +111,7 @@ def test_metrics_can_be_computed_again_from_the_predictions(run):
     assert stored["fused"]["auc"]["value"] == pytest.approx(
         roc_auc(fused["label"], fused["probability"]), abs=1e-4
     )
-    assert stored == summary.summarise(crossval.read_predictions(out))
+    assert stored == statistics.summarise(crossval.read_predictions(out))
 
 
 def test_size_only_is_a_function_of_diameter_within_a_fold(discs, run):
@@ -293,7 +291,7 @@ def test_a_lost_network_is_named_and_the_others_go_on(discs, run, tmp_path, monk
         return loop.train_view(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(units, "train_view", train_view)
+        patch.setattr(crossval, "train_view", train_view)
         with pytest.raises(FloatingPointError) as error:
             crossval.run(discs, QUICK, out, **RUN)
     assert "\n" not in str(error.value)
@@ -320,20 +318,20 @@ def test_networks_that_all_diverge_are_all_named_with_their_batch(discs, tmp_pat
 
 def test_tasks_hold_every_unit_once_in_order():
     none = np.empty(0, dtype=np.int64)
-    all_units = [units.Unit(r, f, v, none, none, none)
+    all_units = [crossval.Unit(r, f, v, none, none, none)
                  for r in range(10) for f in range(10) for v in range(9)]  # fmt: skip
     for on_gpu, workers in ((False, 4), (True, 1), (True, 7), (True, 2000)):
-        tasks = units.in_tasks(all_units, on_gpu, workers)
+        tasks = crossval.in_tasks(all_units, on_gpu, workers)
         assert [u for task in tasks for u in task] == all_units
         assert (max(map(len, tasks)) == 1) == (not on_gpu or workers == 2000)
-    assert units.in_tasks([], True, 3) == []
+    assert crossval.in_tasks([], True, 3) == []
 
 
 def test_files_of_another_machine_that_never_appear_are_an_error(tmp_path):
     (tmp_path / "there.json").touch()
-    units.wait_for([tmp_path / "there.json"], seconds=0)
+    crossval.wait_for([tmp_path / "there.json"], seconds=0)
     with pytest.raises(InputError, match=r"missing\.json.*all machines share"):
-        units.wait_for([tmp_path / n for n in ("there.json", "missing.json")], seconds=0)
+        crossval.wait_for([tmp_path / n for n in ("there.json", "missing.json")], seconds=0)
 
 
 def test_folds_by_patient_and_by_nodule():
@@ -362,7 +360,7 @@ def test_folds_that_cannot_be_are_refused(folds, split):
 
 def test_a_comparison_of_a_run_with_itself_is_null(run):
     _, predictions = run
-    pair = summary.compare(predictions, predictions)
+    pair = statistics.compare(predictions, predictions)
     assert pair["auc_difference"] == {"value": 0, "low": 0, "high": 0}
     assert pair["delong"]["p_value"] == 1
 
@@ -371,7 +369,7 @@ def test_runs_on_different_nodules_are_not_compared(run):
     _, predictions = run
     fewer = predictions[predictions["nodule_id"] != predictions["nodule_id"].iloc[0]]
     with pytest.raises(InputError, match="different nodules"):
-        summary.compare(predictions, fewer)
+        statistics.compare(predictions, fewer)
 
 
 def test_units_trained_side_by_side_leave_what_they_leave_alone(discs, tmp_path):
@@ -382,12 +380,12 @@ def test_units_trained_side_by_side_leave_what_they_leave_alone(discs, tmp_path)
     these = []
     for fold in (0, 1):
         train, val = training_and_validation(discs.nodules, rows[fold::2], config, seed=fold)
-        these += [units.Unit(0, fold, v, train, val, rows[1 - fold :: 2]) for v in config.views]
+        these += [crossval.Unit(0, fold, v, train, val, rows[1 - fold :: 2]) for v in config.views]
     plain = {
         unit.place: trained
-        for unit, trained, _ in units._one_by_one(discs, config, tmp_path, cpu, these)
+        for unit, trained, _ in crossval._one_by_one(discs, config, tmp_path, cpu, these)
     }
-    found = list(units._together(discs, config, tmp_path, cpu, these))
+    found = list(crossval._together(discs, config, tmp_path, cpu, these))
     assert {unit.place for unit, _, _ in found} == set(plain)
     for unit, trained, seconds in found:
         alone = plain[unit.place]
@@ -395,5 +393,5 @@ def test_units_trained_side_by_side_leave_what_they_leave_alone(discs, tmp_path)
         np.testing.assert_allclose(trained.val_probability, alone.val_probability, atol=1e-3)
         assert seconds > 0
         assert (
-            tmp_path / "live" / f"{units.unit_file(tmp_path, *unit.place).stem}.jsonl"
+            tmp_path / "live" / f"{crossval.unit_file(tmp_path, *unit.place).stem}.jsonl"
         ).is_file()

@@ -10,9 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from labkit.errors import InputError
-from labkit.evaluation.equivalence import MARGIN_AUC, auc_equivalence, equivalence
-from labkit.evaluation.intervals import Interval
-from labkit.evaluation.multiplicity import holm
+from labkit.evaluation.statistics import MARGIN_AUC, Interval, auc_equivalence, equivalence, holm
 from tests.evaluation.tables import predictions
 
 P_VALUES = st.lists(st.floats(0, 1), min_size=1, max_size=6)

@@ -10,9 +10,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from labkit import cli
-from labkit.data.luna16 import tables
+from labkit.annotations import luna16
 from labkit.errors import InputError
-from labkit.evaluation import froc, intervals
+from labkit.evaluation import froc, statistics
 from labkit.evaluation.froc import RATES
 from tests.evaluation import froc_by_hand
 
@@ -187,7 +187,7 @@ def test_counts_and_curve_are_the_slow_ones_to_the_last_bit(case):
 def test_bands_are_those_of_the_scans_drawn_again_one_by_one(case, seed):
     scans = sorted(case["scans"])
     resamples = 40
-    weights = intervals.resample_weights(len(scans), None, resamples, seed).astype(int)
+    weights = statistics.resample_weights(len(scans), None, resamples, seed).astype(int)
     slow = _by_hand(case)
     with_nodule = [n for n in case["nodules"] if n[0] in scans]
     heights = []
@@ -233,7 +233,7 @@ def test_bands_are_the_same_when_few_scans_hold_most_false_marks():
     slow = froc_by_hand.sort_out(
         many.to_dict("records"), nodules.to_dict("records"), [], sorted(uids), None
     )
-    weights = intervals.resample_weights(len(uids), None, 60, 3).astype(int)
+    weights = statistics.resample_weights(len(uids), None, 60, 3).astype(int)
     heights = [
         np.interp(RATES, *froc_by_hand.curve(slow, np.repeat(sorted(uids), times))[:2])
         for times in weights
@@ -372,7 +372,7 @@ def test_screening_is_what_the_paper_reports_and_what_it_means_for_a_scan():
 def files(tmp_path):
     """The hand-worked case as the challenge's four files."""
     for name, table in (("marks", MARKS), ("annotations", NODULES), ("excluded", EXCLUDED)):
-        tables.write(tmp_path / f"{name}.csv", table)
+        luna16.write(tmp_path / f"{name}.csv", table)
     (tmp_path / "series.csv").write_text("\n".join(SCANS) + "\n")
     return tmp_path
 
@@ -418,9 +418,9 @@ def test_the_command_says_which_line_is_bad_in_one_line(files, capsys):
 @pytest.mark.real
 def test_on_the_challenges_own_files_the_nodules_themselves_are_all_found(real_data):
     folder = real_data / "luna16"
-    annotations = tables.read_annotations(folder / "annotations.csv")
-    excluded = tables.read_excluded(folder / "annotations_excluded.csv")
-    scans = tables.read_series(folder / "luna16_subsets.csv")
+    annotations = luna16.read_annotations(folder / "annotations.csv")
+    excluded = luna16.read_excluded(folder / "annotations_excluded.csv")
+    scans = luna16.read_series(folder / "luna16_subsets.csv")
     perfect = annotations.drop(columns="diameter_mm").assign(probability=1.0)
     result = froc.evaluate(perfect, annotations, excluded, scans, bootstraps=20)
     assert (result.counts.detected, result.counts.missed, result.cpm) == (1186, 0, 1)

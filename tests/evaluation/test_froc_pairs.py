@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from labkit.errors import InputError
 from labkit.evaluation import froc
-from labkit.evaluation.intervals import resample_weights
+from labkit.evaluation.statistics import resample_weights
 
 SCANS = [f"s{i}" for i in range(6)]
 POSITION = ["seriesuid", "x_mm", "y_mm", "z_mm"]

@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from labkit.evaluation import froc, froc_steps
+from labkit.evaluation import froc
 from labkit.plots import style
-from labkit.plots.froc_steps import steps_figure
+from labkit.plots.froc import steps_figure
 from tests.evaluation.luna_by_hand import EXCLUDED, MARKS, NODULES, SCANS
 
 
 def test_the_case_by_hand():
-    walk = froc_steps.steps(MARKS.sample(frac=1, random_state=1), NODULES, EXCLUDED, SCANS)
+    walk = froc.froc_steps_steps(MARKS.sample(frac=1, random_state=1), NODULES, EXCLUDED, SCANS)
     assert walk["counts_as"].tolist() == [
         "nodule found", "found again", "false positive", "excluded", "false positive",
         "nodule found", "false positive",
@@ -25,7 +25,7 @@ def test_the_case_by_hand():
 
 def test_a_mark_on_two_nodules_finds_both():
     two = NODULES.iloc[[0, 0]].assign(x_mm=[0.0, 3.0])
-    walk = froc_steps.steps(MARKS.iloc[:1], two, EXCLUDED, SCANS)
+    walk = froc.froc_steps_steps(MARKS.iloc[:1], two, EXCLUDED, SCANS)
     assert walk[["found", "sensitivity"]].to_numpy().tolist() == [[2, 1.0]]
 
 
@@ -49,11 +49,11 @@ def test_the_walk_ends_where_the_curve_does_and_passes_its_points(marks, nodules
         ["a", "b"],
     )
     tried = table(marks, "probability", [r[2] / 6 for r in marks])
-    walk = froc_steps.steps(tried, *judged)
+    walk = froc.froc_steps_steps(tried, *judged)
     result = froc.evaluate(tried, *judged, max_marks=None, bootstraps=0)
     c, last = result.counts, walk.iloc[-1]
     assert (last["found"], last["false"]) == (c.detected, c.false_positives)
-    assert (walk["counts_as"] == froc_steps.EXCLUDED).sum() == c.excluded
+    assert (walk["counts_as"] == froc.EXCLUDED).sum() == c.excluded
     after = walk.groupby("probability").last()
     for x, y, t in zip(
         result.false_positives_per_scan, result.curve_sensitivity, result.thresholds, strict=True
@@ -64,7 +64,7 @@ def test_the_walk_ends_where_the_curve_does_and_passes_its_points(marks, nodules
 
 
 def test_the_figure_shows_each_mark_where_the_walk_stands():
-    walk = froc_steps.steps(MARKS, NODULES, EXCLUDED, SCANS)
+    walk = froc.froc_steps_steps(MARKS, NODULES, EXCLUDED, SCANS)
     result = froc.evaluate(MARKS, NODULES, EXCLUDED, SCANS, bootstraps=0)
     figure = steps_figure(walk, result)
     lines = {line.get_label(): line for line in figure.axes[0].get_lines()}

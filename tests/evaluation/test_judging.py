@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 
 from benchmarks import judging
-from labkit.data import lidc
-from labkit.data.luna16 import hits, tables
+from labkit.annotations import lidc, luna16
 from labkit.evaluation import candidates
-from labkit.experiments.declared import EXPERIMENTS
+from labkit.paper.declared import EXPERIMENTS
 
 SMALL = judging.Size(scans=20, candidates=60, views=(0, 8), resamples=20)
 
@@ -35,7 +34,7 @@ def test_positives_are_those_that_hit_and_the_scans_are_real(tmp_path):
         cohort,
         cohort.nodules.assign(view="fused", repeat=0, fold=0, probability=0.5),
     )
-    found = hits.label(marks, tables.read_annotations(cohort.folder / "annotations.csv"))
+    found = luna16.label(marks, luna16.read_annotations(cohort.folder / "annotations.csv"))
     np.testing.assert_array_equal(found["class"], cohort.nodules["label"])
     assert cohort.nodules["label"].sum() == round(judging.POSITIVES * 20 / judging.SCANS)
     assert set(cohort.nodules["series_uid"]) <= set(lidc.luna16_series())

@@ -8,8 +8,8 @@ import pytest
 
 from labkit.errors import InputError
 from labkit.evaluation import crossval
-from labkit.evaluation.listing import as_text, list_runs
-from labkit.training import journal
+from labkit.evaluation.crossval import as_text, list_runs
+from labkit.training import progress
 from labkit.training.config import TrainingConfig
 
 
@@ -143,7 +143,7 @@ def test_before_its_first_network_and_after_its_last_a_run_is_running(under_way,
 
 
 def test_a_file_that_is_just_being_written_is_no_network(under_way):
-    journal.writer(under_way, "repeat0_fold0_view4")
+    progress.writer(under_way, "repeat0_fold0_view4")
     (under_way / "units" / ".repeat0_fold0_view4.json.x1.json").write_text("{")
     assert listed(under_way)["networks"] == "1 of 12"
 

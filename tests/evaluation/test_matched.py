@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from labkit.errors import InputError
-from labkit.evaluation import intervals, matched
-from labkit.evaluation.metrics import roc_auc
+from labkit.evaluation import size, statistics
+from labkit.evaluation.statistics import roc_auc
 from tests.evaluation.tables import predictions
 
 
@@ -24,10 +24,10 @@ def by_size(patients, rng):
 
 def test_with_all_nodules_of_one_size_it_is_the_auc():
     table = predictions(30)
-    found = matched.matched_auc(table, sizes(table, 10.0), within_folds=False, resamples=200)
+    found = size.matched_auc(table, sizes(table, 10.0), within_folds=False, resamples=200)
     assert found.auc.value == pytest.approx(roc_auc(table["label"], table["probability"]))
     assert (found.pairs, found.malignant, found.benign) == (900, 30, 30)
-    same = intervals.bootstrap_auc(
+    same = statistics.bootstrap_auc(
         table["label"], table["probability"], groups=table["patient_id"], resamples=200
     )
     assert (found.auc.low, found.auc.high) == pytest.approx((same.low, same.high))
@@ -36,14 +36,14 @@ def test_with_all_nodules_of_one_size_it_is_the_auc():
 def test_size_alone_knows_next_to_nothing_among_nodules_of_one_size():
     table, nodules = by_size(400, np.random.default_rng(0))
     assert roc_auc(table["label"], table["probability"]) > 0.75
-    close = matched.matched_auc(table, nodules, ratio=1.02, within_folds=False, resamples=100)
+    close = size.matched_auc(table, nodules, ratio=1.02, within_folds=False, resamples=100)
     assert 0.47 < close.auc.value < 0.53
 
 
 def test_wider_pairs_lead_back_to_the_auc_of_size():
     table, nodules = by_size(100, np.random.default_rng(1))
     aucs = [
-        matched.matched_auc(table, nodules, ratio=r, within_folds=False, resamples=10)
+        size.matched_auc(table, nodules, ratio=r, within_folds=False, resamples=10)
         for r in (1.05, 1.5, 1e6)
     ]
     assert aucs[0].auc.value < aucs[1].auc.value < aucs[2].auc.value
@@ -53,7 +53,7 @@ def test_wider_pairs_lead_back_to_the_auc_of_size():
 
 def test_drift_between_folds_does_not_count_within_them():
     calm, adrift = (predictions(60, drift=d) for d in (0.0, 5.0))
-    within = [matched.matched_auc(t, sizes(t, 9.0), resamples=10) for t in (calm, adrift)]
+    within = [size.matched_auc(t, sizes(t, 9.0), resamples=10) for t in (calm, adrift)]
     assert within[0] == within[1]
     assert within[0].pairs < 60 * 60
 
@@ -66,7 +66,7 @@ def test_only_the_pairs_of_one_size_are_asked():
         }
     )  # fmt: skip
     nodules = pd.DataFrame({"nodule_id": list("dcba"), "diameter_mm": [20.0, 20.0, 5.0, 5.0]})
-    found = matched.matched_auc(table, nodules, resamples=10)
+    found = size.matched_auc(table, nodules, resamples=10)
     assert found.auc.value == 0.5  # b outscores a, and d does not outscore c
     assert found.pairs == 2
 
@@ -77,11 +77,11 @@ def test_a_difference_is_that_of_the_two_and_of_itself_is_nothing():
     both = pd.concat([table, better], ignore_index=True)
     nodules = sizes(table, np.linspace(5, 12, 80))
     how = {"ratio": 1.3, "resamples": 200}
-    one, two = (matched.matched_auc(both, nodules, v, **how).auc for v in ("better", "fused"))
-    difference = matched.matched_difference(both, nodules, "better", "fused", **how)
+    one, two = (size.matched_auc(both, nodules, v, **how).auc for v in ("better", "fused"))
+    difference = size.matched_difference(both, nodules, "better", "fused", **how)
     assert difference.value == pytest.approx(one.value - two.value)
     assert 0 <= difference.low < difference.value < difference.high
-    none = matched.matched_difference(both, nodules, "fused", "fused", **how)
+    none = size.matched_difference(both, nodules, "fused", "fused", **how)
     assert (none.low, none.value, none.high) == (0, 0, 0)
 
 
@@ -89,13 +89,13 @@ def test_a_difference_is_that_of_the_two_and_of_itself_is_nothing():
 def test_a_ratio_that_is_none_is_refused(ratio):
     table = predictions(10)
     with pytest.raises(InputError, match="larger diameter"):
-        matched.matched_auc(table, sizes(table, 9.0), ratio=ratio)
+        size.matched_auc(table, sizes(table, 9.0), ratio=ratio)
 
 
 def test_what_is_missing_is_named():
     table = predictions(10)
     with pytest.raises(InputError, match="n000: no diameter"):
-        matched.matched_auc(table, sizes(table, 9.0).iloc[1:])
+        size.matched_auc(table, sizes(table, 9.0).iloc[1:])
     apart = sizes(table, np.where(np.arange(20) % 2, 30.0, 3.0))
     with pytest.raises(InputError, match="of its size"):
-        matched.matched_auc(table, apart)
+        size.matched_auc(table, apart)

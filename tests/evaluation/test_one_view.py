@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 
 from labkit.errors import InputError
-from labkit.evaluation._one_view import one_view, rows_of
-from labkit.evaluation.runs import read_predictions
-from labkit.files import write_csv
+from labkit.evaluation.crossval import read_predictions
+from labkit.evaluation.predictions import one_view, rows_of
+from labkit.io import write_csv
 from tests.evaluation.tables import predictions
 
 

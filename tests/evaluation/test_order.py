@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from labkit.evaluation import _order, _patients, intervals, within_folds
-from labkit.evaluation._patients import Patients
-from labkit.evaluation.summary import scores
+from labkit.evaluation import statistics
+from labkit.evaluation.statistics import Patients, scores
 from tests.evaluation.tables import predictions
 
 N, RESAMPLES = 90, 40
@@ -18,16 +17,16 @@ N, RESAMPLES = 90, 40
 def way(request, monkeypatch):
     """By a table of patients, and by running along the scores where that would be too large."""
     if not request.param:
-        monkeypatch.setattr(_order, "_LARGEST_TABLE", 0)
-        monkeypatch.setattr(_order, "_WORTH_A_TABLE", 0)
+        monkeypatch.setattr(statistics, "_LARGEST_TABLE", 0)
+        monkeypatch.setattr(statistics, "_WORTH_A_TABLE", 0)
     else:
-        monkeypatch.setattr(_order, "_WORTH_A_TABLE", N)
+        monkeypatch.setattr(statistics, "_WORTH_A_TABLE", N)
     return request.param
 
 
 @pytest.fixture(params=[1 << 22, 64], ids=["one block", "many blocks"])
 def blocks(request, monkeypatch):
-    monkeypatch.setattr(_patients, "_AT_ONCE", request.param)
+    monkeypatch.setattr(statistics, "_AT_ONCE", request.param)
 
 
 def nodules(seed=0, repeats=3, digits=1):
@@ -60,13 +59,13 @@ def test_the_bootstrap_is_that_of_all_pairs_on_the_same_patients(way, blocks, gr
     groups = patients if grouped else None
     weights = drawn_again(patients if grouped else np.arange(N), seed=5)
     expected = np.nanquantile(pair_by_pair(y, runs, weights), [0.025, 0.975])
-    found = intervals.bootstrap_auc(y, runs, groups=groups, resamples=RESAMPLES, seed=5)
+    found = statistics.bootstrap_auc(y, runs, groups=groups, resamples=RESAMPLES, seed=5)
     assert (found.low, found.high) == pytest.approx(tuple(expected), abs=1e-12)
     as_it_is = pair_by_pair(y, runs, np.ones((1, N)))[0]
     assert found.value == pytest.approx(as_it_is, abs=1e-12)
     other = nodules(seed=1, repeats=2)[1] + y
     apart = pair_by_pair(y, runs, weights) - pair_by_pair(y, other, weights)
-    less = intervals.bootstrap_auc_difference(
+    less = statistics.bootstrap_auc_difference(
         y, runs, other, groups=groups, resamples=RESAMPLES, seed=5
     )
     expected = np.nanquantile(apart, [0.025, 0.975])
@@ -77,8 +76,8 @@ def test_every_sample_is_scikit_learns_weighted_auc_and_roc(way, blocks):
     y, runs, names = nodules(seed=2, repeats=1)
     patients = Patients.of(names, N)
     grid = np.linspace(0, 1, 33)
-    aucs = patients.bootstrap(_order.auc(y, runs, patients), RESAMPLES, 3)
-    curves = patients.bootstrap(_order.heights(y, runs[0], patients, grid), RESAMPLES, 3)
+    aucs = patients.bootstrap(statistics.auc(y, runs, patients), RESAMPLES, 3)
+    curves = patients.bootstrap(statistics.heights(y, runs[0], patients, grid), RESAMPLES, 3)
     weights = np.vstack([np.ones(N), drawn_again(names, seed=3)])
     for weight, auc, curve in zip(weights, aucs, curves, strict=True):
         assert auc == pytest.approx(roc_auc_score(y, runs[0], sample_weight=weight), abs=1e-12)
@@ -89,7 +88,7 @@ def test_every_sample_is_scikit_learns_weighted_auc_and_roc(way, blocks):
 def test_the_value_of_all_as_they_are_is_the_same_alone():
     y, runs, _ = nodules(seed=4)
     for run in runs:
-        found = _order.area(run[y == 1], run[y == 0])
+        found = statistics.area(run[y == 1], run[y == 0])
         assert found == pytest.approx(roc_auc_score(y, run), abs=1e-12)
 
 
@@ -98,9 +97,9 @@ def test_a_sample_without_a_class_has_no_auc_and_no_curve(way):
     patients = Patients.of(names, N)
     weights = np.ones((2, patients.count))
     weights[1, np.unique(patients.codes[y == 1])] = 0
-    found = _order.auc(y, runs, patients)(weights)
+    found = statistics.auc(y, runs, patients)(weights)
     assert np.isfinite(found).tolist() == [True, False]
-    curves = _order.heights(y, runs[0], patients, np.linspace(0, 1, 5))(weights)
+    curves = statistics.heights(y, runs[0], patients, np.linspace(0, 1, 5))(weights)
     assert np.isfinite(curves).all(axis=1).tolist() == [True, False]
 
 
@@ -117,7 +116,7 @@ def test_within_folds_is_all_pairs_of_each_fold(way, blocks):
                 won += both * (np.sign(run[i] - run[j]) + 1) / 2
                 pairs += both
     expected = won / pairs
-    found = within_folds.within_folds_auc(table, resamples=RESAMPLES)
+    found = statistics.within_folds_auc(table, resamples=RESAMPLES)
     assert found.value == pytest.approx(expected[0], abs=1e-12)
     bounds = tuple(np.nanquantile(expected[1:], [0.025, 0.975]))
     assert (found.low, found.high) == pytest.approx(bounds, abs=1e-12)
@@ -129,7 +128,7 @@ def test_rates_are_those_of_nodules_drawn_with_their_patients():
     weights = drawn_again(names)
     right = ((runs >= 0.5) == (y == 1)).mean(axis=0)
     squared = ((runs - y) ** 2).mean(axis=0)
-    found = intervals.bootstrap_rates(y, runs, groups=names, resamples=RESAMPLES)
+    found = statistics.bootstrap_rates(y, runs, groups=names, resamples=RESAMPLES)
     for name, amount, counted in (
         ("sensitivity", right, y == 1),
         ("specificity", right, y == 0),
@@ -147,7 +146,7 @@ def test_the_same_patients_are_drawn_however_they_are_named_and_in_whatever_bloc
     numbers = np.unique(names, return_inverse=True)[1]
     expected = drawn_again(names)
     for groups in (names, numbers, names.tolist(), names.astype(str)):
-        found = intervals.resample_weights(N, groups, RESAMPLES, 0)
+        found = statistics.resample_weights(N, groups, RESAMPLES, 0)
         np.testing.assert_array_equal(found, expected)
 
 
@@ -160,9 +159,9 @@ def test_hundreds_of_thousands_of_candidates_take_little_memory():
     p = np.clip(rng.random(n) + 0.4 * y, 0, 1)
     patients = rng.integers(0, 300, n)
     tracemalloc.start()
-    found = intervals.bootstrap_auc(y, p, groups=patients)
-    intervals.bootstrap_rates(y, p, groups=patients)
-    intervals.roc_band(y, p, groups=patients, resamples=200)
+    found = statistics.bootstrap_auc(y, p, groups=patients)
+    statistics.bootstrap_rates(y, p, groups=patients)
+    statistics.roc_band(y, p, groups=patients, resamples=200)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert found.low < roc_auc_score(y, p) < found.high

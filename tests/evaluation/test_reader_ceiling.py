@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from labkit.data import lidc
+from labkit.annotations import lidc
 from labkit.errors import InputError
-from labkit.evaluation import reader_ceiling
-from labkit.evaluation.metrics import roc_auc
+from labkit.evaluation import readers
+from labkit.evaluation.statistics import roc_auc
 
 
 def _annotations(ratings: dict[str, list[int]], patients: dict[str, str] | None = None):
@@ -21,26 +21,26 @@ def _annotations(ratings: dict[str, list[int]], patients: dict[str, str] | None 
 
 
 def test_every_reader_meets_the_median_of_the_others():
-    table = reader_ceiling.comparisons(_annotations({"a": [5, 4, 1], "b": [3, 3, 3], "c": [1, 5]}))
+    table = readers.comparisons(_annotations({"a": [5, 4, 1], "b": [3, 3, 3], "c": [1, 5]}))
     # a: 5 against (4, 1) = 2.5; 4 against (5, 1) = 3, undecided; 1 against (5, 4) = 4.5. b: nobody
     # decides. c: too few readers.
     assert table[["nodule_id", "opinion", "label"]].to_numpy().tolist() == [
         ["a", 5, 0],
         ["a", 1, 1],
     ]
-    two = reader_ceiling.comparisons(_annotations({"c": [1, 5]}), min_readers=2)
+    two = readers.comparisons(_annotations({"c": [1, 5]}), min_readers=2)
     assert two[["opinion", "label"]].to_numpy().tolist() == [[1, 1], [5, 0]]
 
 
 def test_readers_who_agree_score_one_and_readers_who_guess_a_half():
     agree = _annotations({f"n{i}": [5 - 4 * (i % 2)] * 4 for i in range(20)})
-    found = reader_ceiling.against_the_rest(agree, resamples=50)
+    found = readers.against_the_rest(agree, resamples=50)
     assert found.auc.value == 1 and found.undecided == 0
     assert [p.value for p in (*found.strict, *found.lenient)] == [1, 1, 1, 1]
     assert (found.nodules, found.patients, found.comparisons) == (20, 20, 80)
     rng = np.random.default_rng(0)
     guess = _annotations({f"n{i}": rng.integers(1, 6, size=4).tolist() for i in range(3000)})
-    found = reader_ceiling.against_the_rest(guess, resamples=50)
+    found = readers.against_the_rest(guess, resamples=50)
     assert found.auc.value == pytest.approx(0.5, abs=0.03)
     # Of five equally likely opinions two are above 3, and three are 3 or above.
     assert found.strict[0].value == pytest.approx(0.4, abs=0.03)
@@ -55,8 +55,8 @@ def test_a_score_is_judged_in_the_same_comparisons():
     }
     annotations = _annotations(ratings, {n: f"p{int(n[1:]) // 2}" for n in ratings})
     mean = {n: float(np.mean(r)) for n, r in ratings.items() if n != "n0"}
-    found = reader_ceiling.against_the_rest(annotations, mean, resamples=100)
-    table = reader_ceiling.comparisons(annotations)
+    found = readers.against_the_rest(annotations, mean, resamples=100)
+    table = readers.comparisons(annotations)
     table = table[table["nodule_id"] != "n0"]
     auc = roc_auc(table["label"], table["nodule_id"].map(mean))
     assert found.score_auc.value == pytest.approx(auc)
@@ -68,10 +68,10 @@ def test_a_score_is_judged_in_the_same_comparisons():
 def test_more_comparisons_of_a_patient_do_not_make_it_surer():
     rng = np.random.default_rng(2)
     ratings = {f"n{i}": rng.integers(1, 6, size=4).tolist() for i in range(80)}
-    once = reader_ceiling.against_the_rest(_annotations(ratings), resamples=200)
+    once = readers.against_the_rest(_annotations(ratings), resamples=200)
     twice = {**ratings, **{f"{n}x": r for n, r in ratings.items()}}
     patients = {n: n.rstrip("x") for n in twice}
-    again = reader_ceiling.against_the_rest(_annotations(twice, patients), resamples=200)
+    again = readers.against_the_rest(_annotations(twice, patients), resamples=200)
     assert again.comparisons == 2 * once.comparisons
     for ours, theirs in ((again.auc, once.auc), (again.strict[0], once.strict[0])):
         assert (ours.value, ours.low, ours.high) == pytest.approx(
@@ -84,7 +84,7 @@ def test_lidcs_four_reader_nodules_give_the_known_numbers():
     table = lidc.annotations()
     four = table[(table["slice_thickness_mm"] <= 2.5) & (table["readers"] == 4)]
     diameter = four.groupby("nodule_id")["diameter_mm"].mean()
-    found = reader_ceiling.against_the_rest(four, diameter, resamples=300)
+    found = readers.against_the_rest(four, diameter, resamples=300)
     assert found.comparisons == 1766
     assert found.auc.value == pytest.approx(0.824, abs=5e-4)
     assert found.score_auc.value == pytest.approx(0.936, abs=5e-4)
@@ -95,20 +95,20 @@ def test_lidcs_four_reader_nodules_give_the_known_numbers():
 
 def test_ratings_in_one_column_become_annotations():
     nodules = pd.DataFrame({"nodule_id": ["a", "b"], "patient_id": "p", "ratings": ["5|4|3", "1"]})
-    table = reader_ceiling.from_ratings(nodules)
+    table = readers.from_ratings(nodules)
     assert table["malignancy"].tolist() == [5, 4, 3, 1]
     assert table["nodule_id"].tolist() == ["a", "a", "a", "b"]
     with pytest.raises(InputError, match="b: its ratings"):
-        reader_ceiling.from_ratings(nodules.assign(ratings=["5|4", "x|1"]))
+        readers.from_ratings(nodules.assign(ratings=["5|4", "x|1"]))
     with pytest.raises(InputError, match="no column of single ratings"):
-        reader_ceiling.from_ratings(nodules.drop(columns="ratings"))
+        readers.from_ratings(nodules.drop(columns="ratings"))
 
 
 @pytest.mark.real
 def test_the_real_cubes_ratings_give_a_reader(real_cubes):
     with np.load(real_cubes) as file:
         nodules = pd.DataFrame({k: file[k] for k in ("nodule_id", "patient_id", "ratings")})
-    found = reader_ceiling.against_the_rest(reader_ceiling.from_ratings(nodules), resamples=200)
+    found = readers.against_the_rest(readers.from_ratings(nodules), resamples=200)
     assert found.auc.value == pytest.approx(0.804, abs=1e-3)
     assert found.auc.low < 0.79 < 0.82 < found.auc.high
     assert found.nodules == 602
@@ -117,12 +117,12 @@ def test_the_real_cubes_ratings_give_a_reader(real_cubes):
 def test_annotations_that_cannot_be_judged_are_refused():
     good = _annotations({"a": [5, 4, 4], "b": [1, 2, 1]})
     with pytest.raises(InputError, match="lack the columns malignancy"):
-        reader_ceiling.against_the_rest(good.drop(columns="malignancy"))
+        readers.against_the_rest(good.drop(columns="malignancy"))
     with pytest.raises(InputError, match="rated 1 to 5"):
-        reader_ceiling.against_the_rest(good.assign(malignancy=0))
+        readers.against_the_rest(good.assign(malignancy=0))
     with pytest.raises(InputError, match="2 or more"):
-        reader_ceiling.against_the_rest(good, min_readers=1)
+        readers.against_the_rest(good, min_readers=1)
     with pytest.raises(InputError, match="no nodule has both"):
-        reader_ceiling.against_the_rest(good, {"elsewhere": 0.5})
+        readers.against_the_rest(good, {"elsewhere": 0.5})
     with pytest.raises(InputError, match="no nodule is left"):
-        reader_ceiling.against_the_rest(good, min_readers=4)
+        readers.against_the_rest(good, min_readers=4)

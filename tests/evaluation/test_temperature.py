@@ -9,8 +9,8 @@ from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 
 from labkit.errors import InputError
-from labkit.evaluation.metrics import roc_auc
-from labkit.evaluation.temperature import apply_temperature, fit_temperature, scale_run
+from labkit.evaluation.calibration import apply_temperature, fit_temperature, scale_run
+from labkit.evaluation.statistics import roc_auc
 from tests.evaluation.tables import predictions
 
 

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from labkit.annotations import lidc
 from labkit.cli import main
-from labkit.data import lidc
-from labkit.data.build import build_lidc
-from labkit.data.cohort import Cohort
+from labkit.cohorts.build import build_lidc
+from labkit.cohorts.cohort import Cohort
 from labkit.errors import InputError
 from labkit.imaging import lungs, views
-from labkit.imaging.readers import read_dicom
+from labkit.imaging.dicom import read_dicom
 from labkit.imaging.volume import AIR_HU, Volume
-from tests.data.test_build import of_patient, write_scan
+from tests.cohorts.test_build import of_patient, write_scan
 from tests.imaging.chest_phantom import ball, chest
 from tests.imaging.test_views import CORONAL_SCAN, FEET_FIRST, OBLIQUE
 
@@ -340,8 +340,8 @@ def test_a_cohort_with_lungs_has_wall_beyond_them_and_the_same_nodule(real_dicom
 
 def measure(patient, seed, which=0):
     """Dice of a simulated scan, and how much of each consensus nodule is kept."""
-    simulate = pytest.importorskip("labkit.data.simulate.whole")
-    from labkit.data.simulate.scene import scene_for_series
+    simulate = pytest.importorskip("labkit.simulate.scanner")
+    from labkit.simulate.scene import scene_for_series
 
     table = lidc.nodules()
     of_patient = table[table["patient_id"] == patient]

@@ -7,7 +7,7 @@ import SimpleITK as sitk
 from pydicom.uid import JPEG2000Lossless, RLELossless
 
 from labkit.errors import InputError
-from labkit.imaging.readers import find_series, read_dicom, read_image, read_series
+from labkit.imaging.dicom import find_series, read_dicom, read_image, read_series
 from tests.dicom_phantom import ct_slice, save, write_series
 
 Z = np.arange(6) * 2.5 - 100

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from labkit.errors import InputError
-from labkit.imaging.readers import read_dicom
+from labkit.imaging.dicom import read_dicom
 from labkit.imaging.views import PLANES, cube, cube_and_views, nine_views, window
 from labkit.imaging.volume import AIR_HU, Volume
 

@@ -7,8 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from labkit.models.deconv import UpsampledDeconv, by_phases
-from labkit.models.mtcnn import FILTERS, KERNELS, MTCNN, STCNN
+from labkit.models.mtcnn import FILTERS, KERNELS, MTCNN, STCNN, UpsampledDeconv, by_phases
 
 
 def _count(network: nn.Module) -> int:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from labkit.errors import InputError
-from labkit.models import receptive
+from labkit.models import receptive_field
 from labkit.models.mtcnn import IMAGE_SIZE, MTCNN, STCNN
 
 
@@ -16,7 +16,7 @@ def test_a_pixel_moves_a_feature_where_its_field_says_so(depth, feature):
     torch.manual_seed(depth)
     network = STCNN(depth=depth).double().eval()
     images = torch.rand(16, 1, IMAGE_SIZE, IMAGE_SIZE, dtype=torch.float64)
-    start, end = receptive.receptive_field(depth).of(feature)
+    start, end = receptive_field.receptive_field(depth).of(feature)
     before = network.share(images)[:, :, feature, feature]
 
     def moves(pixel):
@@ -32,39 +32,39 @@ def test_a_pixel_moves_a_feature_where_its_field_says_so(depth, feature):
 
 
 def test_every_layer_doubles_the_field():
-    sizes = [receptive.receptive_field(d).size_px for d in range(1, 6)]
+    sizes = [receptive_field.receptive_field(d).size_px for d in range(1, 6)]
     assert sizes == [6 * 2**i for i in range(5)]
     for depth in range(1, 6):
-        field = receptive.receptive_field(depth)
+        field = receptive_field.receptive_field(depth)
         assert field.step_px == IMAGE_SIZE // (IMAGE_SIZE >> depth)
         # A feature sees its own cell and the ring of cells around it.
         assert field.of(3) == (2 * field.step_px, 5 * field.step_px)
     with pytest.raises(InputError, match="1 to 5"):
-        receptive.receptive_field(6)
+        receptive_field.receptive_field(6)
 
 
 @pytest.mark.parametrize("kind", [STCNN, MTCNN])
 def test_influence_is_a_share_and_stays_within_the_field(kind):
     torch.manual_seed(0)
     network = kind(depth=2)
-    moved = receptive.influence(network, torch.rand(4, 1, 64, 64))
-    start, end = receptive.receptive_field(2).of(receptive.central(2))
+    moved = receptive_field.influence(network, torch.rand(4, 1, 64, 64))
+    start, end = receptive_field.receptive_field(2).of(receptive_field.central(2))
     assert moved.shape == (64, 64) and moved.sum() == pytest.approx(1)
     assert moved[start:end, start:end].sum() == pytest.approx(1)
     assert all(p.grad is None for p in network.parameters())
-    half = receptive.reach_px(moved, 2, 0.5)
-    assert 0 < half < receptive.reach_px(moved, 2, 0.99) <= end - start
+    half = receptive_field.reach_px(moved, 2, 0.5)
+    assert 0 < half < receptive_field.reach_px(moved, 2, 0.99) <= end - start
 
 
 def test_a_spot_in_a_corner_of_the_field_needs_all_of_it():
-    start, end = receptive.receptive_field(3).of(receptive.central(3))
+    start, end = receptive_field.receptive_field(3).of(receptive_field.central(3))
     spot = np.zeros((64, 64))
     spot[start, end - 1] = 1
-    assert receptive.reach_px(spot, 3, 0.5) == end - start
+    assert receptive_field.reach_px(spot, 3, 0.5) == end - start
 
 
 def test_features_that_never_answer_have_no_influence():
     network = STCNN(depth=1)
     torch.nn.init.constant_(network.share[0].bias, -1e6)
     with pytest.raises(InputError, match="no central feature answers"):
-        receptive.influence(network, torch.rand(2, 1, 64, 64))
+        receptive_field.influence(network, torch.rand(2, 1, 64, 64))

@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 
 from labkit.errors import InputError
-from labkit.evaluation import bands as size_bands
+from labkit.evaluation import size as size_bands
 from labkit.evaluation.calibration import calibration
-from labkit.plots import bands, style
-from labkit.plots.calibration import reliability_figure
+from labkit.plots import roc, style
+from labkit.plots.roc import reliability_figure
 from tests.evaluation.tables import predictions
 
 
@@ -42,7 +42,7 @@ def test_the_diagram_has_a_panel_a_method_with_the_tables_points(run):
 
 
 def test_bands_show_every_method_and_leave_the_unsure_hollow(banded):
-    figure = bands.size_bands_figure(banded)
+    figure = roc.size_bands_figure(banded)
     (ax,) = figure.axes
     labels = [t.get_text() for t in ax.get_yticklabels()]
     assert labels[0].startswith("under 8 mm\n") and labels[-1].startswith("all sizes\n90 benign")
@@ -53,13 +53,13 @@ def test_bands_show_every_method_and_leave_the_unsure_hollow(banded):
     hollow = [line for line in ax.get_lines() if line.get_markerfacecolor() == "none"]
     assert sum(np.isfinite(line.get_xdata()).sum() for line in hollow) == unsure.sum()
     assert "no interval" in style.alt_text(figure)
-    assert bands.size_bands_figure(banded, "sensitivity", title="by size").axes
+    assert roc.size_bands_figure(banded, "sensitivity", title="by size").axes
 
 
 def test_nothing_to_draw_is_refused(banded):
     with pytest.raises(InputError, match="no calibration"):
         reliability_figure({})
     with pytest.raises(InputError, match="metric must be one of"):
-        bands.size_bands_figure(banded, "accuracy")
+        roc.size_bands_figure(banded, "accuracy")
     with pytest.raises(InputError, match="no bands"):
-        bands.size_bands_figure(banded.iloc[:0])
+        roc.size_bands_figure(banded.iloc[:0])

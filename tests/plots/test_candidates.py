@@ -10,8 +10,8 @@ import pytest
 
 from labkit.errors import InputError
 from labkit.imaging.volume import Volume
-from labkit.plots import candidates, style
-from labkit.plots.candidate_kinds import kinds_figure, kinds_rows
+from labkit.plots import lesson11, style
+from labkit.plots.lesson11 import kinds_figure, kinds_rows
 
 
 def table() -> pd.DataFrame:
@@ -33,14 +33,14 @@ def table() -> pd.DataFrame:
 
 
 def test_a_hit_is_a_nodule_even_where_an_excluded_finding_is_too():
-    kinds = candidates.kind(table()).tolist()
+    kinds = lesson11.kind(table()).tolist()
     assert kinds == ["nodule", "nodule", "excluded", *["false positive"] * 3]
 
 
 def test_marks_lie_on_the_voxels_of_their_candidates():
     voxels = np.full((40, 60, 100), -850, np.int16)
     volume = Volume(voxels, (0.5, 0.5, 2.0), (-24.75, -14.75, 0.0), series_uid="a")
-    figure = candidates.on_slice(volume, table(), 20.0)
+    figure = lesson11.on_slice(volume, table(), 20.0)
     (ax,) = figure.axes
     left, right, bottom, top = ax.get_images()[0].get_extent()
     assert (left, right, bottom, top) == (-25.0, 25.0, 15.0, -15.0)
@@ -52,17 +52,17 @@ def test_marks_lie_on_the_voxels_of_their_candidates():
     }
     assert "simulated" in [t.get_text() for t in ax.texts]
     with pytest.raises(InputError, match="outside the scan"):
-        candidates.on_slice(volume, table(), 500.0)
+        lesson11.on_slice(volume, table(), 500.0)
 
 
 def test_the_gallery_shows_each_nodule_once_and_false_positives_by_score():
-    shown = candidates.strongest(table(), 2)
+    shown = lesson11.strongest(table(), 2)
     assert shown["strongest false positives"].tolist() == [4, 3]
     assert shown["nodules"].tolist() == [0]
     views = np.zeros((6, 9, 76, 76), np.uint8)
     views[:, 0] = np.arange(6)[:, None, None] * 40
     cohort = SimpleNamespace(nodules=table(), views=views, simulated=True)
-    figure = candidates.gallery(cohort, 2)
+    figure = lesson11.gallery(cohort, 2)
     images = [i for block in figure.subfigs for ax in block.axes for i in ax.get_images()]
     levels = [round((float(np.mean(i.get_array())) + 1000) * 255 / 1400) for i in images]
     assert levels == [160, 120, 0]
@@ -72,14 +72,14 @@ def test_the_gallery_shows_each_nodule_once_and_false_positives_by_score():
 
 
 def test_shares_are_of_false_positives_alone():
-    shares = candidates.shares_on(table())
+    shares = lesson11.shares_on(table())
     assert shares.to_dict() == pytest.approx({"vessel": 2 / 3, "branching": 1 / 3})
-    figure = candidates.whereabouts(table(), {"vessel": 0.1})
+    figure = lesson11.whereabouts(table(), {"vessel": 0.1})
     assert "vessel 67 %" in style.alt_text(figure)
     with pytest.raises(InputError, match="simulated"):
-        candidates.shares_on(table().drop(columns="lies_on"))
+        lesson11.shares_on(table().drop(columns="lies_on"))
     with pytest.raises(InputError, match="score"):
-        candidates.strongest(table().drop(columns="score"))
+        lesson11.strongest(table().drop(columns="score"))
 
 
 def test_kinds_stand_in_rows_the_surest_first():

@@ -7,11 +7,11 @@ import pytest
 from matplotlib.colors import to_hex
 from sklearn.metrics import auc
 
-from labkit.data import lidc
-from labkit.data.simulate.build import center_of, scan_crop
+from labkit.annotations import lidc
+from labkit.cohorts.simulated import center_of, scan_crop
 from labkit.errors import InputError
-from labkit.evaluation import metrics
-from labkit.plots import labels, sizes, style
+from labkit.evaluation import statistics
+from labkit.plots import lesson01, style
 
 HERO = "LIDC-IDRI-0921-s1-n0"
 
@@ -47,7 +47,7 @@ def bars(ax) -> list[tuple[float, float, str]]:
 
 
 def test_the_bars_of_fig_1_are_as_high_as_the_counts_and_have_their_class_s_colour(nodules):
-    (ax,) = labels.malignancy_scores(nodules).axes
+    (ax,) = lesson01.malignancy_scores(nodules).axes
     expected = nodules["malignancy_median"].value_counts()
     drawn = {round(score, 2): (height, color) for score, height, color in bars(ax)}
     assert {score: height for score, (height, _) in drawn.items()} == expected.to_dict()
@@ -63,7 +63,7 @@ def test_the_bars_of_fig_1_are_as_high_as_the_counts_and_have_their_class_s_colo
 
 def test_outlines_are_drawn_in_mm_from_the_nodule_one_line_a_contour(hero):
     contours = lidc.contours(HERO)
-    figure = labels.outlines(contours, hero)
+    figure = lesson01.outlines(contours, hero)
     lines = [line for ax in figure.axes for line in ax.get_lines()]
     assert len(lines) == len(contours)
     width = {  # the widest line of a reader is as wide as the reader's widest outline
@@ -82,14 +82,14 @@ def test_outlines_are_drawn_in_mm_from_the_nodule_one_line_a_contour(hero):
 
 def test_every_slice_that_somebody_outlined_has_its_panel_in_order(hero):
     contours = lidc.contours(HERO)
-    titles = [ax.get_title(loc="left") for ax in labels.outlines(contours, hero).axes]
+    titles = [ax.get_title(loc="left") for ax in lesson01.outlines(contours, hero).axes]
     levels = sorted({contour.z_mm for contour in contours})
     assert titles == [f"z = {z:.1f} mm" for z in levels]
 
 
 def test_a_simulated_slice_lies_under_its_outlines_and_says_that_it_is_simulated(hero):
     ct = scan_crop(hero, half_width_mm=15)
-    figure = labels.outlines(lidc.contours(HERO), hero, ct, center_of(hero))
+    figure = lesson01.outlines(lidc.contours(HERO), hero, ct, center_of(hero))
     axes = figure.axes
     assert all("simulated" in [text.get_text() for text in ax.texts] for ax in axes)
     (image,) = axes[5].get_images()
@@ -107,25 +107,25 @@ def test_a_simulated_slice_lies_under_its_outlines_and_says_that_it_is_simulated
 
 def test_outlines_over_ct_without_a_centre_are_refused(hero):
     with pytest.raises(InputError, match="center_xyz_mm"):
-        labels.outlines(lidc.contours(HERO), hero, scan_crop(hero, half_width_mm=5))
+        lesson01.outlines(lidc.contours(HERO), hero, scan_crop(hero, half_width_mm=5))
 
 
 def test_the_agreement_matrix_shows_percent_of_each_row():
     pairs = np.array([[6, 2], [1, 3]])
-    (ax,) = labels.agreement(pairs).axes
+    (ax,) = lesson01.agreement(pairs).axes
     texts = [text.get_text() for text in ax.texts]
     assert texts == ["75 %", "25 %", "25 %", "75 %"]
 
 
 def test_the_ratings_table_prints_every_rating(hero):
     readings = lidc.annotations().query("nodule_id == @HERO")
-    (ax,) = labels.ratings(readings).axes
+    (ax,) = lesson01.ratings(readings).axes
     shown = np.array([float(text.get_text()) for text in ax.texts]).reshape(4, 9)
     assert (shown == readings[list(lidc.RATINGS)].to_numpy()).all()
 
 
 def test_agreement_bars_are_ordered_and_diameter_stands_out():
-    (ax,) = labels.rating_agreement({"diameter": 0.9, "texture": 0.2, "margin": 0.5}).axes
+    (ax,) = lesson01.rating_agreement({"diameter": 0.9, "texture": 0.2, "margin": 0.5}).axes
     lengths = [bar.get_width() for bar in ax.patches]
     assert lengths == [0.2, 0.5, 0.9]
     assert to_hex(ax.patches[-1].get_facecolor()).upper() == style.SIZE_ONLY
@@ -133,15 +133,15 @@ def test_agreement_bars_are_ordered_and_diameter_stands_out():
 
 def test_class_counts_add_up_to_each_rules_nodules(nodules):
     rules = {"three": nodules, "mean": lidc.nodules(aggregate="mean")}
-    counts = labels.class_counts(rules)
+    counts = lesson01.class_counts(rules)
     assert counts.loc["three"].tolist() == [388, 441, 363]
     assert (counts.sum(axis=1) == [len(table) for table in rules.values()]).all()
 
 
 def test_the_stacked_bars_of_a_rule_end_at_its_total(nodules):
-    counts = labels.class_counts({"three": nodules, "none": nodules[:0]})
+    counts = lesson01.class_counts({"three": nodules, "none": nodules[:0]})
     counts.loc["as published"] = [369, 405, 335]
-    (ax,) = labels.counts_by_rule(counts, ["as published"]).axes
+    (ax,) = lesson01.counts_by_rule(counts, ["as published"]).axes
     ends = {}
     for bar in ax.patches:
         row = round(bar.get_y() + bar.get_height() / 2)
@@ -152,7 +152,7 @@ def test_the_stacked_bars_of_a_rule_end_at_its_total(nodules):
 
 
 def test_boxes_stand_at_their_scores_with_their_medians(nodules):
-    (ax,) = sizes.size_by_score(nodules).axes
+    (ax,) = lesson01.size_by_score(nodules).axes
     medians = nodules.groupby("malignancy_median")["diameter_mm"].median()
     drawn = {
         round(float(np.mean(line.get_xdata())), 2): float(line.get_ydata()[0])
@@ -163,34 +163,34 @@ def test_boxes_stand_at_their_scores_with_their_medians(nodules):
 
 
 def test_the_histograms_hold_every_labelled_nodule(labelled):
-    (ax,) = sizes.size_by_class(labelled).axes
+    (ax,) = lesson01.size_by_class(labelled).axes
     heights = [sum(height for _, height, _ in bars(ax)[30 * i : 30 * i + 30]) for i in (0, 1)]
     assert heights == [388, 363]
 
 
 def test_a_drawn_roc_has_the_area_of_its_score(labelled):
     y, d = labelled["label"].to_numpy(dtype=int), labelled["diameter_mm"].to_numpy()
-    figure = sizes.rocs(
+    figure = lesson01.rocs(
         y, {"diameter": d, "other": -d}, groups=labelled["patient_id"], resamples=20
     )
     curves = figure.axes[0].get_lines()[:2]
     areas = [auc(*line.get_data()) for line in curves]
-    assert areas[0] == pytest.approx(metrics.roc_auc(y, d), abs=1e-9)
+    assert areas[0] == pytest.approx(statistics.roc_auc(y, d), abs=1e-9)
     assert areas[0] + areas[1] == pytest.approx(1)
     assert curves[0].get_color() == style.SIZE_ONLY
     assert len(figure.axes[0].collections) == 2  # a band each
 
 
 def test_shares_of_the_calcified_add_up_to_100_percent(nodules):
-    table = labels.class_counts({"all": nodules, "large": nodules[nodules["diameter_mm"] > 20]})
-    (ax,) = sizes.calcification(table).axes
+    table = lesson01.class_counts({"all": nodules, "large": nodules[nodules["diameter_mm"] > 20]})
+    (ax,) = lesson01.calcification(table).axes
     ends = sorted(bar.get_x() + bar.get_width() for bar in ax.patches)
     assert ends[-2:] == pytest.approx([100, 100])
 
 
 def test_a_sibling_counts_only_in_another_fold():
     table = pd.DataFrame({"patient_id": list("aabbbc")}, index=[5, 4, 3, 2, 1, 0])
-    found = sizes.with_sibling(table, [0, 1, 2, 2, 2, 0])
+    found = lesson01.with_sibling(table, [0, 1, 2, 2, 2, 0])
     assert found.tolist() == [True, True, False, False, False, False]
 
 
@@ -198,7 +198,7 @@ def test_sibling_bars_are_0_by_patient_and_100_when_every_nodule_is_alone(labell
     several = labelled[labelled.groupby("patient_id")["label"].transform("size") > 1]
     by_patient = pd.factorize(several["patient_id"])[0]
     alone = np.arange(len(several))
-    figure = sizes.siblings(several, {"patient": by_patient, "alone": alone})
+    figure = lesson01.siblings(several, {"patient": by_patient, "alone": alone})
     assert [height for _, height, _ in bars(figure.axes[1])] == [0, 100]
     patients = sum(height for _, height, _ in bars(figure.axes[0]))
     assert patients == several["patient_id"].nunique()

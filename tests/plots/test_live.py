@@ -13,8 +13,8 @@ from PIL import Image
 
 from labkit.errors import InputError
 from labkit.plots import live, style
-from labkit.plots.growing import Curve, Growing, Progress
-from labkit.training import journal
+from labkit.plots.live import Curve, Growing, Progress
+from labkit.training import progress as journal
 
 
 def curve(epochs: int, level: float = 0.0, model: str = "mt") -> Curve:

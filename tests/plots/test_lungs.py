@@ -8,7 +8,7 @@ import pytest
 from labkit.errors import InputError
 from labkit.imaging.lungs import Steps
 from labkit.imaging.volume import Volume
-from labkit.plots import lungs, style
+from labkit.plots import lesson02, style
 
 SHAPE = (9, 12, 14)
 
@@ -36,7 +36,7 @@ def tints(figure):
 
 
 def test_the_steps_are_shown_in_their_order(scan, found):
-    figure = lungs.steps(scan, found, at=4)
+    figure = lesson02.steps(scan, found, at=4)
     assert [ax.get_title("left")[0] for ax in figure.axes] == list("123456")
     layers = tints(figure)
     assert [len(panel) for panel in layers] == [1, 1, 1, 1, 2, 1]
@@ -49,13 +49,13 @@ def test_the_steps_are_shown_in_their_order(scan, found):
 def test_a_slice_is_chosen_where_lungs_and_airways_are(scan, found):
     airways = np.zeros(SHAPE, bool)
     airways[5, 3:5, 3:5] = True
-    figure = lungs.steps(scan, replace(found, airways=airways))
+    figure = lesson02.steps(scan, replace(found, airways=airways))
     (layer,) = tints(figure)[2]
     assert (layer == airways[5]).all()
 
 
 def test_coronal_slices_have_the_head_up(scan, found):
-    figure = lungs.steps(scan, found, at=3, plane="coronal")
+    figure = lesson02.steps(scan, found, at=3, plane="coronal")
     (layer,) = tints(figure)[0]
     assert (layer == found.threshold[::-1, 3]).all()
     assert figure.axes[0].get_aspect() == pytest.approx(2.5)
@@ -66,7 +66,7 @@ def test_a_scan_lying_otherwise_looks_the_same(scan, found):
     other = Steps(**{f.name: getattr(found, f.name)[::-1, :, ::-1] for f in fields(Steps)})
     for plane in ("axial", "coronal", "sagittal"):
         one, two = (
-            lungs.steps(*pair, at=5, plane=plane) for pair in ((scan, found), (turned, other))
+            lesson02.steps(*pair, at=5, plane=plane) for pair in ((scan, found), (turned, other))
         )
         for a, b in zip(one.axes, two.axes, strict=True):
             for first, second in zip(a.images, b.images, strict=True):
@@ -74,22 +74,22 @@ def test_a_scan_lying_otherwise_looks_the_same(scan, found):
 
 
 def test_slices_are_spread_over_the_masks(scan, found):
-    figure = lungs.over_slices(scan, {"lungs": found.closed, "body": found.body}, count=2)
+    figure = lesson02.over_slices(scan, {"lungs": found.closed, "body": found.body}, count=2)
     assert [ax.get_title("left") for ax in figure.axes] == ["slice 3", "slice 5"]
     assert "outlines of lungs, body" in style.alt_text(figure)
     assert all(style.SIMULATED in [t.get_text() for t in ax.texts] for ax in figure.axes)
-    real = lungs.over_slices(scan, {"lungs": found.closed}, at=[4], mark="")
+    real = lesson02.over_slices(scan, {"lungs": found.closed}, at=[4], mark="")
     assert not real.axes[0].texts and "simulated" not in style.alt_text(real)
 
 
 def test_what_cannot_be_drawn_is_refused(scan, found):
     with pytest.raises(InputError, match="1 to 4"):
-        lungs.over_slices(scan, {})
+        lesson02.over_slices(scan, {})
     with pytest.raises(InputError, match="of shape"):
-        lungs.over_slices(scan, {"lungs": found.closed[1:]})
+        lesson02.over_slices(scan, {"lungs": found.closed[1:]})
     with pytest.raises(InputError, match="masks are empty"):
-        lungs.over_slices(scan, {"lungs": np.zeros(SHAPE, bool)})
+        lesson02.over_slices(scan, {"lungs": np.zeros(SHAPE, bool)})
     with pytest.raises(InputError, match="no axial slice 9"):
-        lungs.steps(scan, found, at=9)
+        lesson02.steps(scan, found, at=9)
     with pytest.raises(InputError, match="no plane"):
-        lungs.steps(scan, found, plane="oblique")
+        lesson02.steps(scan, found, plane="oblique")

@@ -11,7 +11,7 @@ from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 
 from labkit.errors import InputError
 from labkit.imaging.views import PLANES
-from labkit.plots import planes, style
+from labkit.plots import lesson03, style
 
 NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "03_view_extraction.ipynb"
 
@@ -23,7 +23,7 @@ def images() -> np.ndarray:
 
 @pytest.mark.parametrize("number", range(9))
 def test_a_plane_leaves_the_cube_through_its_edges(number):
-    corners = planes.plane_corners_xyz_mm(PLANES[number], 64)
+    corners = lesson03.plane_corners_xyz_mm(PLANES[number], 64)
     edges = np.linalg.norm(np.roll(corners, -1, axis=0) - corners, axis=1)
     # A face's plane is 64 by 64; a plane through two opposite edges holds two of the cube's
     # edges (64) and two diagonals of its faces.
@@ -38,9 +38,9 @@ def test_a_plane_leaves_the_cube_through_its_edges(number):
 
 
 def test_every_cube_in_space_holds_its_plane_and_its_images_frame():
-    figure = planes.in_space()
+    figure = lesson03.in_space()
     assert [ax.get_title().split()[-1] for ax in figure.axes] == [p.name for p in PLANES]
-    for plane, color, ax in zip(PLANES, planes.PLANE_COLORS, figure.axes, strict=True):
+    for plane, color, ax in zip(PLANES, lesson03.PLANE_COLORS, figure.axes, strict=True):
         (polygon,) = (c for c in ax.collections if isinstance(c, Poly3DCollection))
         assert to_hex(polygon.get_facecolor()).upper() == color
         (frame,) = ax.get_lines()
@@ -56,7 +56,7 @@ def toward_viewer(ax) -> np.ndarray:
 
 
 def test_no_plane_is_drawn_edge_on():
-    viewer = toward_viewer(planes.in_space().axes[0])
+    viewer = toward_viewer(lesson03.in_space().axes[0])
     assert min(abs(np.dot(plane.normal_xyz, viewer)) for plane in PLANES) > 0.2
 
 
@@ -64,10 +64,10 @@ def test_no_plane_is_drawn_edge_on():
 def test_a_painted_image_lies_on_its_plane_the_right_way_round(number):
     # Grey that grows toward the viewer. A drawing is painted from the back to the front, so its
     # greys must come in rising order, which they would not if the image were turned or mirrored.
-    viewer = toward_viewer(planes.in_space().axes[0])
+    viewer = toward_viewer(lesson03.in_space().axes[0])
     points = PLANES[number].points_xyz_mm((0, 0, 0), 8, 8.0)
     images = np.repeat(10 * (points @ viewer)[None], 9, axis=0) - 300
-    figure = planes.in_space(images)
+    figure = lesson03.in_space(images)
     figure.canvas.draw()
     filled = [c for c in figure.axes[number].collections if isinstance(c, Poly3DCollection)]
     greys = max((c.get_facecolor() for c in filled), key=len)[:, 0]
@@ -77,25 +77,25 @@ def test_a_painted_image_lies_on_its_plane_the_right_way_round(number):
 
 
 def test_painted_planes_say_that_they_are_simulated(images):
-    assert [text.get_text() for text in planes.in_space(images).texts] == ["images: simulated"]
-    assert planes.in_space(images, mark="").texts == []
+    assert [text.get_text() for text in lesson03.in_space(images).texts] == ["images: simulated"]
+    assert lesson03.in_space(images, mark="").texts == []
 
 
 def test_nine_views_show_their_hu_with_names_directions_and_the_word_simulated(images):
-    axes = planes.nine_views(images).axes
+    axes = lesson03.nine_views(images).axes
     for number, ax in enumerate(axes):
         assert np.array_equal(ax.get_images()[0].get_array(), images[number])
         assert ax.get_images()[0].get_clim() == (-1000, 400)
         assert ax.get_title(loc="left").split() == [str(number), PLANES[number].name]
         assert [text.get_text() for text in ax.texts] == ["simulated"]
-        assert to_hex(ax.spines["left"].get_edgecolor()).upper() == planes.PLANE_COLORS[number]
+        assert to_hex(ax.spines["left"].get_edgecolor()).upper() == lesson03.PLANE_COLORS[number]
     assert (axes[0].get_xlabel(), axes[0].get_ylabel()) == ("to left →", "← to back")
     assert axes[8].get_xlabel() == "to left and front →"
-    assert all(not ax.texts for ax in planes.nine_views(images, mark="").axes)
+    assert all(not ax.texts for ax in lesson03.nine_views(images, mark="").axes)
 
 
 def test_anything_but_nine_images_is_refused(images):
-    for draw in (planes.nine_views, planes.in_space):
+    for draw in (lesson03.nine_views, lesson03.in_space):
         with pytest.raises(InputError, match="nine views are needed"):
             draw(images[:8])
 
@@ -103,7 +103,7 @@ def test_anything_but_nine_images_is_refused(images):
 def test_images_side_by_side_are_as_large_as_their_voxels():
     image = np.zeros((10, 40))
     sizes = {"squares": None, "mm": (2.5, 0.5)}
-    left, right, plain = planes.side_by_side(
+    left, right, plain = lesson03.side_by_side(
         {"squares": image, "mm": image, "plain": image}, pixel_mm=sizes
     ).axes
     assert left.get_images()[0].get_extent() == [-20, 20, 5, -5]
@@ -113,7 +113,7 @@ def test_images_side_by_side_are_as_large_as_their_voxels():
 
 
 def test_difference_maps_show_the_other_less_the_reference(images):
-    figure = planes.differences(images[0], {"brighter": images[0] + 30, "other": images[1]})
+    figure = lesson03.differences(images[0], {"brighter": images[0] + 30, "other": images[1]})
     maps = [np.asarray(ax.get_images()[0].get_array()) for ax in figure.axes[1:3]]
     assert maps[0] == pytest.approx(np.full((16, 16), 30))
     assert maps[1] == pytest.approx(images[1] - images[0])
@@ -125,7 +125,7 @@ def test_difference_maps_show_the_other_less_the_reference(images):
 def test_curves_run_through_the_known_voxels_and_not_through_the_hidden_ones(count):
     position = np.arange(count) * 0.7
     hu = np.random.default_rng(1).normal(size=count) * 100
-    (ax,) = planes.hidden_samples({"line": (position, hu)}).axes
+    (ax,) = lesson03.hidden_samples({"line": (position, hu)}).axes
     linear, cubic, known, hidden = ax.get_lines()
     assert list(known.get_xdata()) == list(position[::2])
     assert list(hidden.get_ydata()) == list(hu[1::2])
@@ -137,7 +137,7 @@ def test_curves_run_through_the_known_voxels_and_not_through_the_hidden_ones(cou
 
 def test_window_panels_are_clipped_and_their_bars_span_their_hu(images):
     limits = {"paper": (-1000, 400), "soft": (-160, 240)}
-    figure = planes.windows(images[0], limits)
+    figure = lesson03.windows(images[0], limits)
     soft = np.asarray(figure.axes[1].get_images()[0].get_array())
     assert soft == pytest.approx(np.clip((images[0] + 160) / 400, 0, 1), abs=1e-6)
     spans = [tuple(line.get_xdata()) for line in figure.axes[2].get_lines()]
@@ -146,13 +146,13 @@ def test_window_panels_are_clipped_and_their_bars_span_their_hu(images):
 
 def test_the_margin_figure_cuts_out_what_its_squares_frame():
     view = np.arange(76 * 76.0).reshape(76, 76)
-    figure = planes.margin(view, [(6, -6)])
+    figure = lesson03.margin(view, [(6, -6)])
     wide, middle, shifted = figure.axes
     assert np.array_equal(middle.get_images()[0].get_array(), view[6:70, 6:70])
     assert np.array_equal(shifted.get_images()[0].get_array(), view[12:76, 0:64])
     assert [square.get_xy() for square in wide.patches] == [(5.5, 5.5), (-0.5, 11.5)]
     with pytest.raises(InputError, match="room for shifts of 6"):
-        planes.margin(view, [(7, 0)])
+        lesson03.margin(view, [(7, 0)])
 
 
 @pytest.mark.skipif(not NOTEBOOK.is_file(), reason="the package is installed away from its course")

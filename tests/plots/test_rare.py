@@ -6,10 +6,10 @@ import pytest
 
 from labkit.errors import InputError
 from labkit.evaluation.froc import RATES
-from labkit.plots import rare, style
-from labkit.plots.detector import detector_figure
-from labkit.plots.froc_rows import rows_froc_figure
-from labkit.plots.operating import transferred_figure
+from labkit.plots import lesson11, style
+from labkit.plots.froc import transferred_figure
+from labkit.plots.lesson11 import detector_figure
+from labkit.plots.paper import rows_froc_figure
 
 RNG = np.random.default_rng(0)
 LABELS = np.repeat([1, 0], [20, 2000])
@@ -17,7 +17,7 @@ SCORES = RNG.normal(2.0 * LABELS)
 
 
 def test_both_axes_show_one_curve():
-    figure = rare.two_axes_figure({"MT-CNN": (LABELS, SCORES)}, scans=20, simulated=True)
+    figure = lesson11.two_axes_figure({"MT-CNN": (LABELS, SCORES)}, scans=20, simulated=True)
     left, right = figure.axes
     rate, a_scan = left.get_lines()[0].get_data(), right.get_lines()[0].get_data()
     np.testing.assert_allclose(100 * rate[0], a_scan[0])
@@ -25,18 +25,18 @@ def test_both_axes_show_one_curve():
     assert right.get_title("right") == "simulated CT"
     assert "at 8 false positives a scan" in style.alt_text(figure)
     with pytest.raises(InputError, match="scans"):
-        rare.two_axes_figure({"MT-CNN": (LABELS, SCORES)}, scans=0)
+        lesson11.two_axes_figure({"MT-CNN": (LABELS, SCORES)}, scans=0)
 
 
 def test_the_sampler_meets_more_others_with_every_epoch():
     shown = [np.r_[0, 0, 1, 5, 6, 7], np.r_[0, 0, 1, 7, 8, 9]]
     labels = np.r_[1, 1, np.zeros(8, int)]
-    figure = rare.epochs_figure(labels, shown)
+    figure = lesson11.epochs_figure(labels, shown)
     lines = {line.get_label(): line.get_ydata().tolist() for line in figure.axes[1].get_lines()}
     assert lines == {"nodules": [100, 100], "others": [37.5, 62.5]}
     assert "6 images, 0.500 of nodules" in style.alt_text(figure)
     with pytest.raises(InputError, match="no epoch"):
-        rare.epochs_figure(labels, [])
+        lesson11.epochs_figure(labels, [])
 
 
 def test_reliability_puts_bins_without_a_nodule_at_the_foot():
@@ -46,14 +46,14 @@ def test_reliability_puts_bins_without_a_nodule_at_the_foot():
             "low": [0.0, 0.01, 0.2], "high": [0.02, 0.09, 0.6],
         }
     )  # fmt: skip
-    figure = rare.reliability_figure({"corrected": table})
+    figure = lesson11.reliability_figure({"corrected": table})
     (ax,) = figure.axes
     lines = {tuple(line.get_xdata()): line for line in ax.get_lines()}
     assert lines[0.02, 0.5].get_ydata().tolist() == [0.03, 0.4]
     assert lines[(0.001,)].get_ydata() < 0.002
     assert ax.get_xscale() == ax.get_yscale() == "log"
     with pytest.raises(InputError):
-        rare.reliability_figure({})
+        lesson11.reliability_figure({})
 
 
 def test_the_detector_stands_where_it_was_measured():

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from benchmarks.realism import page
 from labkit.errors import InputError
-from labkit.plots import realism, style
+from labkit.plots import style
 
 RNG = np.random.default_rng(0)
 
@@ -53,10 +54,10 @@ def values():
 @pytest.mark.parametrize(
     ("draw", "said"),
     [
-        (realism.nodule_figure, "-21 HU in real and 17 in simulated"),
-        (realism.surroundings_figure, "23 HU apart"),
-        (realism.contact_figure, "below 7 mm: 26 % real, 31 % simulated"),
-        (realism.classifier_figure, "everything 0.90, noise 0.80, wall 0.55"),
+        (page.nodule_figure, "-21 HU in real and 17 in simulated"),
+        (page.surroundings_figure, "23 HU apart"),
+        (page.contact_figure, "below 7 mm: 26 % real, 31 % simulated"),
+        (page.classifier_figure, "everything 0.90, noise 0.80, wall 0.55"),
     ],
 )
 def test_figures_say_what_they_show(values, draw, said):
@@ -67,7 +68,7 @@ def test_figures_say_what_they_show(values, draw, said):
 
 
 @pytest.mark.parametrize(
-    "draw", [realism.nodule_figure, realism.surroundings_figure, realism.contact_figure]
+    "draw", [page.nodule_figure, page.surroundings_figure, page.contact_figure]
 )
 def test_real_and_simulated_are_named(values, draw):
     figure = draw(values)
@@ -77,7 +78,7 @@ def test_real_and_simulated_are_named(values, draw):
 
 def test_transfer_shows_every_arm_with_its_interval_and_seeds():
     arms = {"size_only": 0.94, "real": 0.9, "simulated": 0.88, "simulated_same": 0.86}
-    figure = realism.transfer_figure(
+    figure = page.transfer_figure(
         {
             "metrics": {arm: {"auc": _interval(v)} for arm, v in arms.items()},
             "auc_by_seed": {arm: [v, v + 0.01] for arm, v in arms.items()},
@@ -90,13 +91,13 @@ def test_transfer_shows_every_arm_with_its_interval_and_seeds():
 
 def test_twins_carry_their_words_and_come_in_pairs():
     slices = RNG.uniform(-1000, 400, (4, 64, 64))
-    figure = realism.twins_figure(slices, slices, ["one", "two"])
+    figure = page.twins_figure(slices, slices, ["one", "two"])
     words = [t.get_text() for ax in figure.axes for t in ax.texts]
     assert words.count("real") == words.count("simulated") == 4
     with pytest.raises(InputError, match="give pairs"):
-        realism.twins_figure(slices, slices[:2])
+        page.twins_figure(slices, slices[:2])
 
 
 def test_values_of_something_else_are_refused():
     with pytest.raises(InputError, match=r"python -m labkit\.realism"):
-        realism.contact_figure({"runs": {}})
+        page.contact_figure({"runs": {}})

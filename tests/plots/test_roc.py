@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 
 from labkit.errors import InputError
-from labkit.evaluation import metrics, summary
-from labkit.evaluation.intervals import Interval
-from labkit.plots import compare, roc, style
+from labkit.evaluation import statistics
+from labkit.evaluation.statistics import Interval
+from labkit.plots import roc, style
 
 
 def predictions(quality: dict[str, float], nodules: int = 60, repeats: int = 1) -> pd.DataFrame:
@@ -44,8 +44,8 @@ def test_legend_carries_the_auc_that_the_metric_gives(runs):
     entries = [t.get_text() for t in figure.axes[0].get_legend().get_texts()]
     assert [e.split(":")[0] for e in entries] == ["ST-CNN", "MT-CNN", "size only"]
     for name, entry in zip(runs, entries, strict=False):
-        labels, scores, _ = summary.scores(runs[name], "fused")
-        assert f"{metrics.roc_auc(labels, scores[0]):.3f} (" in entry
+        labels, scores, _ = statistics.scores(runs[name], "fused")
+        assert f"{statistics.roc_auc(labels, scores[0]):.3f} (" in entry
 
 
 def test_a_perfect_score_goes_through_the_upper_left_corner():
@@ -57,8 +57,8 @@ def test_a_perfect_score_goes_through_the_upper_left_corner():
 
 def test_the_curve_of_one_run_is_its_exact_staircase(runs):
     line = roc.roc_figure(runs, resamples=20).axes[0].get_lines()[1]
-    labels, scores, _ = summary.scores(runs["ST-CNN"], "fused")
-    expected = metrics.roc(labels, scores[0])
+    labels, scores, _ = statistics.scores(runs["ST-CNN"], "fused")
+    expected = statistics.roc(labels, scores[0])
     np.testing.assert_array_equal(line.get_data(), expected)
 
 
@@ -90,8 +90,8 @@ def test_two_variants_of_one_method_do_not_share_a_colour():
 
 def test_the_operating_point_lies_on_the_curve(runs):
     figure = roc.operating_point_figure(runs["MT-CNN"], 0.6)
-    labels, scores, _ = summary.scores(runs["MT-CNN"], "fused")
-    point = metrics.sensitivity_specificity(labels, scores[0], 0.6)
+    labels, scores, _ = statistics.scores(runs["MT-CNN"], "fused")
+    point = statistics.sensitivity_specificity(labels, scores[0], 0.6)
     curve, dot = figure.axes[1].get_lines()
     assert dot.get_xydata()[0] == pytest.approx([1 - point.specificity, point.sensitivity])
     # Along a ROC curve the sum of both rates only grows, so it finds the place on the curve.
@@ -107,7 +107,7 @@ def test_the_operating_point_lies_on_the_curve(runs):
 def test_simulated_is_said_when_it_is_so(runs, simulated):
     figures = [
         roc.roc_figure(runs, resamples=20, simulated=simulated),
-        compare.view_auc_figure(runs, resamples=20, simulated=simulated),
+        roc.view_auc_figure(runs, resamples=20, simulated=simulated),
         roc.operating_point_figure(runs["ST-CNN"], simulated=simulated),
     ]
     for figure in figures:
@@ -116,7 +116,7 @@ def test_simulated_is_said_when_it_is_so(runs, simulated):
 
 
 def test_auc_by_view_has_a_row_for_every_view_and_for_size(runs):
-    ax = compare.view_auc_figure(runs, resamples=50).axes[0]
+    ax = roc.view_auc_figure(runs, resamples=50).axes[0]
     names = [t.get_text() for t in ax.get_yticklabels()]
     assert names == ["axial", "diagonal x plus", "fused", "size only"]
     points = [line for line in ax.get_lines() if len(line.get_xdata()) == 1]
@@ -125,15 +125,15 @@ def test_auc_by_view_has_a_row_for_every_view_and_for_size(runs):
 
 def test_weights_are_drawn_as_their_mean_and_must_sum_to_one():
     rows = np.array([[0.2, 0.3, 0.5], [0.4, 0.3, 0.3]])
-    bars = compare.weights_figure(rows, views=(0, 1, 2)).axes[0].patches
+    bars = roc.weights_figure(rows, views=(0, 1, 2)).axes[0].patches
     assert [bar.get_height() for bar in bars] == pytest.approx([0.3, 0.3, 0.4])
     with pytest.raises(InputError, match="summing to one"):
-        compare.weights_figure(rows * 2, views=(0, 1, 2))
+        roc.weights_figure(rows * 2, views=(0, 1, 2))
 
 
 def test_differences_show_what_compare_computed(runs):
-    result = summary.compare(runs["MT-CNN"], runs["ST-CNN"])
-    figure = compare.differences_figure({"MT less ST": result})
+    result = statistics.compare(runs["MT-CNN"], runs["ST-CNN"])
+    figure = roc.differences_figure({"MT less ST": result})
     point = [line for line in figure.axes[0].get_lines() if len(line.get_xdata()) == 1]
     assert point[0].get_xdata()[0] == result["auc_difference"]["value"]
     texts = [t.get_text() for t in figure.axes[0].texts]
@@ -141,14 +141,14 @@ def test_differences_show_what_compare_computed(runs):
 
 
 def test_alternative_texts_hold_the_numbers(runs):
-    labels, scores, _ = summary.scores(runs["MT-CNN"], "fused")
-    auc = f"{metrics.roc_auc(labels, scores[0]):.3f}"
+    labels, scores, _ = statistics.scores(runs["MT-CNN"], "fused")
+    auc = f"{statistics.roc_auc(labels, scores[0]):.3f}"
     for figure in (
         roc.roc_figure(runs, resamples=20),
-        compare.view_auc_figure(runs, resamples=20),
+        roc.view_auc_figure(runs, resamples=20),
     ):
         assert auc in style.alt_text(figure)
-    text = style.alt_text(compare.intervals_figure({"a": Interval(0.5, 0.4, 0.6)}, xlabel="AUC"))
+    text = style.alt_text(roc.intervals_figure({"a": Interval(0.5, 0.4, 0.6)}, xlabel="AUC"))
     assert "0.500 (0.400 to 0.600)" in text
 
 
@@ -156,9 +156,9 @@ def test_nothing_to_draw_is_an_error():
     with pytest.raises(InputError, match="no run"):
         roc.roc_figure({})
     with pytest.raises(InputError, match="no run"):
-        compare.view_auc_figure({})
+        roc.view_auc_figure({})
     with pytest.raises(InputError, match="no interval"):
-        compare.intervals_figure({}, xlabel="AUC")
+        roc.intervals_figure({}, xlabel="AUC")
     with pytest.raises(InputError, match="no predictions for view"):
         roc.roc_figure({"MT": predictions({"0": 1.0})}, resamples=20)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from labkit.errors import InputError
-from labkit.plots import roofline, speed, style
+from labkit.plots import lesson05, style
 
 HARDWARE = {"processor": "a processor", "gpu": None, "threads": 1}
 
@@ -51,7 +51,7 @@ TRAINING = {"hardware": HARDWARE, "ratio": {"textbook, fp32": 1.0, "labkit, fp32
 
 
 def test_the_table_tells_arithmetic_from_memory(measured):
-    rows = roofline.table(measured).set_index("stage")
+    rows = lesson05.table(measured).set_index("stage")
     assert rows["limit"].to_dict() == {
         "conv 1": "arithmetic", "max pooling": "memory", "FC 2": "memory",
     }  # fmt: skip
@@ -63,14 +63,14 @@ def test_the_table_tells_arithmetic_from_memory(measured):
 
 def test_a_gpus_stage_counts_its_kernels_alone(measured):
     measured["steps"]["fp32"]["stages"][0]["kernel_seconds"] = 0.025
-    assert roofline.table(measured)["ms"][0] == pytest.approx(25)
+    assert lesson05.table(measured)["ms"][0] == pytest.approx(25)
 
 
 def test_the_roofline_shows_every_stage_where_it_was_measured(measured):
-    figure = roofline.roofline_figure(measured)
+    figure = lesson05.roofline_figure(measured)
     ax = figure.axes[0]
     places = np.concatenate([c.get_offsets() for c in ax.collections])
-    wanted = roofline.table(measured)[["FLOP/byte", "GFLOP/s"]].to_numpy()
+    wanted = lesson05.table(measured)[["FLOP/byte", "GFLOP/s"]].to_numpy()
     np.testing.assert_allclose(np.sort(places, axis=0), np.sort(wanted, axis=0))
     written = {t.get_text() for t in ax.texts}
     assert {"conv 1", "max pooling", "FC 2"} <= written
@@ -83,7 +83,7 @@ def test_the_roofline_shows_every_stage_where_it_was_measured(measured):
 def test_no_name_covers_another(measured):
     near = [stage(f"conv {k}", 4e9 * (1 + 0.05 * k), 1e8, 0.05) for k in range(6)]
     measured["steps"]["fp32"]["stages"] = near
-    figure = roofline.roofline_figure(measured)
+    figure = lesson05.roofline_figure(measured)
     figure.draw_without_rendering()
     named = [t for t in figure.axes[0].texts if t.get_text().startswith("conv")]
     boxes = [t.get_window_extent() for t in named]
@@ -95,7 +95,7 @@ def test_no_name_covers_another(measured):
 def test_bars_and_ticks_of_the_times(measured):
     measured["steps"]["bf16"] = copy.deepcopy(measured["steps"]["fp32"])
     measured["roof"]["flop_per_s"]["bf16"] = 2e11
-    figure = roofline.time_figure(measured)
+    figure = lesson05.time_figure(measured)
     assert len(figure.axes) == 2
     for ax in figure.axes:
         assert [p.get_width() for p in ax.patches] == pytest.approx([50, 20, 1])
@@ -122,24 +122,24 @@ def test_half_a_measurement_is_refused(measured, tmp_path, spoil):
     file = tmp_path / "roofline.json"
     file.write_text(json.dumps(measured))
     with pytest.raises(InputError, match=r"roofline\.json.*python -m benchmarks\.roofline"):
-        roofline.read(file)
+        lesson05.read(file)
     with pytest.raises(InputError):
-        roofline.roofline_figure(measured)
+        lesson05.roofline_figure(measured)
 
 
 def test_a_measurement_that_is_not_there(tmp_path):
     with pytest.raises(InputError, match=r"missing; make it by python -m benchmarks\.roofline"):
-        roofline.read(tmp_path / "roofline.json")
+        lesson05.read(tmp_path / "roofline.json")
 
 
 def test_a_precision_that_was_not_measured(measured):
     with pytest.raises(InputError, match="bf16 was not measured; there is fp32"):
-        roofline.roofline_figure(measured, "bf16")
+        lesson05.roofline_figure(measured, "bf16")
 
 
 def test_the_committed_roofline_can_be_drawn():
-    found = roofline.read()
-    stages = roofline.table(found, "fp32").set_index("stage")
+    found = lesson05.read()
+    stages = lesson05.table(found, "fp32").set_index("stage")
     assert stages["limit"]["conv 2"] == "arithmetic"
     assert stages["limit"]["optimiser"] == "memory"
     assert found["steps"]["fp32"]["flop"] == pytest.approx(11.08e9, rel=0.01)
@@ -148,7 +148,7 @@ def test_the_committed_roofline_can_be_drawn():
 def test_a_panel_for_training_and_one_for_every_machine(layouts):
     gpu = copy.deepcopy(layouts)
     gpu.update(device="cuda", hardware={"processor": "a processor", "gpu": "a GPU"})
-    figure = speed.speed_figure(TRAINING, [layouts, gpu])
+    figure = lesson05.speed_figure(TRAINING, [layouts, gpu])
     titles = [ax.get_title("left") for ax in figure.axes]
     assert len(titles) == 3 and "a GPU" in titles[2] and "a processor" in titles[1]
     assert [p.get_width() for p in figure.axes[0].patches] == pytest.approx([1, 3])
@@ -160,19 +160,19 @@ def test_a_panel_for_training_and_one_for_every_machine(layouts):
 def test_files_of_other_machines_are_found(tmp_path, layouts):
     for name in ("benchmark_layouts_a_gpu.json", "benchmark_layouts.json"):
         (tmp_path / name).write_text(json.dumps({**layouts, "name": name}))
-    training, found = speed.committed(tmp_path)
+    training, found = lesson05.committed(tmp_path)
     assert training is None
     assert [f["name"] for f in found] == ["benchmark_layouts.json", "benchmark_layouts_a_gpu.json"]
 
 
 def test_benchmarks_that_are_none_are_refused(tmp_path, layouts):
     with pytest.raises(InputError, match="no benchmark to draw"):
-        speed.speed_figure()
+        lesson05.speed_figure()
     with pytest.raises(InputError, match="no benchmark of training there"):
-        speed.committed(tmp_path)
+        lesson05.committed(tmp_path)
     for spoilt in ({}, [], {**layouts, "ways": {}}, {**layouts, "ways": {"vmap": {}}}):
         (tmp_path / "benchmark_layouts.json").write_text(json.dumps(spoilt))
         with pytest.raises(InputError, match=r"benchmark_layouts\.json.*benchmarks\.layouts"):
-            speed.committed(tmp_path)
+            lesson05.committed(tmp_path)
     with pytest.raises(InputError, match=r"benchmarks\.training"):
-        speed.speed_figure({"hardware": HARDWARE, "ratio": {}})
+        lesson05.speed_figure({"hardware": HARDWARE, "ratio": {}})

@@ -5,8 +5,9 @@ import json
 import pytest
 
 from labkit.errors import InputError
-from labkit.experiments import measured, rules
-from labkit.experiments.declared import (
+from labkit.paper import fig1
+from labkit.paper import values as measured
+from labkit.paper.declared import (
     ALPHAS,
     DEPTHS,
     DROPOUTS,
@@ -17,10 +18,8 @@ from labkit.experiments.declared import (
     dropout_label,
     l2_label,
 )
-from labkit.plots import style, sweeps
-from labkit.plots.fusion import fusion_figure
-from labkit.plots.scores_by_rule import scores_by_rule
-from labkit.plots.table1 import table1_figure
+from labkit.plots import paper, style
+from labkit.plots.paper import fusion_figure, scores_by_rule, table1_figure
 from tests.evaluation.tables import predictions
 
 
@@ -64,7 +63,7 @@ def dots(ax):
 
 
 def test_each_alpha_stands_at_its_place_with_its_auc(alphas):
-    left, right = sweeps.alpha_figure(alphas).axes
+    left, right = paper.alpha_figure(alphas).axes
     for alpha in ALPHAS:
         auc = alphas["variants"][alpha_label(alpha)]["metrics"]["auc"]["value"]
         assert (alpha, auc) in dots(right)
@@ -78,11 +77,11 @@ def test_each_alpha_stands_at_its_place_with_its_auc(alphas):
 def test_a_figure_under_way_shows_what_there_is_and_says_what_is_not(alphas):
     some = {k: v for k, v in alphas["variants"].items() if k in ("alpha 0", "alpha 0.3")}
     half = {**alphas, "variants": some, "search": None, "missing": ["alpha 0.2"] * 5}
-    figure = sweeps.alpha_figure(half)
+    figure = paper.alpha_figure(half)
     assert len(dots(figure.axes[1])) == 1
     assert "Not finished: 5 variants" in figure.get_supxlabel()
     with pytest.raises(InputError, match="no variant is finished"):
-        sweeps.alpha_figure({**half, "variants": {}})
+        paper.alpha_figure({**half, "variants": {}})
 
 
 def test_depth_has_both_networks_and_what_each_costs(levels):
@@ -99,7 +98,7 @@ def test_depth_has_both_networks_and_what_each_costs(levels):
         for i, name in enumerate(labels)
     }
     found = values("fig6", labels, levels) | {"costs": {"device": "CPU", "of": costs}}
-    auc, seconds, memory = sweeps.depth_figure(found).axes
+    auc, seconds, memory = paper.depth_figure(found).axes
     assert len(dots(auc)) == 10
     for ax, key in ((seconds, "seconds_a_training"), (memory, "memory_mb")):
         solid = [line for line in ax.get_lines() if line.get_linestyle() == "-"]
@@ -109,7 +108,7 @@ def test_depth_has_both_networks_and_what_each_costs(levels):
 
     stuck = found["variants"][depth_label("st", 1)]
     stuck["trained"] = {"networks": 27, "at_chance": 14}
-    auc = sweeps.depth_figure(found).axes[0]
+    auc = paper.depth_figure(found).axes[0]
     assert len(dots(auc)) == 9
     (words,) = [t.get_text() for t in auc.texts]
     assert words.startswith("ST-CNN") and "14 of 27" in words
@@ -117,7 +116,7 @@ def test_depth_has_both_networks_and_what_each_costs(levels):
 
     for of in found["variants"].values():  # as after the two epochs of smoke
         of["trained"] = {"networks": 8, "at_chance": 6}
-    auc = sweeps.depth_figure(found).axes[0]
+    auc = paper.depth_figure(found).axes[0]
     assert len(dots(auc)) == 10 and not auc.texts
 
 
@@ -126,7 +125,7 @@ def test_l2_and_dropout_have_a_point_for_every_variant(levels):
     l2 += [l2_label("mt", v, place) for v in L2 for place in ("both", "share", "img")]
     dropout = [dropout_label(m, place) for m in ("st", "mt") for place in DROPOUTS]
     found = values("fig5", ["ST-CNN", "MT-CNN", *l2, *dropout], levels)
-    left, middle, right = sweeps.regularisation_figure(found).axes
+    left, middle, right = paper.regularisation_figure(found).axes
     assert len(dots(middle)) == len(l2) == 16
     assert len(dots(right)) == len(dropout) == 6
     assert len(left.get_legend().get_texts()) == 1 + 4
@@ -180,7 +179,7 @@ def test_fusion_shows_each_difference_and_the_auc_of_every_number_of_views():
 
 
 def test_every_nodule_of_every_rule_is_in_a_bar():
-    chosen = {r: rules.counts(r) for r in list(rules.RULES)[:3]}
+    chosen = {r: fig1.counts(r) for r in list(fig1.RULES)[:3]}
     figure = scores_by_rule({**header("fig1"), "rules": chosen})
     left, right = figure.axes
     assert sum(bar.get_height() for bar in left.patches) == 1192
@@ -193,7 +192,7 @@ def test_every_nodule_of_every_rule_is_in_a_bar():
 @pytest.mark.parametrize("simulated", [True, False])
 def test_simulated_is_said_when_it_is_so_and_the_numbers_in_words(levels, simulated):
     found = values("fig7", [alpha_label(a) for a in (0, 0.3)], levels, simulated)
-    figure = sweeps.alpha_figure({**found, "search": None})
+    figure = paper.alpha_figure({**found, "search": None})
     titles = [ax.get_title("right") for ax in figure.axes]
     assert ("simulated CT" in titles) == simulated
     assert ("real CT" in titles) != simulated

@@ -5,14 +5,15 @@ import pandas as pd
 import pytest
 import torch
 
-from labkit.data.cohort import Cohort, CohortWriter
+from labkit.cohorts.cohort import Cohort, CohortWriter
 from labkit.errors import InputError
 from labkit.imaging.views import window
 from labkit.models.mtcnn import MTCNN, STCNN
-from labkit.plots import network, style, training
+from labkit.plots import lesson05, style
+from labkit.plots import views as training
 from labkit.training.config import TrainingConfig
-from labkit.training.device import Device
-from labkit.training.fit import NineViewModel
+from labkit.training.machines import Device
+from labkit.training.model import NineViewModel
 
 
 @pytest.fixture(scope="module")
@@ -40,14 +41,14 @@ def model(kind: str, views: tuple[int, ...] = (0, 4)) -> NineViewModel:
 @pytest.mark.parametrize("depth", [1, 2, 3, 4, 5])
 def test_the_table_counts_every_parameter(kind, depth):
     net = kind(depth=depth)
-    table = network.network_table(net)
+    table = lesson05.network_table(net)
     assert table["parameters"].sum() == sum(p.numel() for p in net.parameters())
     pooled = table[table["layer"] == "max pooling"]["output"].tolist()
     assert [int(o.split(" x ")[-1]) for o in pooled] == [64 >> k for k in range(1, depth + 1)]
 
 
 def test_the_table_of_the_printed_network():
-    table = network.network_table(MTCNN())
+    table = lesson05.network_table(MTCNN())
     assert table.groupby("branch")["parameters"].sum().to_dict() == {
         "ClsNet": 4096 * 256 + 256 + 256 * 16 + 16 + 16 * 2 + 2,
         "ImgNet": 64 * 32 * 9 + 32 + 32 * 24 * 9 + 24 + 24 * 25 + 1,
@@ -58,20 +59,20 @@ def test_the_table_of_the_printed_network():
 
 def test_dropout_is_in_the_table_where_it_acts():
     def count(places: str) -> int:
-        return int((network.network_table(STCNN(dropout_on=places))["layer"] == "dropout").sum())
+        return int((lesson05.network_table(STCNN(dropout_on=places))["layer"] == "dropout").sum())
 
     assert [count(p) for p in ("none", "fc1", "fc1+fc2")] == [0, 1, 2]
 
 
 def test_making_the_table_leaves_no_hooks():
     net = MTCNN()
-    network.network_table(net)
+    lesson05.network_table(net)
     assert not any(m._forward_hooks for m in net.modules())
 
 
 def test_the_drawing_names_the_branches_that_are_there():
     def names(net) -> set[str]:
-        return {t.get_text() for t in network.network_figure(net).axes[0].texts}
+        return {t.get_text() for t in lesson05.network_figure(net).axes[0].texts}
 
     assert {"ShareNet", "ClsNet", "ImgNet", "64 × 8 × 8"} <= names(MTCNN())
     assert "ImgNet" not in names(STCNN())

@@ -5,13 +5,13 @@ import pytest
 import torch
 
 from labkit.errors import InputError
-from labkit.evaluation.fidelity import psnr
+from labkit.evaluation.reconstruction import psnr
 from labkit.imaging.views import window
 from labkit.models.mtcnn import MTCNN, STCNN
 from labkit.training.config import TrainingConfig
-from labkit.training.decoder import with_new_decoder
-from labkit.training.device import Device
 from labkit.training.loop import reconstruct_view
+from labkit.training.machines import Device
+from labkit.training.probes import with_new_decoder
 
 CPU = Device.choose("cpu", "fp32")
 

@@ -8,15 +8,13 @@ import pytest
 import torch
 
 from labkit.errors import InputError
-from labkit.evaluation.metrics import roc_auc
-from labkit.training import fit as fit_module
-from labkit.training import journal
+from labkit.evaluation.statistics import roc_auc
+from labkit.training import model as fit_module
+from labkit.training import progress
 from labkit.training.config import TrainingConfig
-from labkit.training.device import Device
-from labkit.training.fit import fit, load
-from labkit.training.loop import network_seed, train_view
-from labkit.training.schedule import learning_rate
-from labkit.training.split import inner_split
+from labkit.training.loop import learning_rate, network_seed, train_view
+from labkit.training.machines import Device
+from labkit.training.model import fit, inner_split, load
 
 QUICK = TrainingConfig.brief(epochs=8, views=(0, 4), precision="fp32", batch_size=16)
 
@@ -222,7 +220,7 @@ def test_views_side_by_side_are_what_they_are_in_processes(discs, tmp_path):
     train, val = inner_split(
         discs.nodules, discs.labelled, config.validation_fraction, network_seed(config.seed)
     )
-    journal.begin(tmp_path, ["view0", "view4"])
+    progress.begin(tmp_path, ["view0", "view4"])
     found = dict(fit_module._together(discs, train, val, config, apart.device, (), tmp_path))
     assert set(found) == {0, 4}
     for network, view in zip(apart.networks, config.views, strict=True):

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from labkit.errors import InputError
-from labkit.training import journal
+from labkit.training import progress
 from labkit.training.config import TrainingConfig
-from labkit.training.fit import fit
+from labkit.training.model import fit
 
 
 def row(epoch: int, train_img: float | None = 0.5) -> dict:
@@ -25,16 +25,16 @@ def row(epoch: int, train_img: float | None = 0.5) -> dict:
 @pytest.fixture
 def at_once(monkeypatch):
     """Every row is written when it comes, rather than twice a second."""
-    monkeypatch.setattr(journal, "_SECONDS_BETWEEN", 0.0)
-    monkeypatch.setattr(journal, "_LARGEST_SHARE", 1e9)
+    monkeypatch.setattr(progress, "_SECONDS_BETWEEN", 0.0)
+    monkeypatch.setattr(progress, "_LARGEST_SHARE", 1e9)
 
 
 def test_what_is_noted_is_read(tmp_path, at_once):
-    first, second = (journal.writer(tmp_path, f"repeat0_fold0_view{v}") for v in (0, 4))
+    first, second = (progress.writer(tmp_path, f"repeat0_fold0_view{v}") for v in (0, 4))
     for epoch in range(3):
         first(row(epoch))
     second(row(0, train_img=None))
-    table = journal.read(tmp_path)
+    table = progress.read(tmp_path)
     assert table["network"].tolist() == ["repeat0_fold0_view0"] * 3 + ["repeat0_fold0_view4"]
     assert table["epoch"].tolist() == [0, 1, 2, 0]
     np.testing.assert_array_equal(table["val_auc"], [0.5, 0.6, 0.7, 0.5])
@@ -43,70 +43,70 @@ def test_what_is_noted_is_read(tmp_path, at_once):
 
 
 def test_a_folder_without_networks_is_empty_and_stays_untouched(tmp_path):
-    table = journal.read(tmp_path)
-    assert table.empty and list(table.columns) == list(journal.COLUMNS)
-    assert journal.entries(tmp_path / "not_there") == []
-    journal.finish(tmp_path, "view0")
-    journal.clear(tmp_path)
+    table = progress.read(tmp_path)
+    assert table.empty and list(table.columns) == list(progress.COLUMNS)
+    assert progress.entries(tmp_path / "not_there") == []
+    progress.finish(tmp_path, "view0")
+    progress.clear(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_network_in_its_first_epoch_is_known(tmp_path):
-    journal.writer(tmp_path, "view0")
-    (entry,) = journal.entries(tmp_path)
+    progress.writer(tmp_path, "view0")
+    (entry,) = progress.entries(tmp_path)
     assert (entry.name, entry.rows) == ("view0", ())
     assert abs(entry.changed - time.time()) < 60
 
 
 def test_numbers_of_numpy_and_torch_are_numbers(tmp_path, at_once):
-    journal.writer(tmp_path, "view0")({**row(0), "val_auc": np.float32(0.25),
+    progress.writer(tmp_path, "view0")({**row(0), "val_auc": np.float32(0.25),
                                        "val_cls": torch.tensor(0.5)})  # fmt: skip
-    assert journal.read(tmp_path)[["val_auc", "val_cls"]].to_numpy().tolist() == [[0.25, 0.5]]
+    assert progress.read(tmp_path)[["val_auc", "val_cls"]].to_numpy().tolist() == [[0.25, 0.5]]
 
 
 @pytest.mark.parametrize("keep", range(1, 60, 7))
 def test_a_torn_last_line_costs_that_epoch_only(tmp_path, at_once, keep):
-    note = journal.writer(tmp_path, "view0")
+    note = progress.writer(tmp_path, "view0")
     for epoch in range(3):
         note(row(epoch))
     file = tmp_path / "live" / "view0.jsonl"
     lines = file.read_bytes().splitlines(keepends=True)
     file.write_bytes(b"".join(lines[:2]) + lines[2][:keep])
-    assert journal.read(tmp_path)["epoch"].tolist() == [0, 1]
+    assert progress.read(tmp_path)["epoch"].tolist() == [0, 1]
 
 
 def test_a_network_that_is_started_anew_begins_anew(tmp_path, at_once):
-    killed = journal.writer(tmp_path, "view0")
+    killed = progress.writer(tmp_path, "view0")
     for epoch in range(5):
         killed(row(epoch))
-    again = journal.writer(tmp_path, "view0")
-    assert journal.read(tmp_path).empty
+    again = progress.writer(tmp_path, "view0")
+    assert progress.read(tmp_path).empty
     again(row(0))
-    assert journal.read(tmp_path)["epoch"].tolist() == [0]
+    assert progress.read(tmp_path)["epoch"].tolist() == [0]
     # Should the killed one live on for a while, both write the same epochs.
     killed(row(5))
     again(row(1))
-    assert journal.read(tmp_path)["epoch"].tolist() == [0, 1, 5]
+    assert progress.read(tmp_path)["epoch"].tolist() == [0, 1, 5]
     again(row(5))
-    assert len(journal.read(tmp_path)) == 3
+    assert len(progress.read(tmp_path)) == 3
 
 
 def test_a_finished_network_leaves_nothing_or_its_history(tmp_path, at_once):
     for name in ("view0", "view1"):
-        journal.writer(tmp_path, name)(row(0))
-    journal.finish(tmp_path, "view0")
-    journal.finish(tmp_path, "view1", [row(0), row(1)])
-    assert journal.entries(tmp_path) == []
-    (left,) = journal.finished(tmp_path)
+        progress.writer(tmp_path, name)(row(0))
+    progress.finish(tmp_path, "view0")
+    progress.finish(tmp_path, "view1", [row(0), row(1)])
+    assert progress.entries(tmp_path) == []
+    (left,) = progress.finished(tmp_path)
     assert left.name == "view1.json"
     assert json.loads(left.read_text())["history"] == [row(0), row(1)]
-    journal.begin(tmp_path, ["view1"])
-    assert journal.finished(tmp_path) == []
-    assert [e.name for e in journal.entries(tmp_path)] == ["view1"]
+    progress.begin(tmp_path, ["view1"])
+    assert progress.finished(tmp_path) == []
+    assert [e.name for e in progress.entries(tmp_path)] == ["view1"]
 
 
 def test_fast_epochs_are_written_now_and_then(tmp_path):
-    note = journal.writer(tmp_path, "view0")
+    note = progress.writer(tmp_path, "view0")
     file = tmp_path / "live" / "view0.jsonl"
     start, sizes = time.monotonic(), set()
     for epoch in range(1000):
@@ -114,11 +114,11 @@ def test_fast_epochs_are_written_now_and_then(tmp_path):
         sizes.add(file.stat().st_size)
     # The empty file, and then at most one write each half a second.
     assert len(sizes) <= 2 + 2 * (time.monotonic() - start)
-    assert 0 in journal.read(tmp_path)["epoch"].to_list()
+    assert 0 in progress.read(tmp_path)["epoch"].to_list()
 
 
 def test_a_disk_that_fails_costs_a_warning_and_no_more(tmp_path, at_once):
-    note = journal.writer(tmp_path, "view0")
+    note = progress.writer(tmp_path, "view0")
     shutil.rmtree(tmp_path / "live")
     with pytest.warns(UserWarning, match="view0.jsonl: .* training goes on"):
         note(row(0))
@@ -127,13 +127,13 @@ def test_a_disk_that_fails_costs_a_warning_and_no_more(tmp_path, at_once):
         note(row(1))
     (tmp_path / "live").write_text("a file where the folder should be")
     with pytest.warns(UserWarning, match="training goes on"):
-        journal.writer(tmp_path, "view0")(row(0))
+        progress.writer(tmp_path, "view0")(row(0))
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "..", ".hidden"])
 def test_a_name_that_is_no_file_name_is_refused(tmp_path, name):
     with pytest.raises(InputError, match="name of a file"):
-        journal.writer(tmp_path, name)
+        progress.writer(tmp_path, name)
 
 
 def test_a_fit_notes_its_networks_from_wherever_they_are_trained(discs, tmp_path):
@@ -144,8 +144,8 @@ def test_a_fit_notes_its_networks_from_wherever_they_are_trained(discs, tmp_path
         folder = tmp_path / str(jobs)
         noted = fit(discs, rows, config, device="cpu", jobs=jobs, progress=False, live=folder)
         pd.testing.assert_frame_equal(plain.history, noted.history, check_exact=True)
-        assert [f.name for f in journal.finished(folder)] == ["view0.json", "view4.json"]
-        assert journal.begun(folder) and journal.entries(folder) == []
+        assert [f.name for f in progress.finished(folder)] == ["view0.json", "view4.json"]
+        assert progress.begun(folder) and progress.entries(folder) == []
         history = json.loads((folder / "units" / "view4.json").read_text())["history"]
         of_view = noted.history.query("view == 4")
         assert [r["val_auc"] for r in history] == of_view["val_auc"].tolist()

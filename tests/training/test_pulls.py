@@ -7,10 +7,10 @@ import torch
 from labkit.errors import InputError
 from labkit.models.mtcnn import MTCNN, STCNN
 from labkit.training.config import TrainingConfig
-from labkit.training.device import Device
 from labkit.training.loop import train_view
 from labkit.training.loss import classification_loss, reconstruction_loss
-from labkit.training.pulls import pull, watch
+from labkit.training.machines import Device
+from labkit.training.probes import pull, watch
 
 CPU = Device.choose("cpu", "fp32")
 

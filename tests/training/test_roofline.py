@@ -8,9 +8,8 @@ from torch import nn
 
 from benchmarks import counting, roofline
 from labkit.errors import InputError
-from labkit.models.deconv import UpsampledDeconv
-from labkit.models.mtcnn import MTCNN
-from labkit.training.device import Device
+from labkit.models.mtcnn import MTCNN, UpsampledDeconv
+from labkit.training.machines import Device
 
 B = 4
 CPU = Device.choose("cpu", "fp32")

@@ -10,22 +10,21 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
 from labkit.errors import InputError
-from labkit.evaluation.metrics import roc_auc
+from labkit.evaluation.statistics import roc_auc
 from labkit.models.mtcnn import STCNN
-from labkit.training import augment, sampling, together
+from labkit.training import batches, side_by_side
 from labkit.training.config import TrainingConfig
-from labkit.training.device import Device
 from labkit.training.loop import predict_view, train_view
 from labkit.training.loss import malignant_probability
-from labkit.training.stack import ONE_AFTER_ANOTHER
-from labkit.training.workers import one_thread
+from labkit.training.machines import Device, one_thread
+from labkit.training.side_by_side import ONE_AFTER_ANOTHER
 
 CPU = Device.choose("cpu", "fp32")
 RARE = TrainingConfig.paper(negatives_per_positive=1.0, precision="fp32")
 
 
 def drawn(labels, config, seed=0):
-    return sampling.draw_epoch(labels, config, torch.Generator().manual_seed(seed))
+    return batches.sampling_draw_epoch(labels, config, torch.Generator().manual_seed(seed))
 
 
 @given(
@@ -48,7 +47,7 @@ def test_an_epoch_shows_every_positive_alike_and_so_many_negatives_plain(
     each = copies + plain
     assert shown.sum() == positives * each
     assert (shown == 0).sum() == round(positives * each * ratio)
-    assert len(sample) == sampling.shown_images(labels, config)
+    assert len(sample) == batches.shown_images(labels, config)
     times = np.bincount(sample.numpy(), minlength=len(labels))
     assert set(times[labels == 1]) == {each}
     assert np.ptp(times[labels == 0]) <= 1  # none twice before all once
@@ -61,7 +60,7 @@ def test_an_epoch_shows_every_positive_alike_and_so_many_negatives_plain(
 def test_negatives_are_drawn_afresh_each_epoch_and_the_same_from_the_same_seed():
     labels = np.array([1] * 3 + [0] * 500)
     chance = torch.Generator().manual_seed(4)
-    first, second = (sampling.draw_epoch(labels, RARE, chance)[1] for _ in range(2))
+    first, second = (batches.sampling_draw_epoch(labels, RARE, chance)[1] for _ in range(2))
     assert len({*first.tolist()} & {*second.tolist()} - {0, 1, 2}) < 5
     assert torch.equal(drawn(labels, RARE, 4)[1], first)
 
@@ -70,9 +69,9 @@ def test_without_a_ratio_all_images_are_shown_alike():
     labels = np.array([1] * 3 + [0] * 50)
     config = replace(RARE, negatives_per_positive=None)
     ours, which = drawn(labels, config, 7)
-    theirs, sample = augment.draw_epoch(53, config, torch.Generator().manual_seed(7))
+    theirs, sample = batches.draw_epoch(53, config, torch.Generator().manual_seed(7))
     assert torch.equal(which, sample) and torch.equal(ours.turns, theirs.turns)
-    assert sampling.prior_shift(labels, config) == 0
+    assert batches.prior_shift(labels, config) == 0
 
 
 def test_the_shift_brings_a_model_of_a_sample_to_the_probabilities_of_the_whole():
@@ -82,7 +81,7 @@ def test_the_shift_brings_a_model_of_a_sample_to_the_probabilities_of_the_whole(
     x = rng.normal(1.5 * labels, 1.0)
     rows = np.r_[np.flatnonzero(labels), rng.choice(np.flatnonzero(labels == 0), labels.sum())]
     model = LogisticRegression(C=1e6).fit(x[rows, None], labels[rows])
-    shift = sampling.prior_shift(labels, replace(RARE, augmented_copies=0))
+    shift = batches.prior_shift(labels, replace(RARE, augmented_copies=0))
     log_odds = model.decision_function(x[:, None])
     corrected = 1 / (1 + np.exp(-(log_odds + shift)))
     true = 1 / (1 + np.exp(-(1.5 * x - 1.125 + np.log(0.02 / 0.98))))
@@ -99,7 +98,7 @@ def test_moving_the_log_odds_of_a_network_moves_them_by_that_much(output, shift)
     images = torch.rand(5, 1, 64, 64)
     with torch.no_grad():
         before = malignant_probability(network(images)[0], output).double().logit()
-        sampling.move_log_odds(network, shift, output)
+        batches.move_log_odds(network, shift, output)
         after = malignant_probability(network(images)[0], output).double().logit()
     torch.testing.assert_close(after - before, torch.full_like(before, shift), atol=1e-5, rtol=0)
 
@@ -107,7 +106,7 @@ def test_moving_the_log_odds_of_a_network_moves_them_by_that_much(output, shift)
 @given(st.lists(st.booleans(), min_size=2, max_size=60), st.floats(0.05, 0.95))
 def test_validation_weights_give_the_classes_the_share_that_training_shows(positive, share):
     labels = np.array(positive, dtype=np.int64)
-    weights = sampling.balanced_weights(labels, share)
+    weights = batches.balanced_weights(labels, share)
     if 0 < labels.sum() < len(labels):
         assert weights.sum() == pytest.approx(1)
         assert weights[labels == 1].sum() == pytest.approx(share)
@@ -116,14 +115,14 @@ def test_validation_weights_give_the_classes_the_share_that_training_shows(posit
 def test_thinning_keeps_all_positives_and_a_fair_choice_of_negatives():
     rows = np.arange(1000, 11_000)
     labels = (np.arange(10_000) % 500 == 0).astype(np.int64)
-    kept = sampling.thinned(rows, labels, seed=3)
+    kept = batches.thinned(rows, labels, seed=3)
     assert (np.diff(kept) > 0).all()
     assert set(rows[labels == 1]) <= set(kept)
-    assert len(kept) == 20 * (1 + sampling.MOST_VALIDATION_NEGATIVES)
+    assert len(kept) == 20 * (1 + batches.MOST_VALIDATION_NEGATIVES)
     assert abs(np.mean(kept) - np.mean(rows)) < 600
     few = slice(480, 521)  # one positive among forty
-    assert len(sampling.thinned(rows[few], labels[few], 0)) == 21
-    assert np.array_equal(sampling.thinned(rows[500:521], labels[500:521], 0), rows[500:521])
+    assert len(batches.thinned(rows[few], labels[few], 0)) == 21
+    assert np.array_equal(batches.thinned(rows[500:521], labels[500:521], 0), rows[500:521])
 
 
 def rare_discs(n=400, positives=24, seed=0, dtype=np.uint8):
@@ -157,8 +156,8 @@ def test_probabilities_of_a_trained_network_hold_for_the_share_there_is():
 def test_eight_bits_and_hu_show_the_networks_the_same_image():
     eight, _ = rare_discs(n=20, positives=4)
     hu, _ = rare_discs(n=20, positives=4, dtype=np.int16)
-    transforms = augment.draw(20, 6, torch.Generator().manual_seed(0))
-    one, two = (augment.apply(torch.from_numpy(v), transforms) for v in (eight, hu))
+    transforms = batches.draw(20, 6, torch.Generator().manual_seed(0))
+    one, two = (batches.apply(torch.from_numpy(v), transforms) for v in (eight, hu))
     assert one.dtype == two.dtype == torch.float32
     torch.testing.assert_close(one, two, atol=0.5 / 1400 + 1e-6, rtol=0)
 
@@ -170,11 +169,11 @@ def test_side_by_side_gives_the_numbers_of_the_loop(way):
     views = np.stack([views, views[:, ::-1]], axis=1)
     config = replace(RARE, epochs=3, batch_size=16, learning_rate=1e-4, model="st")
     tasks = [
-        together.Task(v, np.arange(size), np.arange(90, 120), 5 + v)
+        side_by_side.Task(v, np.arange(size), np.arange(90, 120), 5 + v)
         for v, size in enumerate((90, 70))
     ]
     with one_thread():
-        found = dict(together.train_many(views, labels, tasks, config, CPU, slots=1, way=way))
+        found = dict(side_by_side.train_many(views, labels, tasks, config, CPU, slots=1, way=way))
         for number, task in enumerate(tasks):
             plain = train_view(
                 views[task.train, task.view], labels[task.train], views[task.val, task.view],

@@ -6,9 +6,8 @@ import torch
 
 from benchmarks import textbook
 from labkit.training.config import TrainingConfig
-from labkit.training.device import Device
 from labkit.training.loop import train_view
-from labkit.training.workers import one_thread
+from labkit.training.machines import Device, one_thread
 
 N = 40
 
@@ -51,12 +50,12 @@ def test_the_engine_gives_the_textbook_loops_losses_and_weights(data, model, dro
 
 
 def test_the_textbook_transforms_are_the_engines(data):
-    from labkit.training import augment
+    from labkit.training import batches
 
     views, labels = data
     order = torch.Generator().manual_seed(0)
-    drawn = augment.draw(N, 6, order)
+    drawn = batches.draw(N, 6, order)
     plain = textbook.AugmentedViews(views, labels, drawn, torch.arange(N))
-    ours = augment.apply(torch.from_numpy(views), drawn)
+    ours = batches.apply(torch.from_numpy(views), drawn)
     theirs = torch.stack([plain[i][0] for i in range(N)])
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)

@@ -8,12 +8,11 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from labkit.training import augment, slots, together
+from labkit.training import batches, side_by_side
 from labkit.training.config import TrainingConfig
-from labkit.training.device import Device
 from labkit.training.loop import build_network, train_view
-from labkit.training.stack import WAYS
-from labkit.training.workers import one_thread
+from labkit.training.machines import Device, one_thread
+from labkit.training.side_by_side import WAYS
 
 N, VIEWS = 36, 3
 CPU = Device.choose("cpu", "fp32")
@@ -30,7 +29,7 @@ def data():
 def tasks(sizes=(24, 20, 27)):
     """Three networks that share nothing: view, number of images, seed."""
     return [
-        together.Task(view, np.arange(size), np.arange(28, 36 - view), 11 + view)
+        side_by_side.Task(view, np.arange(size), np.arange(28, 36 - view), 11 + view)
         for view, size in enumerate(sizes)
     ]
 
@@ -71,7 +70,7 @@ def test_every_way_gives_the_numbers_of_the_loop(data, way, model):
     """With dropout, unequal training sets and last batches, and a queue longer than the slots."""
     chosen = config(model=model)
     with one_thread():
-        found = dict(together.train_many(*data, tasks(), chosen, CPU, slots=2, way=way))
+        found = dict(side_by_side.train_many(*data, tasks(), chosen, CPU, slots=2, way=way))
         for number, task in enumerate(tasks()):
             assert_the_same(found[number], alone(data, task, chosen), chosen)
 
@@ -81,7 +80,7 @@ def test_softmax_l2_and_depth_are_the_loops_too(data, l2_on):
     chosen = config(output="softmax", l2=1e-2, l2_on=l2_on, depth=2, dropout_on="fc1", epochs=2)
     with one_thread():
         found = dict(
-            together.train_many(*data, tasks()[:2], chosen, CPU, 2, "grouped convolutions")
+            side_by_side.train_many(*data, tasks()[:2], chosen, CPU, 2, "grouped convolutions")
         )
         for number in (0, 1):
             assert_the_same(found[number], alone(data, tasks()[number], chosen), chosen)
@@ -94,7 +93,9 @@ def test_a_network_that_stops_early_leaves_the_others_as_they_are(data):
     ended = []
     with one_thread():
         found = {}
-        for number, left in together.train_many(*data, some, chosen, CPU, 4, "one after another"):
+        for number, left in side_by_side.train_many(
+            *data, some, chosen, CPU, 4, "one after another"
+        ):
             ended.append(number)
             found[number] = left
         plain = [alone(data, task, chosen) for task in some]
@@ -114,7 +115,7 @@ def test_two_runs_of_one_seed_are_bit_equal(data):
     def once():
         with one_thread():
             found = dict(
-                together.train_many(*data, tasks(), chosen, CPU, 3, "grouped convolutions")
+                side_by_side.train_many(*data, tasks(), chosen, CPU, 3, "grouped convolutions")
             )
         return [found[i] for i in range(3)]
 
@@ -134,9 +135,11 @@ def test_a_network_whose_loss_is_no_number_stops_alone_and_names_its_batch(data,
                 network.share[0].weight[0, 0, 0, 0] = float("nan")
         return network
 
-    monkeypatch.setattr(together, "build_network", broken)
+    monkeypatch.setattr(side_by_side, "build_network", broken)
     with one_thread():
-        found = dict(together.train_many(*data, tasks(), chosen, CPU, 3, "grouped convolutions"))
+        found = dict(
+            side_by_side.train_many(*data, tasks(), chosen, CPU, 3, "grouped convolutions")
+        )
         assert isinstance(found[1], FloatingPointError)
         assert "epoch 0, batch 1 of 3 (training rows" in str(found[1])
         for number in (0, 2):
@@ -145,17 +148,17 @@ def test_a_network_whose_loss_is_no_number_stops_alone_and_names_its_batch(data,
 
 def test_out_of_memory_halves_the_slots_and_says_so(data, monkeypatch):
     """As on a GPU whose memory holds one network only."""
-    run = slots.Slots.run
+    run = side_by_side.Slots.run
 
     def too_small(self, steps):
         if self.count > 1:
             raise torch.OutOfMemoryError("CUDA out of memory")
         run(self, steps)
 
-    monkeypatch.setattr(slots.Slots, "run", too_small)
+    monkeypatch.setattr(side_by_side.Slots, "run", too_small)
     chosen = config(epochs=1, model="st")
     with one_thread(), pytest.warns(UserWarning, match="going on with 1 network side by side"):
-        found = dict(together.train_many(*data, tasks(), chosen, CPU, 3, "one after another"))
+        found = dict(side_by_side.train_many(*data, tasks(), chosen, CPU, 3, "one after another"))
     assert sorted(found) == [0, 1, 2]
     for number, task in enumerate(tasks()):
         assert_the_same(found[number], alone(data, task, chosen), chosen)
@@ -165,9 +168,9 @@ def test_out_of_memory_with_one_network_is_an_error(data, monkeypatch):
     def too_small(self, steps):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(slots.Slots, "run", too_small)
+    monkeypatch.setattr(side_by_side.Slots, "run", too_small)
     with pytest.raises(torch.OutOfMemoryError), pytest.warns(UserWarning, match="not enough"):
-        list(together.train_many(*data, tasks(), config(epochs=1), CPU, 2, "one after another"))
+        list(side_by_side.train_many(*data, tasks(), config(epochs=1), CPU, 2, "one after another"))
 
 
 class _NoValues(Device):
@@ -197,12 +200,14 @@ def test_a_step_never_looks_at_a_value_and_never_leaves_its_device(way, monkeypa
     meta = torch.device("meta")
     # The fused Adam, which has no "meta" kernel, is PyTorch's, and documented as recordable.
     monkeypatch.setattr(
-        slots.Slots, "_optimiser", lambda self, m, on_gpu: torch.optim.SGD(self._rows[m], lr=0.1)
+        side_by_side.Slots,
+        "_optimiser",
+        lambda self, m, on_gpu: torch.optim.SGD(self._rows[m], lr=0.1),
     )
     views = torch.zeros(30, 76, 76, dtype=torch.int16, device=meta)
     labels = torch.zeros(30, dtype=torch.long, device=meta)
     chosen = config(batch_size=8, l2=0.1)
-    bank = slots.Slots(3, views, labels, chosen, _NoValues(meta, False), WAYS[way], 4)
+    bank = side_by_side.Slots(3, views, labels, chosen, _NoValues(meta, False), WAYS[way], 4)
     bank.run(1)  # as before recording: constants are laid down once
     with _OneDevice(meta):
         bank.run(2)
@@ -213,4 +218,4 @@ def test_a_step_never_looks_at_a_value_and_never_leaves_its_device(way, monkeypa
     with pytest.raises(RuntimeError):
         views.sum().item()
     with pytest.raises(AssertionError, match="aten"), _OneDevice(meta):
-        augment.apply(views[:2], augment.identity(2))
+        batches.apply(views[:2], batches.identity(2))

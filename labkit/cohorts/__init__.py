@@ -1,0 +1,1 @@
+"""Nodules with their images, as folders on disk, and what makes them."""

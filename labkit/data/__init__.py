@@ -1,1 +1,0 @@
-"""Where nodules and images come from: the LIDC database, cohorts on disk, simulation."""

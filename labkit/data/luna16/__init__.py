@@ -1,1 +1,0 @@
-"""LUNA-16: nodule or not, for half a million candidates in 888 scans of LIDC-IDRI."""

@@ -1,0 +1,1 @@
+"""The paper's tables and figures, each declared as data, and what makes them from a cohort."""

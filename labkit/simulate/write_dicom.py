@@ -1,0 +1,334 @@
+"""Simulated scans as DICOM: valid CT series, which never pose as the real ones.
+
+A series written here has UIDs, a patient id and a patient's name of its own, says Synthetic Data
+(0008,001C) YES, and names the LIDC-IDRI series whose outlines it holds in its Related Series
+Sequence (0008,1250). `originals` reads that back; it is how `build_lidc` finds the nodules.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import SimpleITK as sitk
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.errors import InvalidDicomError
+from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian
+from pydicom.valuerep import DS
+from tqdm.auto import tqdm
+
+from labkit.annotations import lidc
+from labkit.cohorts.simulated import SCENE_VERSION
+from labkit.errors import InputError
+from labkit.imaging.dicom import find_series, read_series
+from labkit.imaging.volume import Volume
+from labkit.io import read_json, whole_folder, write_json
+from labkit.simulate.scan import PIXELS
+from labkit.simulate.scanner import truth as true_masks
+from labkit.simulate.scanner import whole_scan
+from labkit.simulate.scene import Scene
+
+# What the headers of a simulated CT series say: DICOM PS3.3, CT Image IOD (A.3).
+#
+# Nothing in them changes from one writing to the next: equal UIDs have to mean equal files.
+
+
+# Added to the standard in 2023; by number, since older dictionaries do not know its keyword.
+SYNTHETIC_DATA = pydicom.tag.Tag(0x0008, 0x001C)
+INTERCEPT_HU = -1024
+_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_OID, "labkit simulated CT")
+
+
+def own_uid(scene: Scene, what: str) -> UID:
+    """A UID that belongs to this simulation alone, below the root for UUIDs (ITU-T X.667).
+
+    >>> from labkit.simulate.scene import scene_for_series
+    >>> from labkit.simulate.scan import series_named
+    >>> scenes = [scene_for_series(series_named("LIDC-IDRI-0001"), seed) for seed in (0, 1)]
+    >>> len({own_uid(scene, what) for scene in scenes for what in ("series", "image 1")})
+    4
+    """
+    name = "\x1f".join((str(SCENE_VERSION), str(scene.seed), scene.scan.series_uid, what))
+    return UID(f"2.25.{uuid.uuid5(_NAMESPACE, name).int}")
+
+
+def slice_header(scene: Scene, number: int, z_mm: float) -> Dataset:
+    """The data set of one slice, without its pixels.
+
+    Args:
+        scene: what was scanned.
+        number: the slice's, from 1.
+        z_mm: its position.
+    """
+    scan = scene.scan
+    ds = Dataset()
+    ds.file_meta = FileMetaDataset()
+    ds.file_meta.MediaStorageSOPClassUID = CTImageStorage
+    ds.file_meta.MediaStorageSOPInstanceUID = own_uid(scene, f"image {number}")
+    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    ds.file_meta.ImplementationClassUID = UID(f"2.25.{_NAMESPACE.int}")
+    ds.file_meta.ImplementationVersionName = "LABKIT"
+    _who(ds, scene)
+    _where(ds, scene, z_mm)
+    # SOP Common (C.12.1)
+    ds.SpecificCharacterSet = "ISO_IR 100"
+    ds.SOPClassUID = CTImageStorage
+    ds.SOPInstanceUID = own_uid(scene, f"image {number}")
+    ds.add_new(SYNTHETIC_DATA, "CS", "YES")
+    # General Image (C.7.6.1) and CT Image (C.8.2.1). The pixels are no direct result of an
+    # examination: SECONDARY. Nothing was acquired either, and software that picks acquisitions
+    # by their ORIGINAL must not find this: DERIVED, although from outlines and not from pixels.
+    ds.ImageType = ["DERIVED", "SECONDARY", "AXIAL"]
+    ds.DerivationDescription = (
+        "Computed from a model of the chest around outlines that readers drew; no pixel of any "
+        "patient's image went into it"
+    )
+    ds.ImageComments = (
+        f"SIMULATED by labkit (scene version {SCENE_VERSION}, seed {scene.seed}) around the "
+        f"outlines that the readers of {scan.patient_id} drew: every grey value is invented and "
+        "says nothing about a patient"
+    )
+    ds.InstanceNumber = number
+    ds.AcquisitionNumber = 1
+    ds.BurnedInAnnotation = "NO"
+    ds.LossyImageCompression = "00"
+    ds.KVP = "120"  # for which the model's HU of bone and calcium are made
+    ds.ConvolutionKernel = "SIMULATED"
+    ds.ReconstructionDiameter = DS(scan.field_of_view_mm, auto_format=True)
+    ds.RescaleSlope = 1
+    ds.RescaleIntercept = INTERCEPT_HU
+    ds.RescaleType = "HU"
+    ds.WindowCenter = -600
+    ds.WindowWidth = 1600
+    # Image Pixel (C.7.6.3): signed, as most of LIDC-IDRI's series are.
+    ds.SamplesPerPixel = 1
+    ds.PhotometricInterpretation = "MONOCHROME2"
+    ds.Rows = ds.Columns = PIXELS
+    ds.BitsAllocated = ds.BitsStored = 16
+    ds.HighBit = 15
+    ds.PixelRepresentation = 1
+    return ds
+
+
+def _who(ds: Dataset, scene: Scene) -> None:
+    """Patient, study, series, equipment: nobody, and which real series the outlines are of."""
+    scan = scene.scan
+    # Another patient than the real one, or an archive would file both together.
+    ds.PatientName = f"Simulated^{scan.patient_id}"
+    ds.PatientID = f"{scan.patient_id}-SIMULATED"
+    ds.PatientBirthDate = ds.PatientSex = ""
+    ds.PatientIdentityRemoved = "YES"
+    ds.DeidentificationMethod = "Simulated: there is no patient"
+    ds.StudyInstanceUID = own_uid(scene, "study")
+    ds.StudyDate = ds.StudyTime = ds.AccessionNumber = ds.ReferringPhysicianName = ""
+    ds.StudyID = "1"
+    ds.StudyDescription = "Simulated chest CT, not of a patient"
+    ds.Modality = "CT"
+    ds.SeriesInstanceUID = own_uid(scene, "series")
+    ds.SeriesNumber = 1
+    ds.SeriesDescription = f"Simulated CT around the outlines of {scan.patient_id}"
+    ds.BodyPartExamined = "CHEST"
+    ds.PatientPosition = "HFS"
+    ds.Manufacturer = "labkit"
+    ds.ManufacturerModelName = "simulated scanner"
+    ds.SoftwareVersions = f"scene version {SCENE_VERSION}"
+    # General Series (C.7.3.1): a series "significantly related to this". It is how a reader
+    # finds the outlines, while the series itself never bears the real one's UID.
+    scans = lidc.scans().set_index("series_uid")
+    original = Dataset()
+    original.StudyInstanceUID = str(scans.loc[scan.series_uid, "study_uid"])
+    original.SeriesInstanceUID = scan.series_uid
+    purpose = Dataset()
+    purpose.CodeValue, purpose.CodingSchemeDesignator = "122401", "DCM"
+    purpose.CodeMeaning = "Same Anatomy"
+    original.PurposeOfReferenceCodeSequence = [purpose]
+    ds.RelatedSeriesSequence = [original]
+
+
+def _where(ds: Dataset, scene: Scene, z_mm: float) -> None:
+    """Frame of Reference (C.7.4.1) and Image Plane (C.7.6.2)."""
+    scan = scene.scan
+    corner = float(scan.x_mm(0, 1)[0])
+    ds.FrameOfReferenceUID = own_uid(scene, "frame of reference")
+    ds.PositionReferenceIndicator = ""
+    ds.PixelSpacing = [DS(scan.pixel_spacing_mm, auto_format=True)] * 2
+    ds.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+    ds.ImagePositionPatient = [DS(v, auto_format=True) for v in (corner, corner, z_mm)]
+    ds.SliceLocation = DS(z_mm, auto_format=True)
+    ds.SliceThickness = DS(scan.slice_thickness_mm, auto_format=True)
+
+
+_MANIFEST = "scan.json"
+_WHAT = "simulated CT"
+_MASKS = ("lung.mha", "nodules.mha")
+_PYDICOM_2 = pydicom.__version__.startswith("2.")
+
+
+def write_scan(
+    scene: Scene,
+    out: str | os.PathLike[str],
+    *,
+    truth: bool = False,
+    jobs: int | None = None,
+    progress: bool = True,
+) -> Path:
+    """Simulate the whole scan of a scene and write it as a DICOM CT series.
+
+    The folder appears whole or not at all; a simulated scan that stands there is replaced. The
+    same scene gives the same bytes. The four scans of LIDC-IDRI with uneven slices (0123, 0267,
+    0514, 0672) are written on an even grid from the real first to about the real last position.
+
+    Args:
+        scene: of `scene_for_series`.
+        out: the folder. It gets `001.dcm` (the slice nearest the head) and so on, 512 x 512
+            pixels each, and `scan.json`: how it was made, and which nodules are in it.
+        truth: also write `lung.mha` (1 within the lungs' surface) and `nodules.mha` (the numbers
+            of `scan.json`'s nodules), compressed, on the scan's own grid.
+        jobs: threads; see `whole_scan`.
+        progress: show bars.
+
+    Returns:
+        The folder.
+
+    Raises:
+        InputError: a folder in use for something else, a full disk, or less than one job.
+    """
+    folder = Path(out)
+    scan = scene.scan
+    room = scan.slices * (2 * PIXELS**2 + 4096) + 1_000_000
+    with whole_folder(folder, _check_target, room) as partial:
+        volume = whole_scan(scene, progress=progress, jobs=jobs)
+        heights = [float(z) for z in scan.z_mm(0, scan.slices)]
+        names = []
+        # From the head down, as the real series are numbered.
+        downwards = list(enumerate(zip(heights[::-1], volume.voxels[::-1], strict=True), 1))
+        for number, (z, hu) in tqdm(
+            downwards, "writing", unit="slice", leave=False, disable=not progress
+        ):
+            names.append(f"{number:03d}.dcm")
+            _save(slice_header(scene, number, z), hu, partial / names[-1])
+        if truth:
+            masks = true_masks(scene)
+            for name, mask in zip(_MASKS, (masks.lung, masks.nodules), strict=True):
+                _save_mask(mask, volume, partial / name)
+        write_json(partial / _MANIFEST, _manifest(scene, names, truth))
+    return folder
+
+
+def read_scan(folder: str | os.PathLike[str]) -> Volume:
+    """Read a simulated series in HU, as `whole_scan` gives it.
+
+    Args:
+        folder: as `write_scan` wrote it, or any with one simulated series in or below it.
+
+    Returns:
+        The volume. Its `series_uid` is the LIDC-IDRI series', so that `lidc.center_xyz_mm` finds
+        that series' nodules in it. (`readers.read_dicom` gives the simulated series' own.)
+
+    Raises:
+        InputError: no simulated series there, or several; or what `readers.read_dicom` refuses.
+    """
+    series = find_series(folder)
+    found = originals(series)
+    if len(found) != 1:
+        raise InputError(
+            f"{Path(folder)}: {len(found)} simulated series in it; name a folder with one, made by "
+            "`labkit simulate scan`"
+        )
+    ((own, original),) = found.items()
+    return replace(read_series(series[own]), series_uid=original)
+
+
+def originals(series: Mapping[str, Sequence[Path]]) -> dict[str, str]:
+    """Which of some DICOM series are simulated, and the LIDC-IDRI series whose outlines they hold.
+
+    Args:
+        series: SeriesInstanceUID -> files, as `readers.find_series` gives it. One header of each
+            series is read that is not LIDC-IDRI's own.
+
+    Returns:
+        The simulated series' SeriesInstanceUID -> the LIDC-IDRI series'.
+    """
+    known = set(lidc.scans()["series_uid"])
+    found = {}
+    for own, files in series.items():
+        original = _original(files[0]) if own and own not in known else None
+        if original in known:
+            found[own] = str(original)
+    return found
+
+
+def _original(file: Path) -> str | None:
+    """The related series of a file that says it is synthetic; None of any other."""
+    try:
+        header = pydicom.dcmread(file, stop_before_pixels=True)
+        if header.get(SYNTHETIC_DATA) is None or header[SYNTHETIC_DATA].value != "YES":
+            return None
+        return str(header.RelatedSeriesSequence[0].SeriesInstanceUID)
+    except (InvalidDicomError, AttributeError, IndexError, ValueError, OSError, EOFError):
+        return None  # damaged, or synthetic and unrelated: whoever reads it will say so
+
+
+def _save(header: Dataset, hu: NDArray[np.int16], path: Path) -> None:
+    stored = hu.astype("<i2") - np.int16(INTERCEPT_HU)
+    header.PixelData = stored.astype("<i2").tobytes()
+    header["PixelData"].VR = "OW"
+    if _PYDICOM_2:
+        header.is_little_endian, header.is_implicit_VR = True, False
+        header.save_as(path, write_like_original=False)
+    else:
+        header.save_as(path, enforce_file_format=True)
+
+
+def _save_mask(mask: NDArray, volume: Volume, path: Path) -> None:
+    image = sitk.GetImageFromArray(mask.astype(np.uint8))
+    image.SetSpacing(volume.spacing_xyz_mm)
+    image.SetOrigin(volume.origin_xyz_mm)
+    sitk.WriteImage(image, str(path), useCompression=True)
+
+
+def _manifest(scene: Scene, names: list[str], truth: bool) -> dict:
+    scan = scene.scan
+    return {
+        "what": _WHAT,
+        "simulated": True,
+        "scene_version": SCENE_VERSION,
+        "seed": scene.seed,
+        "patient_id": scan.patient_id,
+        "outlines_of_series_uid": scan.series_uid,
+        "series_uid": own_uid(scene, "series"),
+        "nodules": [
+            {"number": number, "nodule_id": finding.nodule_id}
+            for number, finding in enumerate(scan.findings, start=1)
+        ],
+        "files": [*names, *(_MASKS if truth else ())],
+    }
+
+
+def _check_target(folder: Path) -> None:
+    """Refuse a place where a scan would destroy something that is not a simulated scan."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: is a file; name a new folder for the scan")
+    present = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
+    if not present:
+        return
+    others = present
+    if _MANIFEST in present:
+        about = read_json(folder / _MANIFEST, "a simulated scan")
+        if isinstance(about, dict) and about.get("what") == _WHAT:
+            ours = re.compile(r"\d{3,}\.dcm")
+            others = [
+                name for name in present
+                if name not in (_MANIFEST, *_MASKS) and not ours.fullmatch(name)
+            ]  # fmt: skip
+    if others:
+        raise InputError(
+            f"{folder}: holds {others[0]}, which is no part of a simulated scan; name a new folder"
+        )

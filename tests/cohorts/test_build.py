@@ -1,0 +1,296 @@
+"""Cohorts from DICOM and from cubes: the nodule in the middle, and what is left out is told."""
+
+import hashlib
+
+import numpy as np
+import pytest
+
+from labkit.annotations import lidc
+from labkit.cohorts.build import build_cubes, build_lidc
+from labkit.cohorts.cohort import Cohort
+from labkit.errors import InputError
+from labkit.imaging.views import nine_views
+from labkit.imaging.volume import Volume
+from tests.dicom_phantom import write_series
+
+# --- LIDC-IDRI's DICOM --------------------------------------------------------------------------
+
+
+def of_patient(number):
+    """The nodules of a patient with one scan."""
+    table = lidc.nodules()
+    table = table[table["patient_id"] == f"LIDC-IDRI-{number:04d}"]
+    assert table["series_uid"].nunique() == 1
+    return table
+
+
+def write_scan(folder, nodules, drop=()):
+    """A synthetic scan under a LIDC series UID: air, and a ball of 8 mm where each nodule is."""
+    uid = nodules["series_uid"].iloc[0]
+    spacing = float(nodules["pixel_spacing_mm"].iloc[0])
+    z = np.unique(lidc.slice_z_mm(uid))
+    reach = np.min(np.abs(z[:, None] - nodules["center_z_mm"].to_numpy()), axis=1)
+    z = z[reach < 18]
+    rows, columns = np.ogrid[:512, :512]
+    stored = np.zeros((len(z), 512, 512), np.int16)
+    for nodule in nodules.itertuples():
+        in_plane = np.hypot(rows - nodule.center_row_px, columns - nodule.center_col_px) * spacing
+        for k, height in enumerate(z - nodule.center_z_mm):
+            stored[k][np.hypot(in_plane, height) < 8] = 1000
+    keep = np.setdiff1d(np.arange(len(z)), drop)
+    return write_series(
+        folder,
+        stored[keep],
+        z[keep],
+        series_uid=uid,
+        pixel_spacing_mm=(spacing, spacing),
+        intercept=-1000,
+        patient_id=nodules["patient_id"].iloc[0],
+    )
+
+
+@pytest.fixture(scope="module")
+def scans(tmp_path_factory):
+    """Three scans in a folder tree of no particular order: whole, with a gap, and truncated."""
+    folder = tmp_path_factory.mktemp("scans")
+    write_scan(folder / "anything", of_patient(1))
+    write_scan(folder / "b" / "c", of_patient(5), drop=[4])
+    broken = write_scan(folder / "b" / "d", of_patient(7))[3]
+    broken.write_bytes(broken.read_bytes()[:9000])
+    (folder / "b" / "max.xml").write_text("<LidcReadMessage/>")
+    return folder
+
+
+def test_scans_that_are_there_are_built_and_the_others_reported(scans, tmp_path):
+    report = build_lidc(scans, tmp_path / "c", progress=False)
+    status = report.scans.set_index("patient_id")["status"]
+    assert status["LIDC-IDRI-0001"] == "built"
+    assert status["LIDC-IDRI-0005"] == status["LIDC-IDRI-0007"] == "failed"
+    assert (status.drop([f"LIDC-IDRI-000{k}" for k in (1, 5, 7)]) == "missing").all()
+    assert len(report.scans) == lidc.nodules()["series_uid"].nunique()
+    reasons = report.problems.set_index("patient_id")["reason"]
+    assert "gap between slices" in reasons["LIDC-IDRI-0005"]
+    assert "truncated" in reasons["LIDC-IDRI-0007"]
+    assert "2 failed" in str(report)
+    cohort = Cohort.open(tmp_path / "c")
+    assert cohort.nodules["nodule_id"].tolist() == of_patient(1)["nodule_id"].tolist()
+    assert cohort.simulated is False
+    assert cohort.meta["settings"]["min_readers"] == 3
+
+
+def test_the_nodule_is_in_the_middle_of_its_cube_and_views(scans, tmp_path):
+    report = build_lidc(
+        scans,
+        tmp_path / "c",
+        patients=["LIDC-IDRI-0001", "LIDC-IDRI-0005"],
+        allow_gaps=True,
+        progress=False,
+    )
+    assert set(report.scans["status"]) == {"built"}
+    cohort = Cohort.open(tmp_path / "c")
+    assert len(cohort) == len(of_patient(1)) + len(of_patient(5))
+    rows, columns = np.indices((76, 76)) - 37.5
+    near = np.hypot(rows, columns) < 12
+    for views in cohort.views:
+        for view in views:
+            light = np.where(near, np.clip(view, -1000, 0) + 1000.0, 0)
+            middle = [(light * axis).sum() / light.sum() for axis in (rows, columns)]
+            assert middle == pytest.approx((0, 0), abs=0.7)
+            assert light.sum() / 1000 == pytest.approx(np.pi * 8**2, rel=0.1)
+
+
+def test_patients_can_be_chosen_and_left_out(scans, tmp_path):
+    with pytest.raises(InputError, match="no such patient"):
+        build_lidc(scans, tmp_path / "c", exclude_patients=["LIDC-IDRI-1"])
+    with pytest.raises(InputError, match="give a list"):
+        build_lidc(scans, tmp_path / "c", patients="LIDC-IDRI-0001")
+    with pytest.raises(InputError, match="no nodule is left"):
+        build_lidc(
+            scans,
+            tmp_path / "c",
+            patients=["LIDC-IDRI-0001"],
+            exclude_patients=["LIDC-IDRI-0001"],
+        )
+    with pytest.raises(InputError, match=r"none of the scans.*gap between"):
+        build_lidc(scans, tmp_path / "c", patients=["LIDC-IDRI-0005"], progress=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_without_lidc_scans_is_an_error(tmp_path):
+    write_series(tmp_path / "in", np.zeros((3, 8, 8), np.int16), [0, 1, 2])
+    with pytest.raises(InputError, match="is among the 1 DICOM series"):
+        build_lidc(tmp_path / "in", tmp_path / "c")
+    with pytest.raises(InputError, match="no such folder"):
+        build_lidc(tmp_path / "nowhere", tmp_path / "c")
+
+
+@pytest.mark.real
+def test_real_scan_becomes_a_cohort(real_dicom, real_cubes, tmp_path):
+    report = build_lidc(real_dicom, tmp_path / "c", progress=False)
+    assert report.scans["status"].value_counts().to_dict() == {"missing": 607, "built": 1}
+    cohort = Cohort.open(tmp_path / "c")
+    (nodule,) = cohort.nodules.itertuples()
+    assert nodule.patient_id == "LIDC-IDRI-0001"
+    assert nodule.label == 1
+    # Soft tissue in the middle, lung beside it, and the same picture as in the real cubes.
+    assert 0 < np.median(cohort.cubes[0, 28:36, 28:36, 28:36]) < 100
+    assert -950 < np.percentile(cohort.cubes[0], 10) < -750
+    with np.load(real_cubes) as file:
+        stored = file["cubes"][0]
+    slices = np.flatnonzero(stored.any(axis=(1, 2)))
+    ours = np.clip(cohort.cubes[0, slices], -1000, 400).ravel()
+    assert np.corrcoef(ours, stored[slices].ravel())[0, 1] > 0.99
+
+
+# --- cubes --------------------------------------------------------------------------------------
+
+
+def arrays(n=3, **change):
+    """What a good .npz holds: noise in every voxel."""
+    noise = np.random.default_rng(0).integers(1, 256, (n, 64, 64, 64)).astype(np.uint8)
+    good = {
+        "cubes": noise,
+        "nodule_id": np.array([f"n{k}" for k in range(n)]),
+        "patient_id": np.array([f"p{k // 2}" for k in range(n)]),
+        "malignancy_median": np.array([5.0, 1.5, 3.0][:n]),
+        "diameter_mm": np.array([12.0, 4.5, 7.0][:n]),
+    }
+    good.update(change)
+    return {key: value for key, value in good.items() if value is not None}
+
+
+def saved(folder, **change):
+    np.savez(folder / "in.npz", **arrays(**change))
+    return folder / "in.npz"
+
+
+def test_uint8_cubes_are_hu_by_the_stated_rule(tmp_path):
+    path = saved(tmp_path)
+    cohort = build_cubes(path, tmp_path / "c", progress=False)
+    expected = np.rint(-1000 + 1400 * arrays()["cubes"].astype(float) / 255)
+    np.testing.assert_array_equal(cohort.cubes, expected)
+    assert cohort.nodules["label"].fillna(-1).tolist() == [1, 0, -1]
+    assert cohort.nodules["diameter_mm"].tolist() == [12.0, 4.5, 7.0]
+    assert cohort.meta["settings"]["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_views_are_cut_through_the_middle_of_each_cube_with_air_beyond(tmp_path):
+    cubes = np.random.default_rng(1).integers(-900, 400, (1, 64, 64, 64)).astype(np.int16)
+    path = saved(tmp_path, n=1, cubes=cubes)
+    cohort = build_cubes(path, tmp_path / "c", progress=False)
+    np.testing.assert_array_equal(cohort.cubes, cubes)
+    views = nine_views(Volume(cubes[0], (1, 1, 1)), (31.5, 31.5, 31.5), 76)
+    np.testing.assert_allclose(cohort.views[0], views, atol=0.51)
+    assert (cohort.views[0, :3, :6] == -1000).all()
+    assert (cohort.views[0, :3, :, -6:] == -1000).all()
+
+
+def test_slices_that_were_not_scanned_do_not_bend_the_axial_view(tmp_path):
+    # Two slices of 0 HU in air: a spline through the air would overshoot between them.
+    cubes = np.full((1, 64, 64, 64), -1000, np.int16)
+    cubes[:, 31:33] = 0
+    cohort = build_cubes(saved(tmp_path, n=1, cubes=cubes), tmp_path / "c", progress=False)
+    assert (cohort.views[0, 0, 6:70, 6:70] == 0).all()
+    coronal = cohort.views[0, 1, :, 38]
+    assert sorted(set(coronal.tolist())) == [-1000, 0]
+    assert (coronal == 0).sum() == 2
+
+
+def test_other_columns_go_along_and_labels_may_be_given(tmp_path):
+    path = saved(
+        tmp_path,
+        malignancy_median=None,
+        label=np.array([0, 1, 1]),
+        readers=np.array([4, 3, 4]),
+        ratings=np.array(["5|4", "1|2", "3|3"]),
+        z_extent_mm=np.array([9.0, 3.0, 6.5]),
+        not_a_column=np.zeros((3, 2)),
+    )
+    table = build_cubes(path, tmp_path / "c", progress=False).nodules
+    assert table["label"].tolist() == [0, 1, 1]
+    assert table["readers"].tolist() == [4, 3, 4]
+    assert table["ratings"].tolist() == ["5|4", "1|2", "3|3"]
+    assert table["z_extent_mm"].tolist() == [9.0, 3.0, 6.5]
+    assert "not_a_column" not in table
+
+
+def test_patients_of_cubes_can_be_chosen_and_left_out(tmp_path):
+    path = saved(tmp_path)
+    kept = build_cubes(path, tmp_path / "kept", patients=["p0"], progress=False)
+    left = build_cubes(path, tmp_path / "left", exclude_patients=iter(["p0"]), progress=False)
+    assert kept.nodules["nodule_id"].tolist() == ["n0", "n1"]
+    assert left.nodules["nodule_id"].tolist() == ["n2"]
+    np.testing.assert_array_equal(left.cubes[0], build_cubes(path, tmp_path / "all").cubes[2])
+    with pytest.raises(InputError, match=r"none of the patients named \(0"):
+        build_cubes(path, tmp_path / "c", exclude_patients=["0"])
+    with pytest.raises(InputError, match="no nodule is left"):
+        build_cubes(path, tmp_path / "c", exclude_patients=["p0", "p1"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"cubes": None}, "no array cubes"),
+        ({"patient_id": None}, "no array patient_id"),
+        ({"malignancy_median": None}, "neither malignancy_median nor label"),
+        ({"cubes": np.zeros((3, 32, 32, 32), np.uint8)}, r"not \(N, 64"),
+        ({"cubes": np.zeros((0, 64, 64, 64), np.uint8)}, r"not \(N, 64"),
+        ({"cubes": np.zeros((3, 64, 64, 64), np.float32)}, "float32; store HU as int16"),
+        ({"cubes": np.zeros((3, 64, 64, 64), np.uint8)}, "n0: the cube holds nothing but air"),
+        ({"nodule_id": np.array(["a", "b", "a"])}, "a comes twice"),
+        ({"nodule_id": np.array(["a", "b"])}, "nodule_id has 2 values for 3 cubes"),
+        ({"nodule_id": np.array(["a", "b", ""])}, "nodule_id is empty for cube 2"),
+        ({"patient_id": np.array(["a", "", "b"])}, "patient_id is empty for cube 1"),
+        ({"patient_id": np.array([1.0, 2.0, 3.0])}, "patient_id is float64"),
+        ({"nodule_id": np.array(["a", "b", None], dtype=object)}, "'nodule_id' is not readable"),
+        ({"malignancy_median": np.array([5, 6, 1])}, "n1 has malignancy_median 6"),
+        ({"malignancy_median": np.array([5, np.nan, 1])}, "n1 has malignancy_median nan"),
+        ({"malignancy_median": np.array(["5", "1", "2"])}, "malignancy_median is not numeric"),
+        ({"label": np.array([0, 1, 2])}, "n2 has label 2"),
+        ({"label": np.array([0, np.nan, 1])}, "n1 has label nan"),
+        ({"diameter_mm": np.array([3, -1, 1])}, "n1 has diameter_mm -1"),
+        ({"diameter_mm": np.array([3, np.nan, 1])}, "n1 has diameter_mm nan"),
+        ({"readers": np.array([3.5, 3, 3])}, "n0 has readers 3.5"),
+    ],
+)
+def test_bad_cubes_are_refused_and_leave_nothing(tmp_path, change, message):
+    path = saved(tmp_path, **change)
+    with pytest.raises(InputError, match=message) as caught:
+        build_cubes(path, tmp_path / "c", progress=False)
+    assert "in.npz" in str(caught.value)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_missing_label_beside_a_median_of_three_is_uncertain(tmp_path):
+    path = saved(tmp_path, label=np.array([1, 0, np.nan]))
+    assert build_cubes(path, tmp_path / "c", progress=False).labelled.tolist() == [0, 1]
+
+
+def test_files_that_are_no_npz_are_refused(tmp_path):
+    with pytest.raises(InputError, match="no such file"):
+        build_cubes(tmp_path / "nowhere.npz", tmp_path / "c")
+    good = saved(tmp_path)
+    cut = tmp_path / "cut.npz"
+    cut.write_bytes(good.read_bytes()[:5000])
+    with pytest.raises(InputError, match="not a whole .npz"):
+        build_cubes(cut, tmp_path / "c")
+    np.save(tmp_path / "one.npy", np.zeros(3))
+    with pytest.raises(InputError, match="not a whole .npz"):
+        build_cubes(tmp_path / "one.npy", tmp_path / "c")
+
+
+@pytest.mark.real
+def test_real_cubes_of_a_few_patients(real_cubes, tmp_path):
+    some = [f"LIDC-IDRI-{k:04d}" for k in range(1, 12)]
+    cohort = build_cubes(real_cubes, tmp_path / "c", patients=some, progress=False)
+    with np.load(real_cubes) as file:
+        here = np.isin(file["patient_id"], some)
+        median = file["malignancy_median"][here]
+        ids = file["nodule_id"][here].tolist()
+    assert cohort.nodules["nodule_id"].tolist() == ids
+    label = cohort.nodules["label"].astype("float64").to_numpy()
+    np.testing.assert_array_equal(label, np.where(median == 3, np.nan, median > 3))
+    # The nodule is in the middle: denser than its surroundings in every view.
+    middle = cohort.views[:, :, 36:40, 36:40].mean(axis=(2, 3))
+    assert (middle > np.median(cohort.views[:, 0, 6:70, 6:70], axis=(1, 2))[:, None]).mean() > 0.9
+    cohort.verify()
