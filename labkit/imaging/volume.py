@@ -17,22 +17,16 @@ class Volume:
     World coordinates are LPS (x to the patient's left, y to the back, z to the head), as in
     DICOM and SimpleITK. Arrays are indexed (z, y, x); points are given (x, y, z).
 
-    Args:
-        voxels: (Z, Y, X) array of HU.
-        spacing_xyz_mm: distance between neighbouring voxels along x, y and z, mm, all positive.
-        origin_xyz_mm: world position of voxel (0, 0, 0), mm.
-        direction: (3, 3) matrix whose columns are the world directions of the x, y and z axes.
-        series_uid: DICOM SeriesInstanceUID, empty when the source has none.
-
     Raises:
         ValueError: a wrong shape, a spacing that is not positive, or a singular direction.
     """
 
-    voxels: NDArray
-    spacing_xyz_mm: tuple[float, float, float]
-    origin_xyz_mm: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    voxels: NDArray  # (Z, Y, X), HU
+    spacing_xyz_mm: tuple[float, float, float]  # distances of neighbouring voxels
+    origin_xyz_mm: tuple[float, float, float] = (0.0, 0.0, 0.0)  # of voxel (0, 0, 0)
+    # (3, 3), its columns are the world directions of the x, y and z axes.
     direction: NDArray[np.float64] = field(default_factory=lambda: np.eye(3))
-    series_uid: str = ""
+    series_uid: str = ""  # DICOM SeriesInstanceUID; empty when the source has none
 
     def __post_init__(self) -> None:
         voxels = np.asarray(self.voxels)

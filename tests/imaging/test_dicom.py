@@ -7,7 +7,7 @@ import SimpleITK as sitk
 from pydicom.uid import JPEG2000Lossless, RLELossless
 
 from labkit.errors import InputError
-from labkit.imaging.dicom import find_series, read_dicom, read_image, read_series
+from labkit.imaging.dicom import find_series, read_image, read_series
 from tests.dicom_phantom import ct_slice, save, write_series
 
 Z = np.arange(6) * 2.5 - 100
@@ -22,10 +22,16 @@ def stored():
 # --- what comes out -----------------------------------------------------------------------------
 
 
+def simpleitks(folder):
+    reader = sitk.ImageSeriesReader()
+    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(folder)))
+    return reader.Execute()
+
+
 def test_slices_are_sorted_by_position_and_rescaled_once(tmp_path, stored):
     order = [3, 0, 5, 1, 4, 2]
     write_series(tmp_path, stored[order], Z[order])
-    volume = read_dicom(tmp_path)
+    volume = read_series(tmp_path)
     assert volume.voxels.dtype == np.int16
     np.testing.assert_array_equal(volume.voxels, stored - 1024)
     np.testing.assert_allclose(volume.spacing_xyz_mm, (0.5, 0.8, 2.5))  # columns lie along x
@@ -36,23 +42,16 @@ def test_slices_are_sorted_by_position_and_rescaled_once(tmp_path, stored):
 
 @pytest.mark.parametrize(
     "orientation",
-    [
-        (1, 0, 0, 0, 1, 0),
-        (-1, 0, 0, 0, -1, 0),
-        (1, 0, 0, 0, -1, 0),
-        (0.8, 0.6, 0, -0.6, 0.8, 0),
-        (1, 0, 0, 0, 0.8, 0.6),
-    ],
-)
+    [(1, 0, 0, 0, 1, 0), (-1, 0, 0, 0, -1, 0), (1, 0, 0, 0, -1, 0), (0.8, 0.6, 0, -0.6, 0.8, 0),
+     (1, 0, 0, 0, 0.8, 0.6)],
+)  # fmt: skip
 def test_every_orientation_agrees_with_simpleitk(tmp_path, stored, orientation):
     normal = np.cross(orientation[:3], orientation[3:])
     for k, image in enumerate(stored):
         dataset = ct_slice(image, (5, 6, 7) + 1.5 * k * normal, orientation=orientation)
         save(dataset, tmp_path / f"{9 - k}.dcm")
-    volume = read_dicom(tmp_path)
-    reader = sitk.ImageSeriesReader()
-    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(tmp_path)))
-    image = reader.Execute()
+    volume = read_series(tmp_path)
+    image = simpleitks(tmp_path)
     np.testing.assert_array_equal(volume.voxels, sitk.GetArrayFromImage(image))
     for index in ((0, 0, 0), (5, 7, 11), (2, 4, 1)):
         theirs = image.TransformIndexToPhysicalPoint(index[::-1])
@@ -62,10 +61,8 @@ def test_every_orientation_agrees_with_simpleitk(tmp_path, stored, orientation):
 @pytest.mark.real
 def test_real_scan_agrees_with_simpleitk_voxel_for_voxel(real_dicom):
     ((uid, files),) = find_series(real_dicom).items()
-    volume = read_dicom(real_dicom)
-    reader = sitk.ImageSeriesReader()
-    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(files[0].parent)))
-    image = reader.Execute()
+    volume = read_series(real_dicom)
+    image = simpleitks(files[0].parent)
     assert volume.series_uid == uid
     assert volume.shape == (133, 512, 512)
     np.testing.assert_array_equal(volume.voxels, sitk.GetArrayFromImage(image))
@@ -78,23 +75,19 @@ def test_rescaling_is_per_slice_and_fractions_are_kept(tmp_path, stored):
     for k, image in enumerate(stored):
         dataset = ct_slice(image, (0, 0, Z[k]), slope=0.5 + k, intercept=-1000 - k)
         save(dataset, tmp_path / f"{k}.dcm")
-    volume = read_dicom(tmp_path)
+    volume = read_series(tmp_path)
     assert volume.voxels.dtype == np.float32
     expected = [image * (0.5 + k) - 1000 - k for k, image in enumerate(stored)]
     np.testing.assert_allclose(volume.voxels, expected)
-
-
-def test_hu_beyond_int16_become_float_and_do_not_wrap(tmp_path):
-    stored = np.full((2, 4, 4), 60000, np.uint16)
-    write_series(tmp_path, stored, [0, 1])
-    volume = read_dicom(tmp_path)
+    write_series(tmp_path / "beyond int16", np.full((2, 4, 4), 60000, np.uint16), [0, 1])
+    volume = read_series(tmp_path / "beyond int16")
     assert volume.voxels.dtype == np.float32
     assert (volume.voxels == 60000 - 1024).all()
 
 
 def test_positions_rounded_to_a_tenth_are_even(tmp_path, stored):
     write_series(tmp_path, stored, np.round(np.arange(6) * 1.25, 1))
-    assert read_dicom(tmp_path).spacing_xyz_mm[2] == pytest.approx(1.25, abs=0.03)
+    assert read_series(tmp_path).spacing_xyz_mm[2] == pytest.approx(1.25, abs=0.03)
 
 
 def test_padding_is_kept_unless_asked_otherwise(tmp_path):
@@ -104,8 +97,8 @@ def test_padding_is_kept_unless_asked_otherwise(tmp_path):
         dataset = ct_slice(image, (0, 0, k))
         dataset.add_new("PixelPaddingValue", "US", 63536)  # -2000, as many scanners write it
         save(dataset, tmp_path / f"{k}.dcm")
-    assert (read_dicom(tmp_path).voxels[:, 0] == -3024).all()
-    air = read_dicom(tmp_path, padding_hu=-1000).voxels
+    assert (read_series(tmp_path).voxels[:, 0] == -3024).all()
+    air = read_series(tmp_path, padding_hu=-1000).voxels
     assert (air[:, 0] == -1000).all()
     assert (air[:, 1:] == 0).all()
 
@@ -115,7 +108,7 @@ def test_compressed_slices_are_decoded_when_pydicom_can(tmp_path, stored):
         dataset = ct_slice(image, (0, 0, Z[k]))
         dataset.compress(RLELossless)
         save(dataset, tmp_path / f"{k}.dcm")
-    np.testing.assert_array_equal(read_dicom(tmp_path).voxels, stored - 1024)
+    np.testing.assert_array_equal(read_series(tmp_path).voxels, stored - 1024)
 
 
 # --- folders ------------------------------------------------------------------------------------
@@ -126,7 +119,12 @@ def test_other_files_are_ignored_and_subfolders_searched(tmp_path, stored):
     (tmp_path / "069.xml").write_text("<LidcReadMessage/>")
     (tmp_path / "a" / "notes.dcm").write_bytes(b"no dicom at all")
     (tmp_path / "a" / "empty").touch()
-    assert read_dicom(tmp_path).shape == (6, 8, 12)
+    assert read_series(tmp_path).shape == (6, 8, 12)
+    (tmp_path / "a" / "b").rename(tmp_path / "gone")
+    with pytest.raises(InputError, match="no readable DICOM"):
+        read_series(tmp_path / "a")
+    with pytest.raises(InputError, match="no such folder"):
+        read_series(tmp_path / "nowhere")
 
 
 def test_find_series_maps_each_series_to_its_files(tmp_path, stored):
@@ -136,11 +134,8 @@ def test_find_series_maps_each_series_to_its_files(tmp_path, stored):
     broken = tmp_path / "y" / "broken.dcm"
     broken.write_bytes(two[0].read_bytes()[:200])
     found = find_series(tmp_path)
-    assert {uid: set(files) for uid, files in found.items()} == {
-        "1.1": set(one),
-        "2.2": set(two),
-        "": {broken},
-    }
+    expected = {"1.1": set(one), "2.2": set(two), "": {broken}}
+    assert {uid: set(files) for uid, files in found.items()} == expected
     np.testing.assert_array_equal(read_series(found["2.2"]).voxels, stored[:4] - 1024)
 
 
@@ -148,40 +143,27 @@ def test_several_series_need_a_choice(tmp_path, stored):
     write_series(tmp_path, stored, Z, series_uid="1.1")
     write_series(tmp_path / "more", stored + 1, Z, series_uid="2.2")
     with pytest.raises(InputError, match=r"2 series.*series_uid=.*1\.1 \(6 files\)"):
-        read_dicom(tmp_path)
-    assert read_dicom(tmp_path, "2.2").voxels[0, 0, 0] == stored[0, 0, 0] + 1 - 1024
+        read_series(tmp_path)
+    assert read_series(tmp_path, "2.2").voxels[0, 0, 0] == stored[0, 0, 0] + 1 - 1024
     with pytest.raises(InputError, match=r"no series 3\.3"):
-        read_dicom(tmp_path, series_uid="3.3")
-
-
-def test_no_dicom_at_all(tmp_path):
-    (tmp_path / "a.txt").write_text("hello")
-    with pytest.raises(InputError, match="no readable DICOM"):
-        read_dicom(tmp_path)
-    with pytest.raises(InputError, match="no such folder"):
-        read_dicom(tmp_path / "nowhere")
+        read_series(tmp_path, series_uid="3.3")
 
 
 # --- slices that do not make a volume -----------------------------------------------------------
 
 
-def test_a_missing_slice_is_an_error_or_interpolated(tmp_path, stored):
-    write_series(tmp_path, np.delete(stored, 3, axis=0), np.delete(Z, 3))
-    with pytest.raises(InputError, match=r"PATIENT-1: 5 mm gap between slices 3 and 4.*allow_gaps"):
-        read_dicom(tmp_path)
-    volume = read_dicom(tmp_path, allow_gaps=True)
+@pytest.mark.parametrize("missing", [1, 3, 4])
+def test_a_missing_slice_is_an_error_or_interpolated(tmp_path, stored, missing):
+    write_series(tmp_path, np.delete(stored, missing, axis=0), np.delete(Z, missing))
+    gap = f"PATIENT-1: 5 mm gap between slices {missing} and {missing + 1}.*allow_gaps"
+    with pytest.raises(InputError, match=gap):
+        read_series(tmp_path)
+    volume = read_series(tmp_path, allow_gaps=True)
     assert volume.shape == stored.shape
     np.testing.assert_allclose(volume.spacing_xyz_mm, (0.5, 0.8, 2.5))
     expected = stored.astype(float) - 1024
-    expected[3] = (expected[2] + expected[4]) / 2
+    expected[missing] = (expected[missing - 1] + expected[missing + 1]) / 2
     np.testing.assert_allclose(volume.voxels, expected, atol=1e-3)
-
-
-@pytest.mark.parametrize("missing", [1, 4])
-def test_a_missing_slice_is_found_beside_the_ends_too(tmp_path, stored, missing):
-    write_series(tmp_path, np.delete(stored, missing, axis=0), np.delete(Z, missing))
-    with pytest.raises(InputError, match="5 mm gap"):
-        read_dicom(tmp_path)
 
 
 def test_uneven_slices_are_put_on_an_even_grid(tmp_path):
@@ -189,26 +171,29 @@ def test_uneven_slices_are_put_on_an_even_grid(tmp_path):
     ramp = np.round(100 * z).astype(np.int16)[:, None, None] * np.ones((1, 4, 4), np.int16)
     write_series(tmp_path, ramp, z)
     with pytest.raises(InputError, match=r"1\.6 mm gap between slices 4 and 5"):
-        read_dicom(tmp_path)
-    volume = read_dicom(tmp_path, allow_gaps=True)
+        read_series(tmp_path)
+    volume = read_series(tmp_path, allow_gaps=True)
     at = np.array([volume.world_from_index((k, 0, 0))[2] for k in range(volume.shape[0])])
     np.testing.assert_allclose(at[[0, -1]], [0, 7])
     np.testing.assert_allclose(volume.voxels[:, 0, 0], 100 * at - 1024, atol=10)
 
 
-def test_a_doubled_slice_is_an_error_or_dropped(tmp_path, stored):
+def test_one_slice_is_no_volume_and_a_doubled_one_an_error_or_dropped(tmp_path, stored):
+    write_series(tmp_path, stored[:1], Z[:1])
+    with pytest.raises(InputError, match="at least two slices"):
+        read_series(tmp_path)
     write_series(tmp_path, stored, Z)
     save(ct_slice(stored[2] * 0, (-20, 30, Z[2]), instance=99), tmp_path / "again.dcm")
     with pytest.raises(InputError, match="same position.*allow_doubles"):
-        read_dicom(tmp_path)
-    np.testing.assert_array_equal(read_dicom(tmp_path, allow_doubles=True).voxels, stored - 1024)
+        read_series(tmp_path)
+    np.testing.assert_array_equal(read_series(tmp_path, allow_doubles=True).voxels, stored - 1024)
 
 
 def test_a_tilted_gantry_is_refused(tmp_path, stored):
     for k, image in enumerate(stored):
         save(ct_slice(image, (0, np.tan(np.radians(12)) * Z[k], Z[k])), tmp_path / f"{k}.dcm")
     with pytest.raises(InputError, match=r"gantry tilt of 12\.0 degrees"):
-        read_dicom(tmp_path)
+        read_series(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -224,13 +209,7 @@ def test_slices_of_two_kinds_are_refused(tmp_path, stored, what, options, shape)
     odd = ct_slice(np.zeros(shape, np.int16), (-20, 30, Z[-1] + 2.5), **options)
     save(odd, tmp_path / "odd.dcm")
     with pytest.raises(InputError, match=f"odd.dcm: another {what}|another {what} than odd.dcm"):
-        read_dicom(tmp_path)
-
-
-def test_one_slice_is_no_volume(tmp_path, stored):
-    write_series(tmp_path, stored[:1], Z[:1])
-    with pytest.raises(InputError, match="at least two slices"):
-        read_dicom(tmp_path)
+        read_series(tmp_path)
 
 
 # --- files that are damaged or no CT ------------------------------------------------------------
@@ -261,7 +240,7 @@ def damage(folder, change, stored):
 def test_damaged_slices_are_named(tmp_path, stored, change, message):
     path = damage(tmp_path, change, stored)
     with pytest.raises(InputError, match=message) as caught:
-        read_dicom(tmp_path)
+        read_series(tmp_path)
     assert path.name in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -271,7 +250,7 @@ def test_truncated_files_are_named(tmp_path, stored, keep):
     path = write_series(tmp_path, stored, Z)[4]
     path.write_bytes(path.read_bytes()[: int(keep * path.stat().st_size)])
     with pytest.raises(InputError, match=path.name):
-        read_dicom(tmp_path)
+        read_series(tmp_path)
 
 
 def test_compression_that_cannot_be_decoded_is_named(tmp_path, stored):
@@ -282,7 +261,7 @@ def test_compression_that_cannot_be_decoded_is_named(tmp_path, stored):
         dataset["PixelData"].is_undefined_length = True
         save(dataset, tmp_path / f"{k}.dcm")
     with pytest.raises(InputError, match="compressed as JPEG 2000.*pylibjpeg"):
-        read_dicom(tmp_path)
+        read_series(tmp_path)
 
 
 # --- image files --------------------------------------------------------------------------------
@@ -321,27 +300,27 @@ def test_fractions_stay_and_luna16_names_are_series(tmp_path, stored):
     np.testing.assert_array_equal(volume.voxels, stored + np.float32(0.25))
 
 
-def test_image_files_that_are_no_ct_volume_are_refused(tmp_path, stored):
-    def refused(path, message):
-        with pytest.raises(InputError, match=message) as caught:
-            read_image(path)
-        assert path.name in str(caught.value)
-
-    refused(tmp_path / "nowhere.mhd", "no such file")
-    text = tmp_path / "notes.txt"
-    text.write_text("hello")
-    refused(text, "read_dicom")
-    fake = tmp_path / "fake.nrrd"
-    fake.write_text("hello")
-    refused(fake, "not readable")
-    sitk.WriteImage(sitk.Image([4, 4, 4, 2], sitk.sitkInt16), str(tmp_path / "four.nii.gz"))
-    refused(tmp_path / "four.nii.gz", "4 dimensions")
-    sitk.WriteImage(sitk.Image([4, 4], sitk.sitkInt16), str(tmp_path / "two.nrrd"))
-    refused(tmp_path / "two.nrrd", "2 dimensions")
-    sitk.WriteImage(sitk.Image([4, 4, 4], sitk.sitkVectorInt16, 3), str(tmp_path / "rgb.mha"))
-    refused(tmp_path / "rgb.mha", "3 value")
-    sitk.WriteImage(image_of(np.full((4, 4, 4), np.nan, np.float32)), str(tmp_path / "nan.mha"))
-    refused(tmp_path / "nan.mha", "not finite")
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("nowhere.mhd", None, "no such file"),
+        ("notes.txt", "hello", "read_series"),
+        ("fake.nrrd", "hello", "not readable"),
+        ("four.nii.gz", sitk.Image([4, 4, 4, 2], sitk.sitkInt16), "4 dimensions"),
+        ("two.nrrd", sitk.Image([4, 4], sitk.sitkInt16), "2 dimensions"),
+        ("rgb.mha", sitk.Image([4, 4, 4], sitk.sitkVectorInt16, 3), "3 value"),
+        ("nan.mha", image_of(np.full((4, 4, 4), np.nan, np.float32)), "not finite"),
+    ],
+)
+def test_image_files_that_are_no_ct_volume_are_refused(tmp_path, name, content, message):
+    path = tmp_path / name
+    if isinstance(content, str):
+        path.write_text(content)
+    elif content is not None:
+        sitk.WriteImage(content, str(path))
+    with pytest.raises(InputError, match=message) as caught:
+        read_image(path)
+    assert name in str(caught.value)
 
 
 @pytest.mark.parametrize("left", [None, 100])
