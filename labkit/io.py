@@ -9,34 +9,30 @@ import platform
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import psutil
 from filelock import FileLock, Timeout
+from joblib import cpu_count
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from labkit.errors import InputError
 
-# Processes that the system killed, told in one line.
+
+def jobs_by_memory(bytes_each: float) -> int:
+    """Return one process a core, as far as there is that much memory free for each; at least 1."""
+    return max(1, min(cpu_count(), int(psutil.virtual_memory().available // bytes_each)))
 
 
 @contextmanager
-def told_if_killed(
-    jobs: int, cure: str = "the same command with fewer --jobs goes on"
-) -> Iterator[None]:
+def told_if_killed(jobs: int, cure: str = "the same command with fewer --jobs goes on") -> Iterator:
     """Make one line of joblib's page on a process that was killed, and of one without memory.
 
     A process that takes more memory than there is seldom gets to say so: the system ends it.
-
-    Args:
-        jobs: how many processes work in the `with` block.
-        cure: what helps, where there are several.
-
-    Raises:
-        InputError: one of them was killed, or found no memory.
+    `jobs` processes work in the `with` block; `cure` helps where there are several.
     """
     try:
         yield
@@ -49,69 +45,81 @@ def told_if_killed(
         raise InputError(f"there is too little memory for --jobs {jobs}; {what}") from None
 
 
-# One process at a time, of all that would make the same folder.
-
-
-_SECONDS_BETWEEN = 0.5
-
-
 @contextmanager
-def in_turn(folder: Path) -> Iterator[None]:
+def in_turn(folder: Path, wait: bool = True) -> Iterator[None]:
     """Run the `with` block while no other process runs one for the same folder.
 
-    The others wait, and say so; whoever gets its turn has to look whether there is anything left
-    to do. The operating system holds the lock, so that a killed process leaves none behind; what
-    stays is an empty file, .NAME.lock beside the folder.
-
-    Args:
-        folder: what is made; it need not be there.
+    The others wait, and say so (InputError without `wait`); whoever gets its turn has to look
+    whether there is anything left to do. The operating system holds the lock, so that a killed
+    process leaves none behind; what stays is an empty file, .NAME.lock beside the folder.
     """
     target = folder.resolve()
-    target.parent.mkdir(parents=True, exist_ok=True)
+    _make_parent(folder)
     lock = FileLock(target.with_name(f".{target.name}.lock"))
+    busy = f"{folder}: another process is making it"
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        print(f"{folder}: another process is making it; waiting until it is done", flush=True)
-        lock.acquire(poll_interval=_SECONDS_BETWEEN)
+        if not wait:
+            raise InputError(f"{busy}; wait until it is done") from None
+        print(f"{busy}; waiting until it is done", flush=True)
+        lock.acquire(poll_interval=0.5)
     try:
         yield
     finally:
         lock.release()
 
 
-# Folders that appear whole or not at all.
+def require_own_folder(
+    folder: Path, manifest: str, what: str, belongs: Callable[[str, Any], bool]
+) -> None:
+    """Refuse a place where a new folder would destroy anything but an older one of its kind.
+
+    Args:
+        folder: what shall be made or replaced.
+        manifest: name of the JSON file that marks such a folder; `what` names one in words.
+        belongs: tells of another file's name, given the manifest's content (None when it cannot be
+            read), whether it is part of such a folder.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: is a file; name a new folder for {what}")
+    others = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
+    if manifest in others:
+        about = None
+        with suppress(InputError):
+            about = read_json(folder / manifest, what)
+        others = [n for n in others if n != manifest and not belongs(n, about)]
+    if others:
+        raise InputError(
+            f"{folder}: holds {others[0]}, which is no part of {what}; name a new folder"
+        )
+
+
+def require_room(folder: Path, needs_bytes: int) -> None:
+    """Refuse a disk with less room than a folder that shall be made there needs."""
+    free = shutil.disk_usage(folder.resolve().parent).free
+    if free < needs_bytes:
+        raise InputError(
+            f"{folder}: needs {needs_bytes / 1e6:.0f} MB, {free / 1e6:.0f} MB are free; make "
+            "room, or name a folder on another disk"
+        )
 
 
 @contextmanager
 def whole_folder(
     folder: Path, check: Callable[[Path], object], needs_bytes: int = 0
 ) -> Iterator[Path]:
-    """A hidden folder to fill; it takes the place of `folder` when the `with` block ends well.
+    """Give a hidden folder to fill, which takes the place of `folder` when the block ends well.
 
     An error or a kill leaves whatever stood there as it was; what a kill leaves beside it is
-    cleared by the next call.
-
-    Args:
-        folder: where the result shall be.
-        check: raises when something stands there that must not be replaced; asked twice.
-        needs_bytes: refuse a disk with less room.
-
-    Raises:
-        InputError: what `check` raises; no room; or this process is writing there already.
+    cleared by the next call. `check`, called twice, raises when something stands there that must
+    not be replaced; a disk with less room than `needs_bytes` is refused.
     """
     check(folder)
-    target = folder.resolve()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    prefix = f".{target.name}.partial-{platform.node()}-"
-    clear_after_kill(target, prefix)
-    free = shutil.disk_usage(target.parent).free
-    if free < needs_bytes:
-        raise InputError(
-            f"{folder}: needs {needs_bytes / 1e6:.0f} MB, {free / 1e6:.0f} MB are free; make "
-            "room, or name a folder on another disk"
-        )
-    partial = target.parent / f"{prefix}{os.getpid()}"
+    _make_parent(folder)
+    clear_after_kill(folder)
+    require_room(folder, needs_bytes)
+    partial = _beside(folder, str(os.getpid()))
     try:
         partial.mkdir()
     except FileExistsError:
@@ -119,9 +127,46 @@ def whole_folder(
     try:
         yield partial
         check(folder)
-        move_into_place(partial, target, partial.with_name(partial.name + "-replaced"))
+        replace_folder(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def replace_folder(made: Path, folder: Path) -> None:
+    """Put a finished folder of the same disk in its place, and remove what stood there."""
+    target, aside = folder.resolve(), _beside(folder, f"{os.getpid()}-replaced")
+    if target.exists():
+        target.rename(aside)
+    made.rename(target)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def clear_after_kill(folder: Path) -> None:
+    """Remove what killed runs left beside a folder; put it back if they had moved it aside."""
+    target, prefix = folder.resolve(), _beside(folder, "").name
+    for left in target.parent.iterdir():
+        pid, _, kind = left.name.removeprefix(prefix).partition("-")
+        if not left.name.startswith(prefix) or not pid.isdigit() or psutil.pid_exists(int(pid)):
+            continue
+        if kind == "replaced" and not target.exists():
+            left.rename(target)
+        else:
+            shutil.rmtree(left)
+
+
+def _make_parent(folder: Path) -> None:
+    parent = folder.resolve().parent
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=parent).close()
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written there ({error.strerror}); name a folder on "
+                         "another disk, or of your own") from None  # fmt: skip
+
+
+def _beside(folder: Path, whose: str) -> Path:
+    target = folder.resolve()
+    return target.with_name(f".{target.name}.partial-{platform.node()}-{whose}")
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -150,23 +195,18 @@ def write_csv(path: Path, table: pd.DataFrame) -> None:
 
 
 def read_json(path: Path, what: str) -> Any:
-    """Read JSON; `what` names the thing in the error.
-
-    Raises:
-        InputError: the file is missing or is not JSON.
-    """
+    """Read JSON; an InputError says that `what` is missing or damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path}: missing; {path.parent} is not {what}") from None
     except (json.JSONDecodeError, UnicodeDecodeError):
-        raise InputError(
-            f"{path}: not readable as JSON; {what} is damaged, make it again"
-        ) from None
+        raise InputError(f"{path}: not readable as JSON; {what} is damaged, make it again"
+                         ) from None  # fmt: skip
 
 
 def sha256(path: Path, on_bytes: Callable[[int], object] | None = None) -> str:
-    """Checksum of a file, as hexadecimal text; `on_bytes` is told how many were read."""
+    """Compute a file's checksum, as hexadecimal text; `on_bytes` is told how many were read."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
@@ -174,34 +214,3 @@ def sha256(path: Path, on_bytes: Callable[[int], object] | None = None) -> str:
             if on_bytes is not None:
                 on_bytes(len(block))
     return digest.hexdigest()
-
-
-def record_of(path: Path, on_bytes: Callable[[int], object] | None = None) -> dict[str, Any]:
-    """What cohort.json says of a file: its length and its checksum."""
-    return {"bytes": path.stat().st_size, "sha256": sha256(path, on_bytes)}
-
-
-def clear_after_kill(target: Path, prefix: str) -> None:
-    """Remove what killed runs left beside the target; put back a cohort they had moved aside."""
-    for left in target.parent.iterdir():
-        pid, _, kind = left.name.removeprefix(prefix).partition("-")
-        if not left.name.startswith(prefix) or not pid.isdigit() or psutil.pid_exists(int(pid)):
-            continue
-        if kind == "replaced" and not target.exists():
-            left.rename(target)
-        else:
-            shutil.rmtree(left)
-
-
-def move_into_place(made: Path, target: Path, aside: Path) -> None:
-    """Put a finished folder where it belongs; what stood there is moved aside, then removed.
-
-    Args:
-        made: the finished folder, on the same disk.
-        target: where it shall be.
-        aside: a name for what stands there until it is removed; `clear_after_kill` has to know it.
-    """
-    if target.exists():
-        target.rename(aside)
-    made.rename(target)
-    shutil.rmtree(aside, ignore_errors=True)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from labkit.cohorts.cohort import Cohort, CohortWriter
+from labkit.cohorts.cohort import Cohort, write_cohort
 
 RATINGS = (
     "subtlety", "internal_structure", "calcification", "sphericity", "margin", "lobulation",
@@ -18,7 +18,7 @@ def disc_cohort(folder: Path, n: int = 40, seed: int = 0, uncertain: int = 2) ->
     rng = np.random.default_rng(seed)
     row, col = np.mgrid[:76, :76] - 37.5
     disc = (row**2 + col**2 < 36).astype(float)
-    with CohortWriter(folder, n, source="discs for a test", simulated=True) as writer:
+    with write_cohort(folder, n, source="discs for a test", simulated=True) as add:
         for i in range(n):
             label = None if i < uncertain else int(rng.random() < 0.5)
             if i in (uncertain, uncertain + 1):
@@ -34,5 +34,5 @@ def disc_cohort(folder: Path, n: int = 40, seed: int = 0, uncertain: int = 2) ->
                 "label": label,
                 **dict.fromkeys(RATINGS, np.nan),
             }
-            writer.add(row_of_table, cube=np.full((64, 64, 64), -900), views=views)
+            add(row_of_table, cube=np.full((64, 64, 64), -900), views=views)
     return Cohort.open(folder)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from labkit.annotations import lidc
-from labkit.cohorts.cohort import Cohort, CohortWriter
+from labkit.cohorts.cohort import Cohort, write_cohort
 
 LUNG_HU, WALL_HU = -850.0, 40.0
 
@@ -33,9 +33,9 @@ def twin_cohorts(folder: Path, n: int = 24, skew: int = 1) -> tuple[Cohort, Coho
     made = []
     for simulated in (False, True):
         name = "simulated" if simulated else "real"
-        with CohortWriter(
+        with write_cohort(
             folder / name, len(rows), source="balls for a test", simulated=simulated
-        ) as writer:
+        ) as add:
             for i, row in enumerate(rows):
                 radius = 0.5 * row["diameter_mm"]
                 hu = (60 if row["label"] else -150) + (20 if simulated else 0)
@@ -54,6 +54,6 @@ def twin_cohorts(folder: Path, n: int = 24, skew: int = 1) -> tuple[Cohort, Coho
                     reach = int(np.ceil(radius))
                     cube[: 32 - reach], cube[32 + reach :] = -1000, -1000
                     cube = np.clip(cube, -1000, 400)
-                writer.add(row, cube=cube, views=np.repeat(axial[None], 9, axis=0))
+                add(row, cube=cube, views=np.repeat(axial[None], 9, axis=0))
         made.append(Cohort.open(folder / name))
     return made[0], made[1]

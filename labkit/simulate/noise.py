@@ -7,6 +7,7 @@ see another chest. Here a value depends only on integer coordinates and a key, t
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,7 +20,7 @@ _MIX_A, _MIX_B = np.uint32(0x7FEB352D), np.uint32(0x846CA68B)
 
 
 def key(seed: int, *names: object) -> int:
-    """A 32-bit key of a seed and any names, the same on every machine and Python.
+    """Compute a 32-bit key of a seed and any names, the same on every machine and Python.
 
     >>> key(0, "LIDC-IDRI-0001", "vessels") == key(0, "LIDC-IDRI-0001", "vessels")
     True
@@ -31,12 +32,12 @@ def key(seed: int, *names: object) -> int:
 
 
 def generator(seed: int, *names: object) -> np.random.Generator:
-    """NumPy's generator keyed by a seed and names, for things made once a scan or nodule."""
+    """Return NumPy's generator keyed by seed and names, for things made once a scan or nodule."""
     return np.random.default_rng(key(seed, *names))
 
 
 def hashed(ix: ArrayLike, iy: ArrayLike, iz: ArrayLike, salt: int) -> NDArray[np.uint32]:
-    """32 well mixed bits for every integer place; the three arrays broadcast.
+    """Compute 32 well mixed bits for every integer place; the three arrays broadcast.
 
     The mixer is the two-round multiply-xorshift hash "lowbias32" (C. Wellons, 2018).
     """
@@ -53,12 +54,12 @@ def hashed(ix: ArrayLike, iy: ArrayLike, iz: ArrayLike, salt: int) -> NDArray[np
 
 
 def uniform(ix: ArrayLike, iy: ArrayLike, iz: ArrayLike, salt: int) -> Float:
-    """Uniform values in [0, 1) for every integer place."""
+    """Draw uniform values in [0, 1) for every integer place."""
     return (hashed(ix, iy, iz, salt) >> np.uint32(8)).astype(np.float32) * np.float32(2.0**-24)
 
 
 def gaussian(ix: ArrayLike, iy: ArrayLike, iz: ArrayLike, salt: int) -> Float:
-    """Near-Gaussian values, mean 0 and standard deviation 1, for every integer place.
+    """Draw near-Gaussian values, mean 0 and standard deviation 1, for every integer place.
 
     The sum of the hash's four bytes: bounded by about 3.5, which a filter widens to Gaussian.
     """
@@ -69,7 +70,7 @@ def gaussian(ix: ArrayLike, iy: ArrayLike, iz: ArrayLike, salt: int) -> Float:
 
 
 def lattice(axis_mm: ArrayLike, cell_mm: float) -> tuple[NDArray[np.int64], Place]:
-    """Integer lattice points that enclose a list of positions, and where these lie among them.
+    """Find integer lattice points that enclose positions, and where these lie among them.
 
     Args:
         axis_mm: positions along one axis, mm.
@@ -87,14 +88,10 @@ def lattice(axis_mm: ArrayLike, cell_mm: float) -> tuple[NDArray[np.int64], Plac
 
 
 def upsample(values: Float, places_zyx: tuple[Place, Place, Place]) -> Float:
-    """Linear interpolation of a lattice at the grid of three axes' places.
+    """Interpolate a lattice (Z, Y, X) linearly at the grid of three axes' places (`lattice`).
 
     Written as one weighted sum an axis, element by element, and not as a matrix product: a matrix
     product may round differently when the grid grows, and then two crops would differ.
-
-    Args:
-        values: (Z, Y, X) on the lattice.
-        places_zyx: for each axis the index below and the weight above, as `lattice` gives them.
 
     Returns:
         (len z, len y, len x), float32.
@@ -112,8 +109,25 @@ def upsample(values: Float, places_zyx: tuple[Place, Place, Place]) -> Float:
     return out
 
 
+def grid(x: NDArray, y: NDArray, z: NDArray) -> tuple[NDArray, NDArray, NDArray]:
+    """Shape three axes so that together they make a grid (len z, len y, len x)."""
+    return x[None, None, :], y[None, :, None], z[:, None, None]
+
+
+def on_lattice(
+    cell_mm: float, axes_xyz_mm: tuple[ArrayLike, ...], compute: Callable[..., NDArray]
+) -> Float:
+    """Compute what varies slowly at a lattice's points, and interpolate it at a grid of three axes.
+
+    `compute` makes of the lattice's three axes, mm, values (len z, len y, len x).
+    """
+    (ix, px), (iy, py), (iz, pz) = (lattice(axis, cell_mm) for axis in axes_xyz_mm)
+    values = compute(ix * cell_mm, iy * cell_mm, iz * cell_mm)
+    return upsample(values.astype(np.float32), (pz, py, px))
+
+
 def texture(x_mm: ArrayLike, y_mm: ArrayLike, z_mm: ArrayLike, cell_mm: float, salt: int) -> Float:
-    """Smooth random texture at the grid of three axes: mean 0, spread 1 at the lattice's points.
+    """Draw smooth random texture at a grid of three axes: mean 0, spread 1 at the lattice's points.
 
     Hashed Gaussian values at the points of a lattice, linear in between (value noise).
 
@@ -121,5 +135,4 @@ def texture(x_mm: ArrayLike, y_mm: ArrayLike, z_mm: ArrayLike, cell_mm: float, s
         (len z, len y, len x), float32.
     """
     (ix, px), (iy, py), (iz, pz) = (lattice(axis, cell_mm) for axis in (x_mm, y_mm, z_mm))
-    nodes = gaussian(ix[None, None, :], iy[None, :, None], iz[:, None, None], salt)
-    return upsample(nodes, (pz, py, px))
+    return upsample(gaussian(*grid(ix, iy, iz), salt), (pz, py, px))

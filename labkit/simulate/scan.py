@@ -11,15 +11,11 @@ import pandas as pd
 from labkit.annotations import lidc
 from labkit.errors import InputError
 
-# Which LIDC-IDRI scan a reader means: by patient, or by series.
-
 
 def series_named(patient_or_series: str, series_uid: str | None = None) -> str:
-    """SeriesInstanceUID of a patient's scan.
+    """Return the SeriesInstanceUID of a patient's scan (or the series itself).
 
-    Args:
-        patient_or_series: a patient id, or the series itself.
-        series_uid: which of the patient's scans; eight patients have two.
+    `series_uid` says which of the patient's scans; eight patients have two.
 
     Raises:
         InputError: no such patient or series, two scans and none named, or another patient's.
@@ -39,11 +35,10 @@ def series_named(patient_or_series: str, series_uid: str | None = None) -> str:
         )
     uids = own["series_uid"].tolist()
     if series_uid is not None:
-        if series_uid not in uids:
-            raise InputError(
-                f"{series_uid}: no series of {patient_or_series}; it has {', '.join(uids)}"
-            )
-        return series_uid
+        if series_uid in uids:
+            return series_uid
+        raise InputError(f"{series_uid}: no series of {patient_or_series}; it has "
+                         f"{', '.join(uids)}")  # fmt: skip
     if len(uids) > 1:
         raise InputError(
             f"{patient_or_series}: has {len(uids)} scans; choose one by --series (series_uid=): "
@@ -59,17 +54,11 @@ SEEN_RATINGS = tuple(name for name in lidc.RATINGS if name != "malignancy")
 
 @dataclass(frozen=True)
 class Finding:
-    """One nodule of a scan as its readers described it.
+    """One nodule of a scan as its readers described it."""
 
-    Args:
-        nodule_id: as in `lidc.nodules`.
-        readers: each reader's outlines.
-        ratings: for each of `SEEN_RATINGS`, every reader's value.
-    """
-
-    nodule_id: str
-    readers: tuple[tuple[lidc.Contour, ...], ...]
-    ratings: dict[str, tuple[float, ...]]
+    nodule_id: str  # as in `lidc.nodules`
+    readers: tuple[tuple[lidc.Contour, ...], ...]  # each reader's outlines
+    ratings: dict[str, tuple[float, ...]]  # for each of `SEEN_RATINGS`, every reader's value
 
 
 @dataclass(frozen=True)
@@ -78,26 +67,16 @@ class Scan:
 
     In the simulated world pixel (row, col) of every slice lies at x = (col - 255.5) * spacing and
     y = (row - 255.5) * spacing; z is the scan's own.
-
-    Args:
-        patient_id: as in `lidc.nodules`.
-        series_uid: SeriesInstanceUID.
-        pixel_spacing_mm: distance of pixels within a slice.
-        slice_thickness_mm: what a slice averages over.
-        slice_spacing_mm: distance of neighbouring slices.
-        first_z_mm: position of the lowest slice.
-        slices: number of them.
-        findings: every nodule that at least one reader outlined.
     """
 
-    patient_id: str
-    series_uid: str
-    pixel_spacing_mm: float
-    slice_thickness_mm: float
-    slice_spacing_mm: float
-    first_z_mm: float
-    slices: int
-    findings: tuple[Finding, ...]
+    patient_id: str  # as in `lidc.nodules`
+    series_uid: str  # SeriesInstanceUID
+    pixel_spacing_mm: float  # distance of pixels within a slice
+    slice_thickness_mm: float  # what a slice averages over
+    slice_spacing_mm: float  # distance of neighbouring slices
+    first_z_mm: float  # position of the lowest slice
+    slices: int  # number of them
+    findings: tuple[Finding, ...]  # every nodule that at least one reader outlined
 
     @property
     def field_of_view_mm(self) -> float:
@@ -110,11 +89,11 @@ class Scan:
         return self.first_z_mm + self.slice_spacing_mm * (self.slices - 1)
 
     def x_mm(self, first: int, stop: int) -> np.ndarray:
-        """World positions of pixel columns first to stop - 1; of rows alike, as y."""
+        """Return world positions of pixel columns first to stop - 1; of rows alike, as y."""
         return (np.arange(first, stop) - (PIXELS - 1) / 2) * self.pixel_spacing_mm
 
     def z_mm(self, first: int, stop: int) -> np.ndarray:
-        """World positions of slices first to stop - 1, evenly spaced."""
+        """Return world positions of slices first to stop - 1, evenly spaced."""
         return self.first_z_mm + np.arange(first, stop) * self.slice_spacing_mm
 
 
@@ -125,7 +104,7 @@ def _tables() -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
 
 
 def scan_of(series_uid: str) -> Scan:
-    """The frame and findings of one LIDC-IDRI scan.
+    """Load the frame and findings of one LIDC-IDRI scan.
 
     Slices are taken as evenly spaced by their median distance, also in the few malformed scans.
 
@@ -143,12 +122,7 @@ def scan_of(series_uid: str) -> Scan:
             ratings = {name: tuple(group[name].astype(float)) for name in SEEN_RATINGS}
             findings.append(Finding(str(nodule_id), readers, ratings))
     return Scan(
-        patient_id=str(row["patient_id"]),
-        series_uid=series_uid,
-        pixel_spacing_mm=float(row["pixel_spacing_mm"]),
-        slice_thickness_mm=float(row["slice_thickness_mm"]),
-        slice_spacing_mm=spacing,
-        first_z_mm=float(heights[0]),
-        slices=round((heights[-1] - heights[0]) / spacing) + 1,
-        findings=tuple(findings),
-    )
+        str(row["patient_id"]), series_uid, float(row["pixel_spacing_mm"]),
+        float(row["slice_thickness_mm"]), spacing, first_z_mm=float(heights[0]),
+        slices=round((heights[-1] - heights[0]) / spacing) + 1, findings=tuple(findings),
+    )  # fmt: skip

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from joblib import Parallel, cpu_count, delayed
@@ -11,12 +13,12 @@ from scipy import ndimage
 from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
-from labkit.errors import InputError
+from labkit.errors import require_jobs_and_seed
 from labkit.imaging.volume import Volume
 from labkit.simulate.chest import noise_gain, surface_distance
 from labkit.simulate.noise import Float, gaussian, generator, key
 from labkit.simulate.scan import PIXELS, Scan
-from labkit.simulate.scene import Scene
+from labkit.simulate.scene import Scene, scene_for_series
 
 _PAD_PX = 5  # what the blur reaches
 _NOISE_PAD_PX = 2 * _PAD_PX  # what the noise's two filters reach
@@ -25,27 +27,16 @@ _LOWEST_HU, _HIGHEST_HU = -1024, 3071
 
 @dataclass(frozen=True)
 class Scanner:
-    """How one scan was made.
+    """How one scan was made."""
 
-    Args:
-        blur_mm: standard deviation of the kernel's blur within a slice.
-        noise_hu: standard deviation of the noise in lung; in the body it is a third higher.
-        noise_grain_px: how coarse the noise is: blur of its white source, in pixels.
-        noise_hollow: share of its coarse part that the reconstruction's ramp filter takes away.
-        streaks: how much stronger and longer, from side to side, the noise is at the shoulders.
-        edge_gain: how much the kernel sharpens, 0 for none.
-        round_view: whether only the circle within the pixels' square was reconstructed.
-        salt: key of the noise.
-    """
-
-    blur_mm: float
-    noise_hu: float
-    noise_grain_px: float
-    noise_hollow: float
-    streaks: float
-    edge_gain: float
-    round_view: bool
-    salt: int
+    blur_mm: float  # standard deviation of the kernel's blur within a slice
+    noise_hu: float  # standard deviation of the noise in lung; in the body it is a third higher
+    noise_grain_px: float  # how coarse the noise is: blur of its white source, in pixels
+    noise_hollow: float  # share of its coarse part that the reconstruction's ramp filter takes away
+    streaks: float  # how much stronger and longer, from side to side, the noise is at the shoulders
+    edge_gain: float  # how much the kernel sharpens, 0 for none
+    round_view: bool  # whether only the circle within the pixels' square was reconstructed
+    salt: int  # key of the noise
 
     @classmethod
     def of(cls, scan: Scan, seed: int) -> Scanner:
@@ -70,14 +61,10 @@ class Scanner:
 
 
 def scan_box(
-    scene: Scene,
-    cols: tuple[int, int],
-    rows: tuple[int, int],
-    slices: tuple[int, int],
-    noisy: bool = True,
-    scanner: Scanner | None = None,
-) -> Volume:
-    """A part of the scan that would be made of a scene.
+    scene: Scene, cols: tuple[int, int], rows: tuple[int, int], slices: tuple[int, int], noisy: bool
+    = True, scanner: Scanner | None = None,
+) -> Volume:  # fmt: skip
+    """Simulate a part of the scan that would be made of a scene.
 
     Args:
         scene: what is scanned.
@@ -113,7 +100,7 @@ def scan_box(
 
 
 def _blurred(hu: Float, scanner: Scanner, pixel_mm: float) -> Float:
-    """In-plane blur of the kernel; sharp kernels overshoot at edges."""
+    """Blur in plane by the kernel; sharp kernels overshoot at edges."""
     sigma = scanner.blur_mm / pixel_mm
     wide = _gaussian_weights(1.7 * sigma)
     weights = _gaussian_weights(sigma, len(wide) // 2)
@@ -123,14 +110,53 @@ def _blurred(hu: Float, scanner: Scanner, pixel_mm: float) -> Float:
     return _filtered(hu, weights)
 
 
+def scan_crop(
+    nodule: Mapping[Any, Any], seed: int = 0, half_width_mm: float = 42.0, noisy: bool = True
+) -> Volume:
+    """Simulate the CT around a nodule, with the real scan's pixels and slices.
+
+    Args:
+        nodule: a row of `lidc.nodules`.
+        seed: of everything random.
+        half_width_mm: how far the crop reaches from the nodule's centre on every side, at least.
+        noisy: whether with the scanner's noise.
+
+    Returns:
+        Volume of int16 HU. The simulated world has its x and y origin in the middle of the
+        512 x 512 pixels and the real scan's z; `center_of(nodule)` gives the centre in it.
+    """
+    scene = scene_for_series(str(nodule["series_uid"]), int(seed))
+    scan = scene.scan
+    x, y, z = center_of(nodule)
+    middle = (PIXELS - 1) / 2
+    pixel, spacing = scan.pixel_spacing_mm, scan.slice_spacing_mm
+    cols, rows = (_around(at / pixel + middle, half_width_mm / pixel) for at in (x, y))
+    # Three slices beyond what is sampled, so that the spline does not feel the crop's end.
+    high = max(half_width_mm, half_width_mm - 4.0 + 3.0 * spacing)
+    slices = _around((z - scan.first_z_mm) / spacing, high / spacing)
+    return scan_box(scene, cols, rows, slices, noisy)
+
+
+def center_of(nodule: Mapping[Any, Any]) -> tuple[float, float, float]:
+    """Return a nodule's centre (x, y, z) in the simulated world, mm."""
+    middle, pixel = (PIXELS - 1) / 2, float(nodule["pixel_spacing_mm"])
+    return (
+        (float(nodule["center_col_px"]) - middle) * pixel,
+        (float(nodule["center_row_px"]) - middle) * pixel,
+        float(nodule["center_z_mm"]),
+    )
+
+
+def _around(center: float, half: float) -> tuple[int, int]:
+    """First index and the one after the last that reach `half` to both sides of a place."""
+    return int(np.floor(center - half)), int(np.ceil(center + half)) + 1
+
+
 def _noise(
-    scanner: Scanner,
-    cols: tuple[int, int],
-    rows: tuple[int, int],
-    slices: tuple[int, int],
+    scanner: Scanner, cols: tuple[int, int], rows: tuple[int, int], slices: tuple[int, int],
     shoulders: Float,
-) -> Float:
-    """Correlated noise that belongs to absolute voxels; `shoulders` (slices,) from 0 to 1."""
+) -> Float:  # fmt: skip
+    """Draw correlated noise that belongs to absolute voxels; `shoulders` (slices,) from 0 to 1."""
     pad = _NOISE_PAD_PX
     white = gaussian(
         np.arange(cols[0] - pad, cols[1] + pad)[None, None, :],
@@ -174,9 +200,6 @@ def _gaussian_weights(sigma: float, reach: int | None = None) -> NDArray[np.floa
     return weights / weights.sum()
 
 
-# A whole scan of a simulated chest, and what is true in it: which voxels are lung and nodule.
-
-
 # Slices worked on at once by a thread: enough to keep the arithmetic in large steps, few enough
 # for memory (about 0.3 GB a thread).
 _AT_ONCE = 6
@@ -185,39 +208,29 @@ _MOST_THREADS = 4
 
 @dataclass(frozen=True)
 class Truth:
-    """What is true of every voxel of a whole scan.
+    """What is true of every voxel of a whole scan."""
 
-    Args:
-        lung: (Z, Y, X) bool: within the lungs' surface; vessels, airways and nodules included.
-        nodules: (Z, Y, X) uint8: 0, or 1 + the place in `Scene.nodules` of the nodule that at
-            least half of its readers' outlines enclose here.
-    """
-
+    # (Z, Y, X) bool: within the lungs' surface; vessels, airways and nodules included
     lung: NDArray[np.bool_]
+    # (Z, Y, X) uint8: 0, or 1 + the place in `Scene.nodules` of the nodule that at least half of
+    # its readers' outlines enclose here
     nodules: NDArray[np.uint8]
 
 
 def whole_scan(
     scene: Scene, noisy: bool = True, progress: bool = False, jobs: int | None = None
 ) -> Volume:
-    """The whole scan, 512 x 512 pixels and all the real slices; its crops are `scan_box`'s.
+    """Simulate the whole scan, 512 x 512 pixels and all real slices; its crops are `scan_box`'s.
 
     The same voxels whatever the number of threads: every slice is a function of its place.
 
-    Args:
-        scene: what is scanned.
-        noisy: whether with the scanner's noise.
-        progress: show a bar.
-        jobs: threads; by default one a core, four at most. Each takes about 0.3 GB.
-
-    Returns:
-        Volume of int16 HU in the simulated world.
+    `noisy` is with the scanner's noise, `jobs` the number of threads: by default one a core, four
+    at most; each takes about 0.3 GB. Returns int16 HU in the simulated world.
 
     Raises:
         InputError: less than one job.
     """
-    if jobs is not None and jobs < 1:
-        raise InputError(f"jobs is {jobs}; give 1 or more, or None for all cores")
+    require_jobs_and_seed(jobs)
     scan = scene.scan
     voxels = np.empty((scan.slices, PIXELS, PIXELS), np.int16)
 
@@ -243,16 +256,12 @@ def whole_scan(
             bar.update(slices)
     pixel = scan.pixel_spacing_mm
     corner = float(scan.x_mm(0, 1)[0])
-    return Volume(
-        voxels,
-        (pixel, pixel, scan.slice_spacing_mm),
-        (corner, corner, scan.first_z_mm),
-        series_uid=scan.series_uid,
-    )
+    spacing, origin = (pixel, pixel, scan.slice_spacing_mm), (corner, corner, scan.first_z_mm)
+    return Volume(voxels, spacing, origin, series_uid=scan.series_uid)
 
 
 def truth(scene: Scene) -> Truth:
-    """Lung and nodules at the voxels of `whole_scan`, from the scene and not from its image."""
+    """Compute lung and nodules at `whole_scan`'s voxels, from the scene and not from its image."""
     scan = scene.scan
     x = y = scan.x_mm(0, PIXELS)
     z = scan.z_mm(0, scan.slices)

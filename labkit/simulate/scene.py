@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from labkit.simulate.chest import (
+    Array,
     Thorax,
     Tissue,
     body_hu,
@@ -23,6 +24,8 @@ from labkit.simulate.noise import Float, generator, key
 from labkit.simulate.scan import Scan, scan_of
 from labkit.simulate.vessels import Strands, grow
 
+# Raised whenever the same seed gives other images than before.
+SCENE_VERSION = 2
 _PLEURA_MM = 1.2
 _LUMEN_HU = -960.0
 
@@ -42,20 +45,13 @@ class Scene:
 
     The same points have the same HU in every crop: nothing depends on the grid's extent. There is
     no scanner in it: `labkit.simulate.scanner` looks at it with one.
-
-    Args:
-        scan: the real frame, outlines and ratings.
-        thorax: where lung ends.
-        tissue: the patient's HU.
-        nodules: everything that at least one reader outlined.
-        seed: of everything random; ids are mixed in.
     """
 
-    scan: Scan
-    thorax: Thorax
-    tissue: Tissue
-    nodules: tuple[Nodule, ...]
-    seed: int
+    scan: Scan  # the real frame, outlines and ratings
+    thorax: Thorax  # where lung ends
+    tissue: Tissue  # the patient's HU
+    nodules: tuple[Nodule, ...]  # everything that at least one reader outlined
+    seed: int  # of everything random; ids are mixed in
 
     @cached_property
     def drawn(self) -> Drawn:
@@ -69,22 +65,17 @@ class Scene:
         return Drawn(Strands.join([arteries.strands(), veins.strands()]), walls, lumens)
 
     def hu(self, x_mm: ArrayLike, y_mm: ArrayLike, z_mm: ArrayLike) -> Float:
-        """HU at the grid of three ascending axes in the world, without any scanner.
+        """Compute HU at the grid of three ascending axes in the world, without any scanner.
 
-        Args:
-            x_mm: (X,) positions towards the patient's left.
-            y_mm: (Y,) positions towards the back.
-            z_mm: (Z,) positions towards the head.
-
-        Returns:
-            (Z, Y, X) float32 HU.
+        Positions (X,) towards the patient's left, (Y,) towards the back and (Z,) towards the head
+        give (Z, Y, X) float32 HU.
         """
         return self._compose(x_mm, y_mm, np.asarray(z_mm, dtype=np.float64), 1, 0.0)
 
     def slabs(
         self, x_mm: ArrayLike, y_mm: ArrayLike, z_mm: ArrayLike, thickness_mm: float
     ) -> Float:
-        """Mean HU over slabs of a thickness around every z: what a slice of that thickness sees.
+        """Compute mean HU over slabs around every z: what a slice of that thickness sees.
 
         Thin things and surfaces are averaged over points at most 1 mm apart; the tissue between
         them, which varies slowly, is taken in the slab's middle.
@@ -122,15 +113,10 @@ class Scene:
         return hu
 
     def _put_vessels(
-        self,
-        hu: Float,
-        x: NDArray,
-        y: NDArray,
-        fine: NDArray,
-        averaged: Callable[[Float], Float],
+        self, hu: Float, x: NDArray, y: NDArray, fine: NDArray, averaged: Callable[[Float], Float],
         near: list[Nodule],
-    ) -> None:
-        """Fissures, arteries with their airways, and veins."""
+    ) -> None:  # fmt: skip
+        """Draw fissures, arteries with their airways, and veins."""
         low, high = np.array([x[0], y[0], fine[0]]), np.array([x[-1], y[-1], fine[-1]])
         share = fissure_share(self.thorax, x, y, fine)
         vessels = self.drawn.vessels
@@ -158,7 +144,7 @@ class Scene:
     def _put_nodule(
         self, hu: Float, nodule: Nodule, x: NDArray, y: NDArray, z: NDArray, offsets: NDArray
     ) -> None:
-        """One nodule, where the grid meets it."""
+        """Draw one nodule, where the grid meets it."""
         at_z, at_y, at_x = nodule.shape.window(x, y, z)
         px, py, pz = x[at_x], y[at_y], z[at_z]
         if not (len(px) and len(py) and len(pz)):
@@ -214,8 +200,9 @@ def _gap_mm(surface_xyz_mm: NDArray, rng: np.random.Generator) -> float:
 
 
 def scene_of(scan: Scan, seed: int) -> Scene:
-    """The scene of a scan: its chest, fitted around its nodules."""
-    nodules = tuple(Nodule.of(finding, scan, seed) for finding in scan.findings)
+    """Make the scene of a scan: its chest, fitted around its nodules."""
+    spacings = scan.pixel_spacing_mm, scan.slice_spacing_mm
+    nodules = tuple(Nodule(finding, *spacings, seed) for finding in scan.findings)
     surfaces = [nodule.surface_xyz_mm() for nodule in nodules]
     rng = generator(seed, scan.series_uid, "gaps")
     gaps = [_gap_mm(surface, rng) for surface in surfaces]
@@ -230,13 +217,8 @@ def scene_of(scan: Scan, seed: int) -> Scene:
 
 @lru_cache(maxsize=2)
 def scene_for_series(series_uid: str, seed: int) -> Scene:
-    """The scene of one LIDC-IDRI scan; the last two are kept."""
+    """Make the scene of one LIDC-IDRI scan; the last two are kept."""
     return scene_of(scan_of(series_uid), seed)
-
-
-# What lies at a point of a simulated chest: vessel, branching, pleura, hilum, or nothing.
-#
-# Only a simulation can say it. In real scans readers would have to look at every candidate.
 
 
 # In this order: of several things that lie at a point, the first is told.
@@ -247,19 +229,17 @@ PLEURA_MM = 4.0
 # A branching of thinner vessels than this is no blob in a scan's pixels.
 _LEAST_RADIUS_MM = 0.5
 
-_Floats = NDArray[np.float64]
-
 
 def lies_on(scene: Scene, points_xyz_mm: ArrayLike) -> list[str]:
-    """What of the anatomy each point lies on, of `KINDS`; nodules are not among them.
+    """Tell what of the anatomy each point lies on, of `KINDS`; nodules are not among them.
+
+    Only a simulation can say it: in real scans readers would have to look at every candidate.
 
     A point is at the hilum within 30 mm of a lung's root; on a branching or a vessel, an airway's
     wall or a fissure when its surface is at most 1 mm away (inside counts); on the pleura within
     4 mm of the lung's surface, at the wall, the mediastinum or the diaphragm.
 
-    Args:
-        scene: the simulated chest.
-        points_xyz_mm: (n, 3) world positions.
+    `points_xyz_mm`: (n, 3) world positions.
     """
     points = np.asarray(points_xyz_mm, dtype=np.float64).reshape(-1, 3)
     thorax, drawn = scene.thorax, scene.drawn
@@ -278,8 +258,8 @@ def lies_on(scene: Scene, points_xyz_mm: ArrayLike) -> list[str]:
     return [KINDS[int(first)] for first in np.argmax(np.stack(tests), axis=0)]
 
 
-def beyond_surface_mm(strands: Strands, points_xyz_mm: _Floats) -> _Floats:
-    """Distance (n,) of points (n, 3) from the nearest strand's surface; negative within one."""
+def beyond_surface_mm(strands: Strands, points_xyz_mm: Array) -> Array:
+    """Compute how far points (n, 3) are from the nearest strand's surface; negative within one."""
     start = strands.start_xyz_mm
     along = strands.end_xyz_mm - start
     squared = np.maximum((along**2).sum(axis=1), 1e-9)

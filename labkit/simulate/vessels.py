@@ -14,11 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from labkit.simulate.chest import Thorax
+from labkit.simulate.chest import Array, Thorax
 from labkit.simulate.noise import Float, key, uniform
-
-# Thin things: vessels, airways and spicules as tapering rods, drawn only around themselves.
-
 
 _BOX_SIZES = np.array([5, 8, 13, 20, 40, 80, 160, 800])
 _AT_ONCE = 100_000
@@ -27,38 +24,28 @@ _PIECE_MM = 4.0
 
 @dataclass(frozen=True)
 class Strands:
-    """Straight rods with round ends, each thinner or thicker from its start to its end.
+    """Straight rods with round ends, each thinner or thicker from its start to its end."""
 
-    Args:
-        start_xyz_mm: (N, 3) world positions.
-        end_xyz_mm: (N, 3) world positions.
-        start_radius_mm: (N,) radii.
-        end_radius_mm: (N,) radii.
-    """
-
-    start_xyz_mm: NDArray[np.float64]
-    end_xyz_mm: NDArray[np.float64]
-    start_radius_mm: NDArray[np.float64]
-    end_radius_mm: NDArray[np.float64]
+    start_xyz_mm: Array  # (N, 3) world positions
+    end_xyz_mm: Array  # (N, 3) world positions
+    start_radius_mm: Array  # (N,) radii
+    end_radius_mm: Array  # (N,) radii
 
     def __len__(self) -> int:
         return len(self.start_xyz_mm)
 
     def near(self, low_xyz_mm: NDArray, high_xyz_mm: NDArray) -> Strands:
-        """Those that `touching` finds."""
-        return self.take(self.touching(low_xyz_mm, high_xyz_mm))
-
-    def touching(self, low_xyz_mm: NDArray, high_xyz_mm: NDArray) -> NDArray[np.intp]:
-        """Indices of those whose own box, with 1.5 mm around, meets the given one."""
+        """Find those whose own box, with 1.5 mm around, meets the given one."""
         below, above = self._boxes(1.5)
-        return np.flatnonzero(((above >= low_xyz_mm) & (below <= high_xyz_mm)).all(axis=1))
+        meets = (above >= low_xyz_mm) & (below <= high_xyz_mm)
+        return self.take(np.flatnonzero(meets.all(axis=1)))
 
-    def bounds_xyz_mm(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Lowest and highest corner of a box around all strands, with 1.5 mm around."""
+    def bounds_xyz_mm(self) -> tuple[Array, Array]:
+        """Return the lowest and highest corner of a box around all strands, with 1.5 mm around."""
         below, above = self._boxes(1.5)
         return below.min(axis=0), above.max(axis=0)
 
-    def _boxes(self, margin_mm: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def _boxes(self, margin_mm: float) -> tuple[Array, Array]:
         """(N, 3) lowest and highest corners of a box around each strand."""
         reach = np.maximum(self.start_radius_mm, self.end_radius_mm)[:, None] + margin_mm
         return (
@@ -67,33 +54,19 @@ class Strands:
         )
 
     def take(self, which: NDArray) -> Strands:
-        """Some of them, by mask or index."""
-        return Strands(
-            self.start_xyz_mm[which],
-            self.end_xyz_mm[which],
-            self.start_radius_mm[which],
-            self.end_radius_mm[which],
-        )
+        """Take some of them, by mask or index."""
+        return Strands(*(values[which] for values in vars(self).values()))
 
     @classmethod
     def join(cls, parts: list[Strands]) -> Strands:
-        """All strands of several sets; the empty set when there are none."""
+        """Join the strands of several sets; the empty set when there are none."""
         if not parts:
             return cls(np.zeros((0, 3)), np.zeros((0, 3)), np.zeros(0), np.zeros(0))
-        return cls(
-            np.concatenate([p.start_xyz_mm for p in parts]),
-            np.concatenate([p.end_xyz_mm for p in parts]),
-            np.concatenate([p.start_radius_mm for p in parts]),
-            np.concatenate([p.end_radius_mm for p in parts]),
-        )
+        columns = zip(*(vars(part).values() for part in parts), strict=True)
+        return cls(*(np.concatenate(column) for column in columns))
 
     def draw(
-        self,
-        into: Float,
-        x_mm: NDArray[np.float64],
-        y_mm: NDArray[np.float64],
-        z_mm: NDArray[np.float64],
-        edge_mm: float = 0.8,
+        self, into: Float, x_mm: Array, y_mm: Array, z_mm: Array, edge_mm: float = 0.8
     ) -> None:
         """Raise `into` to the share of tissue that the strands put at each point of a grid.
 
@@ -145,14 +118,9 @@ class Strands:
         )
 
     def _draw_boxes(
-        self,
-        into: Float,
-        axes: tuple[NDArray, NDArray, NDArray],
-        which: NDArray[np.int64],
-        first: NDArray[np.int64],
-        box: NDArray[np.int64],
-        edge_mm: float,
-    ) -> None:
+        self, into: Float, axes: tuple[NDArray, NDArray, NDArray], which: NDArray[np.int64], first:
+        NDArray[np.int64], box: NDArray[np.int64], edge_mm: float,
+    ) -> None:  # fmt: skip
         """Draw some strands, each in a box of one size that begins at its own first voxel."""
         start = self.start_xyz_mm[which]
         along = self.end_xyz_mm[which] - start
@@ -206,40 +174,31 @@ _UPWARD = np.array([0.3, 0.35, 1.0])
 
 @dataclass(frozen=True)
 class Tree:
-    """Branches from the hilum outwards, in order: parents come before their children.
+    """Branches from the hilum outwards, in order: parents come before their children."""
 
-    Args:
-        start_xyz_mm: (N, 3) where each branch leaves its parent.
-        end_xyz_mm: (N, 3) where it parts, or ends.
-        leaving: (N, 3) unit directions in which branches leave: those in which parents arrive.
-        arriving: (N, 3) unit directions in which they arrive at their ends.
-        flow: (N,) number of twigs that each feeds.
-        parent: (N,) index of the parent; -1 for those that leave the hilum.
-        twig_radius_mm: radius of a branch of flow 1.
-    """
-
-    start_xyz_mm: NDArray[np.float64]
-    end_xyz_mm: NDArray[np.float64]
-    leaving: NDArray[np.float64]
-    arriving: NDArray[np.float64]
-    flow: NDArray[np.int64]
-    parent: NDArray[np.int64]
-    twig_radius_mm: float
+    start_xyz_mm: Array  # (N, 3) where each branch leaves its parent
+    end_xyz_mm: Array  # (N, 3) where it parts, or ends
+    # (N, 3) unit directions in which branches leave: those in which parents arrive
+    leaving: Array
+    arriving: Array  # (N, 3) unit directions in which they arrive at their ends
+    flow: NDArray[np.int64]  # (N,) number of twigs that each feeds
+    parent: NDArray[np.int64]  # (N,) index of the parent; -1 for those that leave the hilum
+    twig_radius_mm: float  # radius of a branch of flow 1
 
     @property
-    def radius_mm(self) -> NDArray[np.float64]:
+    def radius_mm(self) -> Array:
         """(N,) radii by Murray's law."""
         return self.twig_radius_mm * np.cbrt(self.flow)
 
     def strands(self) -> Strands:
-        """The branches as rods, bent so that each leaves in the direction its parent arrives."""
+        """Return the branches as rods, bent to leave in the direction their parents arrive."""
         radius = self.radius_mm
         begin = np.where(self.parent >= 0, radius[self.parent], radius)
         begin = np.minimum(begin, 1.25 * radius)
         return _bent(self.start_xyz_mm, self.end_xyz_mm, self.leaving, begin, radius)
 
     def airways(self) -> tuple[Strands, Strands]:
-        """Airways beside the larger branches: their outer surfaces, and the air within."""
+        """Return airways beside the larger branches: their outer surfaces, and the air within."""
         large = self.flow >= _AIRWAY_FLOW
         radius = self.radius_mm[large]
         outer = 1.0 * radius + 0.25
@@ -261,11 +220,8 @@ class Tree:
 def grow(thorax: Thorax, seed: int, name: str, thickness: float = 1.0) -> Tree:
     """Grow a tree through both lungs, lobe by lobe; without lung there is none.
 
-    Args:
-        thorax: its lungs hold the tree, its fissures part the lobes.
-        seed: of the patient.
-        name: "arteries" or "veins", or another tree of one's own.
-        thickness: factor of all radii.
+    The thorax's lungs hold the tree, its fissures part the lobes. `name` is "arteries" or "veins",
+    or another tree of one's own; `thickness` is a factor of all radii.
     """
     twigs = _twigs(thorax, key(seed, name, "twigs"))
     lobe = thorax.lobe(*twigs.T)
@@ -273,7 +229,7 @@ def grow(thorax: Thorax, seed: int, name: str, thickness: float = 1.0) -> Tree:
     twigs, lobe = twigs[order], lobe[order]
     # What one branch feeds is always a run of rows.
     first: NDArray = np.flatnonzero(np.diff(lobe, prepend=-1))
-    left = np.array([thorax.is_left_lobe(number) for number in lobe[first]], bool)
+    left = lobe[first] >= 3
     start = thorax.hilum_xyz_mm(left)
     if name == "veins":  # they leave the lungs below and before the arteries
         start = start + np.array([0.0, -8.0, -14.0])
@@ -309,7 +265,7 @@ def grow(thorax: Thorax, seed: int, name: str, thickness: float = 1.0) -> Tree:
     )
 
 
-def _twigs(thorax: Thorax, salt: int) -> NDArray[np.float64]:
+def _twigs(thorax: Thorax, salt: int) -> Array:
     """(N, 3) ends of twigs: one in every cell of a lattice, away from the lungs' surfaces."""
     low, high = (np.floor(b / _CELL_MM).astype(np.int64) for b in thorax.bounds_xyz_mm())
     axes = [np.arange(first, last + 1) for first, last in zip(low, high, strict=True)]
@@ -322,11 +278,7 @@ def _twigs(thorax: Thorax, salt: int) -> NDArray[np.float64]:
 
 
 def _order(
-    points: NDArray[np.float64],
-    first: NDArray[np.int64],
-    flow: NDArray[np.int64],
-    middle: NDArray[np.float64],
-    along: NDArray[np.float64],
+    points: Array, first: NDArray[np.int64], flow: NDArray[np.int64], middle: Array, along: Array
 ) -> NDArray[np.int64]:
     """The order of the points within their runs in which a plane would meet them.
 
@@ -368,7 +320,7 @@ def _bent(
     return Strands.join(parts)
 
 
-def _beside(along: NDArray[np.float64]) -> NDArray[np.float64]:
+def _beside(along: Array) -> Array:
     """(N, 3) unit vectors across given directions, varying smoothly with them."""
     return _unit(_UPWARD - (along @ _UPWARD)[:, None] * along)
 

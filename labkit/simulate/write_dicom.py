@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -25,20 +26,14 @@ from pydicom.valuerep import DS
 from tqdm.auto import tqdm
 
 from labkit.annotations import lidc
-from labkit.cohorts.simulated import SCENE_VERSION
 from labkit.errors import InputError
 from labkit.imaging.dicom import find_series, read_series
 from labkit.imaging.volume import Volume
-from labkit.io import read_json, whole_folder, write_json
+from labkit.io import require_own_folder, whole_folder, write_json
 from labkit.simulate.scan import PIXELS
 from labkit.simulate.scanner import truth as true_masks
 from labkit.simulate.scanner import whole_scan
-from labkit.simulate.scene import Scene
-
-# What the headers of a simulated CT series say: DICOM PS3.3, CT Image IOD (A.3).
-#
-# Nothing in them changes from one writing to the next: equal UIDs have to mean equal files.
-
+from labkit.simulate.scene import SCENE_VERSION, Scene
 
 # Added to the standard in 2023; by number, since older dictionaries do not know its keyword.
 SYNTHETIC_DATA = pydicom.tag.Tag(0x0008, 0x001C)
@@ -47,7 +42,7 @@ _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_OID, "labkit simulated CT")
 
 
 def own_uid(scene: Scene, what: str) -> UID:
-    """A UID that belongs to this simulation alone, below the root for UUIDs (ITU-T X.667).
+    """Make a UID that belongs to this simulation alone, below the root for UUIDs (ITU-T X.667).
 
     >>> from labkit.simulate.scene import scene_for_series
     >>> from labkit.simulate.scan import series_named
@@ -60,12 +55,9 @@ def own_uid(scene: Scene, what: str) -> UID:
 
 
 def slice_header(scene: Scene, number: int, z_mm: float) -> Dataset:
-    """The data set of one slice, without its pixels.
+    """Make the data set of slice `number` (from 1) without pixels: PS3.3, CT Image IOD (A.3).
 
-    Args:
-        scene: what was scanned.
-        number: the slice's, from 1.
-        z_mm: its position.
+    Nothing in it changes from one writing to the next: equal UIDs have to mean equal files.
     """
     scan = scene.scan
     ds = Dataset()
@@ -172,13 +164,9 @@ _PYDICOM_2 = pydicom.__version__.startswith("2.")
 
 
 def write_scan(
-    scene: Scene,
-    out: str | os.PathLike[str],
-    *,
-    truth: bool = False,
-    jobs: int | None = None,
+    scene: Scene, out: str | os.PathLike[str], *, truth: bool = False, jobs: int | None = None,
     progress: bool = True,
-) -> Path:
+) -> Path:  # fmt: skip
     """Simulate the whole scan of a scene and write it as a DICOM CT series.
 
     The folder appears whole or not at all; a simulated scan that stands there is replaced. The
@@ -187,15 +175,12 @@ def write_scan(
 
     Args:
         scene: of `scene_for_series`.
-        out: the folder. It gets `001.dcm` (the slice nearest the head) and so on, 512 x 512
-            pixels each, and `scan.json`: how it was made, and which nodules are in it.
+        out: the folder, which is returned. It gets `001.dcm` (the slice nearest the head) and so
+            on, 512 x 512 pixels each, and `scan.json`: how it was made, and its nodules.
         truth: also write `lung.mha` (1 within the lungs' surface) and `nodules.mha` (the numbers
             of `scan.json`'s nodules), compressed, on the scan's own grid.
         jobs: threads; see `whole_scan`.
         progress: show bars.
-
-    Returns:
-        The folder.
 
     Raises:
         InputError: a folder in use for something else, a full disk, or less than one job.
@@ -217,23 +202,32 @@ def write_scan(
         if truth:
             masks = true_masks(scene)
             for name, mask in zip(_MASKS, (masks.lung, masks.nodules), strict=True):
-                _save_mask(mask, volume, partial / name)
-        write_json(partial / _MANIFEST, _manifest(scene, names, truth))
+                image = sitk.GetImageFromArray(mask.astype(np.uint8))
+                image.SetSpacing(volume.spacing_xyz_mm)
+                image.SetOrigin(volume.origin_xyz_mm)
+                sitk.WriteImage(image, str(partial / name), useCompression=True)
+        about = {
+            "what": _WHAT, "simulated": True, "scene_version": SCENE_VERSION, "seed": scene.seed,
+            "patient_id": scan.patient_id, "outlines_of_series_uid": scan.series_uid,
+            "series_uid": own_uid(scene, "series"),
+            "nodules": [
+                {"number": number, "nodule_id": finding.nodule_id}
+                for number, finding in enumerate(scan.findings, start=1)
+            ],
+            "files": [*names, *(_MASKS if truth else ())],
+        }  # fmt: skip
+        write_json(partial / _MANIFEST, about)
     return folder
 
 
 def read_scan(folder: str | os.PathLike[str]) -> Volume:
-    """Read a simulated series in HU, as `whole_scan` gives it.
+    """Read a simulated series in HU, as `whole_scan` gives it, from a folder that holds just one.
 
-    Args:
-        folder: as `write_scan` wrote it, or any with one simulated series in or below it.
-
-    Returns:
-        The volume. Its `series_uid` is the LIDC-IDRI series', so that `lidc.center_xyz_mm` finds
-        that series' nodules in it. (`readers.read_dicom` gives the simulated series' own.)
+    Its `series_uid` is the LIDC-IDRI series', so that `lidc.center_xyz_mm` finds that series'
+    nodules in it. (`dicom.read_series` gives the simulated series' own.)
 
     Raises:
-        InputError: no simulated series there, or several; or what `readers.read_dicom` refuses.
+        InputError: no simulated series there, or several; or what `dicom.read_series` refuses.
     """
     series = find_series(folder)
     found = originals(series)
@@ -247,14 +241,13 @@ def read_scan(folder: str | os.PathLike[str]) -> Volume:
 
 
 def originals(series: Mapping[str, Sequence[Path]]) -> dict[str, str]:
-    """Which of some DICOM series are simulated, and the LIDC-IDRI series whose outlines they hold.
+    """Find the simulated among DICOM series (UID -> files, as `dicom.find_series` gives them).
 
-    Args:
-        series: SeriesInstanceUID -> files, as `readers.find_series` gives it. One header of each
-            series is read that is not LIDC-IDRI's own.
+    One header of each series is read that is not LIDC-IDRI's own.
 
     Returns:
-        The simulated series' SeriesInstanceUID -> the LIDC-IDRI series'.
+        The simulated series' SeriesInstanceUID -> that of the LIDC-IDRI series whose outlines they
+        hold.
     """
     known = set(lidc.scans()["series_uid"])
     found = {}
@@ -287,48 +280,11 @@ def _save(header: Dataset, hu: NDArray[np.int16], path: Path) -> None:
         header.save_as(path, enforce_file_format=True)
 
 
-def _save_mask(mask: NDArray, volume: Volume, path: Path) -> None:
-    image = sitk.GetImageFromArray(mask.astype(np.uint8))
-    image.SetSpacing(volume.spacing_xyz_mm)
-    image.SetOrigin(volume.origin_xyz_mm)
-    sitk.WriteImage(image, str(path), useCompression=True)
-
-
-def _manifest(scene: Scene, names: list[str], truth: bool) -> dict:
-    scan = scene.scan
-    return {
-        "what": _WHAT,
-        "simulated": True,
-        "scene_version": SCENE_VERSION,
-        "seed": scene.seed,
-        "patient_id": scan.patient_id,
-        "outlines_of_series_uid": scan.series_uid,
-        "series_uid": own_uid(scene, "series"),
-        "nodules": [
-            {"number": number, "nodule_id": finding.nodule_id}
-            for number, finding in enumerate(scan.findings, start=1)
-        ],
-        "files": [*names, *(_MASKS if truth else ())],
-    }
-
-
 def _check_target(folder: Path) -> None:
     """Refuse a place where a scan would destroy something that is not a simulated scan."""
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder}: is a file; name a new folder for the scan")
-    present = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
-    if not present:
-        return
-    others = present
-    if _MANIFEST in present:
-        about = read_json(folder / _MANIFEST, "a simulated scan")
-        if isinstance(about, dict) and about.get("what") == _WHAT:
-            ours = re.compile(r"\d{3,}\.dcm")
-            others = [
-                name for name in present
-                if name not in (_MANIFEST, *_MASKS) and not ours.fullmatch(name)
-            ]  # fmt: skip
-    if others:
-        raise InputError(
-            f"{folder}: holds {others[0]}, which is no part of a simulated scan; name a new folder"
-        )
+
+    def belongs(name: str, about: Any) -> bool:
+        ours = isinstance(about, dict) and about.get("what") == _WHAT
+        return ours and (name in _MASKS or re.fullmatch(r"\d{3,}\.dcm", name) is not None)
+
+    require_own_folder(folder, _MANIFEST, "a simulated scan", belongs)

@@ -5,10 +5,13 @@ Written without SimpleITK, so that what is read is not what one library agrees w
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
+
+from labkit.imaging.volume import Volume
 
 LUNG, TISSUE = -850, 40
 STRAIGHT = np.eye(3)
@@ -61,10 +64,14 @@ class Phantom:
         noise = np.random.default_rng(self.noise).normal(0, 30, self.shape)
         return np.rint(hu + noise).astype("<i2")
 
-    def write(self, folder, **replaced):
+    def volume(self):
+        return Volume(self.voxels(), self.spacing, self.origin, self.direction)
+
+    def write(self, folder, packed=False, **replaced):
         """Write .mhd and .raw; a header line can be given anew, or left out by None."""
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{self.uid}.raw").write_bytes(self.voxels().tobytes())
+        data = self.voxels().tobytes()
+        (folder / f"{self.uid}.raw").write_bytes(zlib.compress(data) if packed else data)
         lines = {
             "ObjectType": "Image",
             "NDims": "3",

@@ -39,14 +39,9 @@ def write_scan(folder, nodules, drop=()):
             stored[k][np.hypot(in_plane, height) < 8] = 1000
     keep = np.setdiff1d(np.arange(len(z)), drop)
     return write_series(
-        folder,
-        stored[keep],
-        z[keep],
-        series_uid=uid,
-        pixel_spacing_mm=(spacing, spacing),
-        intercept=-1000,
-        patient_id=nodules["patient_id"].iloc[0],
-    )
+        folder, stored[keep], z[keep], series_uid=uid, pixel_spacing_mm=(spacing, spacing),
+        intercept=-1000, patient_id=nodules["patient_id"].iloc[0],
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -79,13 +74,8 @@ def test_scans_that_are_there_are_built_and_the_others_reported(scans, tmp_path)
 
 
 def test_the_nodule_is_in_the_middle_of_its_cube_and_views(scans, tmp_path):
-    report = build_lidc(
-        scans,
-        tmp_path / "c",
-        patients=["LIDC-IDRI-0001", "LIDC-IDRI-0005"],
-        allow_gaps=True,
-        progress=False,
-    )
+    two = ["LIDC-IDRI-0001", "LIDC-IDRI-0005"]
+    report = build_lidc(scans, tmp_path / "c", patients=two, allow_gaps=True, progress=False)
     assert set(report.scans["status"]) == {"built"}
     cohort = Cohort.open(tmp_path / "c")
     assert len(cohort) == len(of_patient(1)) + len(of_patient(5))
@@ -99,29 +89,23 @@ def test_the_nodule_is_in_the_middle_of_its_cube_and_views(scans, tmp_path):
             assert light.sum() / 1000 == pytest.approx(np.pi * 8**2, rel=0.1)
 
 
-def test_patients_can_be_chosen_and_left_out(scans, tmp_path):
-    with pytest.raises(InputError, match="no such patient"):
-        build_lidc(scans, tmp_path / "c", exclude_patients=["LIDC-IDRI-1"])
-    with pytest.raises(InputError, match="give a list"):
-        build_lidc(scans, tmp_path / "c", patients="LIDC-IDRI-0001")
-    with pytest.raises(InputError, match="no nodule is left"):
-        build_lidc(
-            scans,
-            tmp_path / "c",
-            patients=["LIDC-IDRI-0001"],
-            exclude_patients=["LIDC-IDRI-0001"],
-        )
-    with pytest.raises(InputError, match=r"none of the scans.*gap between"):
-        build_lidc(scans, tmp_path / "c", patients=["LIDC-IDRI-0005"], progress=False)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_folder_without_lidc_scans_is_an_error(tmp_path):
-    write_series(tmp_path / "in", np.zeros((3, 8, 8), np.int16), [0, 1, 2])
-    with pytest.raises(InputError, match="is among the 1 DICOM series"):
-        build_lidc(tmp_path / "in", tmp_path / "c")
-    with pytest.raises(InputError, match="no such folder"):
-        build_lidc(tmp_path / "nowhere", tmp_path / "c")
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        ({"exclude_patients": ["LIDC-IDRI-1"]}, "no such patient"),
+        ({"patients": "LIDC-IDRI-0001"}, "give a list"),
+        ({"patients": ["LIDC-IDRI-0001"], "exclude_patients": ["LIDC-IDRI-0001"]}, "no nodule is"),
+        ({"patients": ["LIDC-IDRI-0005"]}, r"none of the scans.*gap between"),
+        ({"folder": "without"}, "is among the 1 DICOM series"),
+        ({"folder": "nowhere"}, "no such folder"),
+    ],
+)
+def test_what_makes_no_cohort_is_refused_and_leaves_nothing(scans, tmp_path, choice, message):
+    write_series(tmp_path / "in" / "without", np.zeros((3, 8, 8), np.int16), [0, 1, 2])
+    folder = tmp_path / "in" / choice.pop("folder") if "folder" in choice else scans
+    with pytest.raises(InputError, match=message):
+        build_lidc(folder, tmp_path / "out" / "c", progress=False, **choice)
+    assert not list(tmp_path.glob("out/*"))
 
 
 @pytest.mark.real
@@ -149,13 +133,11 @@ def arrays(n=3, **change):
     """What a good .npz holds: noise in every voxel."""
     noise = np.random.default_rng(0).integers(1, 256, (n, 64, 64, 64)).astype(np.uint8)
     good = {
-        "cubes": noise,
-        "nodule_id": np.array([f"n{k}" for k in range(n)]),
+        "cubes": noise, "nodule_id": np.array([f"n{k}" for k in range(n)]),
         "patient_id": np.array([f"p{k // 2}" for k in range(n)]),
         "malignancy_median": np.array([5.0, 1.5, 3.0][:n]),
         "diameter_mm": np.array([12.0, 4.5, 7.0][:n]),
-    }
-    good.update(change)
+    } | change  # fmt: skip
     return {key: value for key, value in good.items() if value is not None}
 
 
@@ -198,19 +180,13 @@ def test_slices_that_were_not_scanned_do_not_bend_the_axial_view(tmp_path):
 
 def test_other_columns_go_along_and_labels_may_be_given(tmp_path):
     path = saved(
-        tmp_path,
-        malignancy_median=None,
-        label=np.array([0, 1, 1]),
-        readers=np.array([4, 3, 4]),
-        ratings=np.array(["5|4", "1|2", "3|3"]),
-        z_extent_mm=np.array([9.0, 3.0, 6.5]),
-        not_a_column=np.zeros((3, 2)),
-    )
+        tmp_path, malignancy_median=None, label=np.array([0, 1, 1]), readers=np.array([4, 3, 4]),
+        ratings=np.array(["5|4", "1|2", "3|3"]), not_a_column=np.zeros((3, 2)),
+    )  # fmt: skip
     table = build_cubes(path, tmp_path / "c", progress=False).nodules
     assert table["label"].tolist() == [0, 1, 1]
     assert table["readers"].tolist() == [4, 3, 4]
     assert table["ratings"].tolist() == ["5|4", "1|2", "3|3"]
-    assert table["z_extent_mm"].tolist() == [9.0, 3.0, 6.5]
     assert "not_a_column" not in table
 
 
@@ -232,7 +208,7 @@ def test_patients_of_cubes_can_be_chosen_and_left_out(tmp_path):
     [
         ({"cubes": None}, "no array cubes"),
         ({"patient_id": None}, "no array patient_id"),
-        ({"malignancy_median": None}, "neither malignancy_median nor label"),
+        ({"malignancy_median": None}, "no array malignancy_median or label"),
         ({"cubes": np.zeros((3, 32, 32, 32), np.uint8)}, r"not \(N, 64"),
         ({"cubes": np.zeros((0, 64, 64, 64), np.uint8)}, r"not \(N, 64"),
         ({"cubes": np.zeros((3, 64, 64, 64), np.float32)}, "float32; store HU as int16"),
@@ -266,17 +242,14 @@ def test_a_missing_label_beside_a_median_of_three_is_uncertain(tmp_path):
     assert build_cubes(path, tmp_path / "c", progress=False).labelled.tolist() == [0, 1]
 
 
-def test_files_that_are_no_npz_are_refused(tmp_path):
-    with pytest.raises(InputError, match="no such file"):
-        build_cubes(tmp_path / "nowhere.npz", tmp_path / "c")
-    good = saved(tmp_path)
-    cut = tmp_path / "cut.npz"
-    cut.write_bytes(good.read_bytes()[:5000])
-    with pytest.raises(InputError, match="not a whole .npz"):
-        build_cubes(cut, tmp_path / "c")
+@pytest.mark.parametrize("name", ["nowhere.npz", "cut.npz", "one.npy"])
+def test_files_that_are_no_npz_are_refused(tmp_path, name):
+    (tmp_path / "cut.npz").write_bytes(saved(tmp_path).read_bytes()[:5000])
     np.save(tmp_path / "one.npy", np.zeros(3))
-    with pytest.raises(InputError, match="not a whole .npz"):
-        build_cubes(tmp_path / "one.npy", tmp_path / "c")
+    with pytest.raises(
+        InputError, match="no such file" if name == "nowhere.npz" else "not a whole .npz"
+    ):
+        build_cubes(tmp_path / name, tmp_path / "c")
 
 
 @pytest.mark.real

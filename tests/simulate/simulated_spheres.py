@@ -6,15 +6,9 @@ from labkit.annotations.lidc import Contour
 from labkit.simulate.scan import SEEN_RATINGS, Finding, Scan
 
 ORDINARY = {
-    "subtlety": 5,
-    "internal_structure": 1,
-    "calcification": 6,
-    "sphericity": 5,
-    "margin": 5,
-    "lobulation": 1,
-    "spiculation": 1,
-    "texture": 5,
-}
+    "subtlety": 5, "internal_structure": 1, "calcification": 6, "sphericity": 5, "margin": 5,
+    "lobulation": 1, "spiculation": 1, "texture": 5,
+}  # fmt: skip
 
 
 def disc_outline(row, col, radius_px):
@@ -55,12 +49,6 @@ def ball_finding(readers, name="ball", **ratings):
 def ball_scan(finding=None, pixel_mm=0.7, slice_mm=1.25, series_uid="1.2.3", slices=241):
     """A scan of 300 mm around z = 0 with one finding, or none."""
     return Scan(
-        patient_id="BALL",
-        series_uid=series_uid,
-        pixel_spacing_mm=pixel_mm,
-        slice_thickness_mm=slice_mm,
-        slice_spacing_mm=slice_mm,
-        first_z_mm=-slice_mm * (slices // 2),
-        slices=slices,
-        findings=() if finding is None else (finding,),
-    )
+        "BALL", series_uid, pixel_mm, slice_mm, slice_mm, -slice_mm * (slices // 2), slices,
+        () if finding is None else (finding,),
+    )  # fmt: skip

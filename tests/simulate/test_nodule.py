@@ -73,19 +73,15 @@ def test_a_hole_is_not_nodule():
     assert shape.volume_mm3 == pytest.approx(4 / 3 * np.pi * 1000 - holes, rel=0.07)
 
 
-def test_a_dot_is_a_small_nodule():
+def test_a_dot_is_a_small_nodule_and_no_outline_an_error():
     dot = Contour(0, 10.0, True, np.array([[200, 300]]))
     shape = consensus([[dot]], 0.7, 1.25)
     assert 0 < shape.volume_mm3 < 4.0
     expected = [44.5 * 0.7, -55.5 * 0.7, 10.0]
     np.testing.assert_allclose(shape.center_xyz_mm, expected, atol=0.4)
-
-
-def test_no_outline_is_an_error():
-    with pytest.raises(InputError, match="at least one outline"):
-        consensus([], 0.7, 1.25)
-    with pytest.raises(InputError, match="at least one outline"):
-        consensus([[]], 0.7, 1.25)
+    for readers in ([], [[]]):
+        with pytest.raises(InputError, match="at least one outline"):
+            consensus(readers, 0.7, 1.25)
 
 
 def _counted_volume_mm3(contours, pixel, spacing):

@@ -56,14 +56,6 @@ def test_threads_do_not_change_a_voxel(part):
         whole_scan(part, jobs=0)
 
 
-def test_noise_is_of_the_scanner_and_has_no_mean(part):
-    clean, noisy = (whole_scan(part, noisy=n).voxels.astype(float) for n in (False, True))
-    lung = truth(part).lung
-    difference = (noisy - clean)[lung]
-    assert difference.std() > 5
-    assert abs(difference.mean()) < 0.1 * difference.std()
-
-
 def test_the_true_nodule_is_the_ball_that_was_outlined(ball):
     true = truth(ball)
     inside = np.argwhere(true.nodules == 1)
@@ -75,16 +67,5 @@ def test_the_true_nodule_is_the_ball_that_was_outlined(ball):
     assert ball.scan.first_z_mm + z * SLICE_MM == pytest.approx(0.0, abs=0.5 * SLICE_MM)
     extent = np.ptp(inside, axis=0) * (SLICE_MM, PIXEL_MM, PIXEL_MM)
     np.testing.assert_allclose(extent, 2 * RADIUS_MM, atol=2 * SLICE_MM)
-
-
-def test_a_nodule_is_seen_where_the_truth_has_it(ball):
-    hu = whole_scan(ball, noisy=False).voxels
-    middle = hu[truth(ball).nodules == 1]
-    assert np.median(middle) > -200
-
-
-def test_the_true_lung_has_the_shape_of_the_scan_and_is_not_all_of_it(part):
-    true = truth(part)
-    assert true.lung.shape == true.nodules.shape == (10, 512, 512)
-    assert 0.003 < true.lung.mean() < 0.6
-    assert not true.lung[:, 0].any() and not true.lung[:, :, 0].any()
+    # It is seen where the truth has it.
+    assert np.median(whole_scan(ball, noisy=False).voxels[true.nodules == 1]) > -200

@@ -60,18 +60,6 @@ def test_every_piece_of_lung_has_a_vessel_nearby(chest, arteries):
     assert np.percentile(away, 99) < 11.0
 
 
-def test_lobes_have_vessels_of_their_own(chest, arteries):
-    twigs = np.flatnonzero(arteries.flow == 1)
-    root = np.arange(len(arteries.flow))
-    for branch in range(len(root)):  # parents come first
-        if arteries.parent[branch] >= 0:
-            root[branch] = root[arteries.parent[branch]]
-    lobe = chest.lobe(*arteries.end_xyz_mm[twigs].T)
-    assert set(lobe) == {0, 1, 2, 3, 4}
-    for stem in np.unique(root):
-        assert len(set(lobe[root[twigs] == stem])) == 1
-
-
 def test_airways_are_tubes_beside_the_larger_arteries(arteries):
     wall, lumen = arteries.airways()
     assert len(wall) == len(lumen) > 60
@@ -92,9 +80,7 @@ def test_veins_run_apart_from_arteries(chest, arteries):
 
 
 def test_one_seed_one_tree_and_another_another(chest, arteries):
-    again = grow(chest, 5, "arteries")
+    again, other = grow(chest, 5, "arteries"), grow(chest, 6, "arteries")
     np.testing.assert_array_equal(again.end_xyz_mm, arteries.end_xyz_mm)
-    other = grow(chest, 6, "arteries")
-    assert other.end_xyz_mm.shape != again.end_xyz_mm.shape or (
-        np.abs(other.end_xyz_mm - again.end_xyz_mm).max() > 1.0
-    )
+    one, two = again.end_xyz_mm, other.end_xyz_mm
+    assert one.shape != two.shape or np.abs(one - two).max() > 1.0
