@@ -1,4 +1,4 @@
-"""Nine probabilities become one (Zhai et al. 2020, III-C)."""
+"""Fuse nine probabilities into one (Zhai et al. 2020, III-C)."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit
 
-_ROUNDED = 1e-12
-
 
 def auc_weights(view_auc: ArrayLike) -> NDArray[np.float64]:
-    """Weights of the views, their AUCs divided by the sum (Algorithm 1, line 7).
+    """Compute the views' weights, their AUCs divided by the sum (Algorithm 1, line 7).
 
     The paper takes AUCs "from the training phase"; here they come from the inner validation
     split, because on images it was trained on nearly every network has an AUC of one.
@@ -33,17 +31,15 @@ def auc_weights(view_auc: ArrayLike) -> NDArray[np.float64]:
 def fuse(
     probabilities: ArrayLike, weights: ArrayLike, prior_shift: float = 0.0
 ) -> NDArray[np.float64]:
-    """Weighted mean of the views' probabilities (Eq. 4, over nine terms where it prints ten).
+    """Compute the weighted mean of the views' probabilities (Eq. 4, of nine terms, not ten).
 
     Networks that were shown another share of positives than there is have had their log-odds moved
-    (`training.sampling.prior_shift`). The mean is of what they said before, as Eq. 4 has it, and
-    is moved in their place: of probabilities that are nearly all close to 0 a mean would be the
-    opinion of whichever view is surest. A mean is less sure than its parts, so that where nearly
-    all is negative the probabilities, moved, come out too small: an order, before all.
+    (`training.batches.prior_shift`). The mean is of what they said before, as Eq. 4 has it, and is
+    moved in their place: of probabilities nearly all close to 0 a mean would be the opinion of
+    whichever view is surest. Where nearly all is negative it is too small, but in order.
 
     Args:
-        probabilities: (n, views).
-        weights: (views,), summing to one.
+        probabilities, weights: (n, views), and (views,), summing to one.
         prior_shift: what was added to the log-odds of each view.
 
     >>> fuse([[1.0, 0.0]], [0.6, 0.4]).tolist()
@@ -61,24 +57,17 @@ def fuse(
 
 
 def moved(probabilities: ArrayLike, shift: ArrayLike) -> NDArray[np.float64]:
-    """Probabilities whose log-odds have gained `shift`, one number or one for each.
+    """Add `shift` (one number, or one for each) to the log-odds of probabilities.
 
-    Where nothing is gained they are the same ones to the last bit.
-
-    >>> moved([0.5, 0.9], 0.0).tolist()
-    [0.5, 0.9]
+    Where nothing is added they stay the same to the last bit.
     """
     p = np.asarray(probabilities, dtype=float)
     gained = np.asarray(shift, dtype=float)
     return expit(log_odds(p) + gained) if gained.any() else p
 
 
-def log_odds(probabilities: ArrayLike, least: float = _ROUNDED) -> NDArray[np.float64]:
-    """Log-odds that stay finite for probabilities that were rounded to 0 or 1.
-
-    Args:
-        probabilities: between 0 and 1.
-        least: what stands for a smaller one, and for what is missing to 1.
+def log_odds(probabilities: ArrayLike, least: float = 1e-12) -> NDArray[np.float64]:
+    """Compute log-odds that stay finite: `least` stands for less, and for what is missing to 1.
 
     >>> log_odds([0.5, 0.0], least=0.2).round(3).tolist()
     [0.0, -1.386]

@@ -1,8 +1,8 @@
-"""What one feature of ShareNet sees of the image: its receptive field, counted and measured."""
+"""Count and measure what one feature of ShareNet sees of the image: its receptive field."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,31 +10,24 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from labkit.errors import InputError
-from labkit.models.mtcnn import IMAGE_SIZE, KERNELS, MAX_DEPTH, MTCNN, STCNN
+from labkit.models.mtcnn import IMAGE_SIZE, KERNELS, MAX_DEPTH, STCNN
 
 
-@dataclass(frozen=True)
-class Field:
-    """The square that a feature sees, along one axis.
+class Field(NamedTuple):
+    """The square that a feature sees, along one axis."""
 
-    Args:
-        size_px: its side.
-        step_px: from one feature's square to its neighbour's.
-        first_px: where that of feature 0 begins; negative where it looks over the image's edge.
-    """
-
-    size_px: int
-    step_px: int
-    first_px: int
+    size_px: int  # its side
+    step_px: int  # from one feature's square to its neighbour's
+    first_px: int  # where that of feature 0 begins; negative where it looks over the image's edge
 
     def of(self, feature: int) -> tuple[int, int]:
-        """First pixel that a feature sees, and the one after its last."""
+        """Return the first pixel that a feature sees, and the one after its last."""
         start = self.first_px + feature * self.step_px
         return start, start + self.size_px
 
 
 def receptive_field(depth: int) -> Field:
-    """Receptive field of the features behind `depth` convolutions, each with its pooling.
+    """Compute the receptive field behind `depth` convolutions, each with its pooling.
 
     A kernel of k adds k - 1 steps to the field, a pooling one, and doubles the step. Pixels are
     1 mm (III-A).
@@ -56,16 +49,12 @@ def receptive_field(depth: int) -> Field:
 
 
 def central(depth: int) -> int:
-    """Row and column of the feature whose field is drawn: the first behind the image's middle."""
+    """Return the row (and column) of the first feature behind the image's middle."""
     return (IMAGE_SIZE >> depth) // 2
 
 
-def influence(network: MTCNN | STCNN, images: Tensor) -> NDArray[np.float64]:
-    """How much each pixel moves the central features, on average over images and channels.
-
-    Args:
-        network: of any depth.
-        images: (B, 1, 64, 64) in [0, 1]; every channel of the features costs a backward pass.
+def influence(network: STCNN, images: Tensor) -> NDArray[np.float64]:
+    """Measure how much each pixel of images (B, 1, 64, 64) moves the central features.
 
     Returns:
         (64, 64) mean absolute gradient, summing to one. It is zero outside the receptive field.
@@ -90,12 +79,9 @@ def influence(network: MTCNN | STCNN, images: Tensor) -> NDArray[np.float64]:
 
 
 def reach_px(moved: NDArray[np.float64], depth: int, share: float) -> int:
-    """Side of the smallest square about the central field's middle that holds a share of it.
+    """Compute the side of the smallest square about the field's middle that holds a share.
 
-    Args:
-        moved: (64, 64), summing to one, as `influence` gives it.
-        depth: of the network.
-        share: 0 to 1.
+    `moved` (64, 64) is what `influence` gives of a network of this depth.
 
     >>> even = np.zeros((64, 64)); even[24:48, 24:48] = 1 / 24**2
     >>> reach_px(even, depth=3, share=1.0), reach_px(even, depth=3, share=0.25)

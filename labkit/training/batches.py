@@ -1,165 +1,113 @@
-"""Translation, rotation and flip of a whole batch on the device (III-D).
+"""What a network is shown: which images an epoch holds, and how each is shifted, turned, mirrored.
 
-Views are stored 76 pixels wide, so that a 64-pixel crop can move by 6 either way over real
-tissue. Shift, quarter turn and mirror together only permute pixels: one gather does them all.
+Views are stored 76 pixels wide, so that a 64-pixel crop can move by 6 either way over real tissue.
+
+Where one class is rare (LUNA-16 has one nodule in five hundred candidates) a network that sees them
+as they come learns to say no. Then an epoch shows every positive plain and transformed, and for
+each of these images a stated number of negatives, plain, drawn anew from all of them (III-D
+augments positives only). `prior_shift` says by how much the network's log-odds then have to move.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from labkit.models.mtcnn import IMAGE_SIZE, MTCNN, STCNN
+from labkit.models.mtcnn import IMAGE_SIZE, STCNN
 from labkit.training.config import TrainingConfig
 
 STORED_SIZE = 76
 MARGIN = (STORED_SIZE - IMAGE_SIZE) // 2
+MOST_VALIDATION_NEGATIVES = 20
+"""For each positive: more would cost time and tell an epoch's loss and AUC no better."""
 Pixels = NDArray[np.int16] | NDArray[np.uint8]
-"""Views as cohorts store them: int16 HU, or uint8 in LUNA-16's (see `window`)."""
+"""Views as cohorts store them: (n, ..., 76, 76) int16 HU, or uint8 in LUNA-16's (see `window`)."""
+Labels = NDArray[np.int64]
+"""(n,), 1 malignant; in LUNA-16, 1 a nodule."""
 
 
-@dataclass(frozen=True)
-class Transforms:
-    """One transformation an image; all tensors are of shape (n,) and integer.
+def draw_transforms(
+    n: int, shift_px: int, generator: torch.Generator, symmetries: str = "all"
+) -> Tensor:
+    """Draw n random transformations (III-D), with shifts in [-shift_px, shift_px].
 
-    Args:
-        shift_row: translation in pixels along the rows, -6 to 6.
-        shift_col: translation in pixels along the columns.
-        turns: quarter turns, counter-clockwise, 0 to 3.
-        mirror: 0 none, 1 left-right, 2 up-down; done before turning.
+    Symmetries "all" draws turn and flip independently; "reflections" joins a turn of 90, 180 or
+    270 degrees with a flip always (see `TrainingConfig`).
+
+    Returns:
+        (n, 4) integers: shift along the rows and along the columns, pixels; quarter turns,
+        counter-clockwise, 0 to 3; mirror, 0 none, 1 left-right, 2 up-down, done before turning.
+        All zeros is the plain central crop.
     """
-
-    shift_row: Tensor
-    shift_col: Tensor
-    turns: Tensor
-    mirror: Tensor
-
-    def __len__(self) -> int:
-        return len(self.turns)
-
-    def __getitem__(self, chosen: Tensor | slice) -> Transforms:
-        return Transforms(
-            self.shift_row[chosen], self.shift_col[chosen], self.turns[chosen], self.mirror[chosen]
-        )
-
-    def to(self, device: torch.device) -> Transforms:
-        """The same on another device."""
-        return Transforms(
-            self.shift_row.to(device),
-            self.shift_col.to(device),
-            self.turns.to(device),
-            self.mirror.to(device),
-        )
-
-
-def identity(n: int) -> Transforms:
-    """n times: the plain central crop."""
-    zero = torch.zeros(n, dtype=torch.long)
-    return Transforms(zero, zero, zero, zero)
-
-
-def draw(n: int, shift_px: int, generator: torch.Generator, symmetries: str = "all") -> Transforms:
-    """Draw n random transformations (III-D).
-
-    Args:
-        n: how many.
-        shift_px: shifts lie in [-shift_px, shift_px].
-        generator: of all that chance decides.
-        symmetries: "all" draws a turn of 0, 90, 180 or 270 degrees and a flip (none, left-right,
-            up-down) independently, so that all eight symmetries of a square occur. "reflections"
-            joins a turn of 90, 180 or 270 degrees with a flip always, as III-D can be read too:
-            only mirrored images occur then, and no image as it will be tested.
-    """
-    least = {"all": 0, "reflections": 1}[symmetries]
-
-    def integers(low: int, high: int) -> Tensor:
-        return torch.randint(low, high + 1, (n,), generator=generator)
-
-    return Transforms(
-        integers(-shift_px, shift_px),
-        integers(-shift_px, shift_px),
-        integers(least, 3),
-        integers(least, 2),
-    )
+    least = int(symmetries == "reflections")
+    ranges = ((-shift_px, shift_px), (-shift_px, shift_px), (least, 3), (least, 2))
+    drawn = [torch.randint(low, high + 1, (n,), generator=generator) for low, high in ranges]
+    return torch.stack(drawn, dim=1)
 
 
 def draw_epoch(
-    n: int, config: TrainingConfig, generator: torch.Generator
-) -> tuple[Transforms, Tensor]:
-    """Draw what one epoch shows of n images, in order (III-D).
-
-    Args:
-        n: images.
-        config: the protocol, of which `augmented_copies`, `plain_copy`, `shift_px` and
-            `symmetries` matter here.
-        generator: of all that chance decides.
+    labels: Labels, config: TrainingConfig, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Draw what one epoch shows of the images with these labels, in order (III-D).
 
     Returns:
-        a transformation for every image shown, and which of the n it is.
+        (shown, 4) transformations, and (shown,) which of the n training images each shows.
     """
-    shown = n * (int(config.plain_copy) + config.augmented_copies)
-    plain = torch.arange(shown) < (n if config.plain_copy else 0)
-    changed = draw(shown, config.shift_px, generator, config.symmetries)
-    still = identity(shown)
-    transforms = Transforms(
-        *(
-            torch.where(plain, getattr(still, name), getattr(changed, name))
-            for name in ("shift_row", "shift_col", "turns", "mirror")
-        )
-    )
+    alike = config.negatives_per_positive is None
+    positive = torch.from_numpy(np.asarray(labels) == 1)
+    images = torch.arange(len(labels)) if alike else positive.nonzero()[:, 0]
+    shown = len(images) * (int(config.plain_copy) + config.augmented_copies)
+    transforms = draw_transforms(shown, config.shift_px, generator, config.symmetries)
+    if config.plain_copy:
+        transforms[: len(images)] = 0
     order = torch.randperm(shown, generator=generator)
-    return transforms[order], order % n
+    transforms, sample = transforms[order], images[order % len(images)]
+    if alike:
+        return transforms, sample
+    negatives = (~positive).nonzero()[:, 0]
+    wanted = shown_images(labels, config) - shown
+    # Each of them once before any of them twice.
+    rounds = math.ceil(wanted / len(negatives))
+    chosen = [torch.randperm(len(negatives), generator=generator) for _ in range(rounds)]
+    sample = torch.cat([sample, negatives[torch.cat([order[:0], *chosen])[:wanted]]])
+    transforms = torch.cat([transforms, transforms.new_zeros(wanted, 4)])
+    order = torch.randperm(len(sample), generator=generator)
+    return transforms[order], sample[order]
 
 
 def batches(
-    views_hu: Tensor, transforms: Transforms, sample: Tensor, batch_size: int
+    views_hu: Tensor, transforms: Tensor, sample: Tensor, batch_size: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """An epoch's images step by step, made on the device where the views are.
-
-    Args:
-        views_hu: (n, 76, 76) int16 HU, or uint8 (see `window`).
-        transforms: one an image shown, on any device.
-        sample: (shown,) which of the n each shows.
-        batch_size: images a step; the last may have fewer.
+    """Make an epoch's images, as `draw_epoch` drew it, on the device where the views are.
 
     Yields:
-        (B, 1, 64, 64) images in [0, 1], channels last; and (B,) rows that they show.
+        (B, 1, 64, 64) images in [0, 1], channels last; and (B,) which of the n views they show. The
+        last step may have fewer images.
     """
     transforms, sample = transforms.to(views_hu.device), sample.to(views_hu.device)
     for start in range(0, len(sample), batch_size):
         batch = slice(start, start + batch_size)
-        images = apply(views_hu[sample[batch]], transforms[batch])
+        images = transformed(views_hu[sample[batch]], transforms[batch])
         yield images.contiguous(memory_format=torch.channels_last), sample[batch]
 
 
-def apply(views_hu: Tensor, transforms: Transforms) -> Tensor:
-    """Crop, shift, turn and mirror every image, then window it.
-
-    Args:
-        views_hu: (n, 76, 76) int16 HU, or uint8 (see `window`).
-        transforms: n transformations, on the same device.
-
-    Returns:
-        (n, 1, 64, 64) float32 in [0, 1].
-    """
-    flat = source_pixels(transforms)
-    pixels = views_hu.reshape(len(flat), -1).gather(1, flat)
-    return window(pixels.view(len(flat), 1, IMAGE_SIZE, IMAGE_SIZE))
-
-
-def source_pixels(transforms: Transforms) -> Tensor:
-    """(n, 4096): the stored pixel, counted along rows of 76, that each pixel of an image shows.
+def transformed(views_hu: Tensor, transforms: Tensor) -> Tensor:
+    """Crop, shift, turn and mirror (n, 76, 76) views by (n, 4) numbers of `draw_transforms`.
 
     A quarter turn swaps rows and columns, and mirrors; what a pixel's row adds to its source does
-    not depend on its column. So two short vectors an image, added in a grid, say it all.
+    not depend on its column. So two short vectors an image, added in a grid, say where all its
+    pixels lie among the 76 x 76.
+
+    Returns:
+        (n, 1, 64, 64) float32 in [0, 1] (see `window`).
     """
-    turns, mirror = transforms.turns.unsqueeze(1), transforms.mirror.unsqueeze(1)
+    shift_row, shift_col, turns, mirror = transforms.unsqueeze(2).unbind(1)
     # Twice the distance from the image's centre: integers, and a quarter turn is exact.
     axis = 2 * torch.arange(IMAGE_SIZE, device=turns.device) - (IMAGE_SIZE - 1)
     cosine = (turns == 0).long() - (turns == 2).long()
@@ -171,11 +119,13 @@ def source_pixels(transforms: Transforms) -> Tensor:
     odd = turns % 2 == 1
     row_side = axis * torch.where(odd, sine, cosine) * down
     col_side = axis * torch.where(odd, -sine, cosine) * across
-    row_side = ((row_side + 1) // 2 + half + transforms.shift_row.unsqueeze(1)) * STORED_SIZE
-    col_side = (col_side + 1) // 2 + half + transforms.shift_col.unsqueeze(1)
+    row_side = ((row_side + 1) // 2 + half + shift_row) * STORED_SIZE
+    col_side = (col_side + 1) // 2 + half + shift_col
     of_row = torch.where(odd, col_side, row_side)
     of_col = torch.where(odd, row_side, col_side)
-    return (of_row.unsqueeze(2) + of_col.unsqueeze(1)).flatten(1)
+    source = (of_row.unsqueeze(2) + of_col.unsqueeze(1)).flatten(1)
+    pixels = views_hu.reshape(len(source), -1).gather(1, source)
+    return window(pixels.view(len(source), 1, IMAGE_SIZE, IMAGE_SIZE))
 
 
 def window(hu: Tensor) -> Tensor:
@@ -188,22 +138,8 @@ def window(hu: Tensor) -> Tensor:
     return ((hu.float() + 1000.0) / 1400.0).clamp_(0, 1)
 
 
-# What an epoch shows when one class is rare: all positives, and negatives drawn afresh.
-#
-# LUNA-16 has one nodule in five hundred candidates. A network that sees them as they come learns to
-# say no. So an epoch shows every positive plain and transformed, and for each of these images a
-# stated number of negatives, plain, drawn anew from all of them (III-D augments positives only).
-# The
-# network then believes in the share of positives that it was shown; `prior_shift` says by how much
-# its log-odds have to move for the share that there is.
-
-
-MOST_VALIDATION_NEGATIVES = 20
-"""For each positive: more would cost time and tell an epoch's loss and AUC no better."""
-
-
-def shown_images(labels: NDArray[np.int64], config: TrainingConfig) -> int:
-    """How many images an epoch shows of training images with these labels."""
+def shown_images(labels: Labels, config: TrainingConfig) -> int:
+    """Count the images that an epoch shows of training images with these labels."""
     each = int(config.plain_copy) + config.augmented_copies
     if config.negatives_per_positive is None:
         return len(labels) * each
@@ -211,39 +147,8 @@ def shown_images(labels: NDArray[np.int64], config: TrainingConfig) -> int:
     return positives + round(positives * config.negatives_per_positive)
 
 
-def sampling_draw_epoch(
-    labels: NDArray[np.int64], config: TrainingConfig, generator: torch.Generator
-) -> tuple[Transforms, Tensor]:
-    """What one epoch shows, in order.
-
-    Args:
-        labels: (n,) of the training images, 1 positive.
-        config: the protocol.
-        generator: of all that chance decides.
-
-    Returns:
-        a transformation for every image shown, and which of the n it is.
-    """
-    if config.negatives_per_positive is None:
-        return draw_epoch(len(labels), config, generator)
-    there = torch.from_numpy(np.asarray(labels) == 1)
-    positives, negatives = there.nonzero()[:, 0], (~there).nonzero()[:, 0]
-    changed, which = draw_epoch(len(positives), config, generator)
-    wanted = shown_images(labels, config) - len(which)
-    # Each of them once before any of them twice.
-    rounds = math.ceil(wanted / len(negatives))
-    drawn = [torch.randperm(len(negatives), generator=generator) for _ in range(rounds)]
-    chosen = torch.cat(drawn)[:wanted] if drawn else torch.empty(0, dtype=torch.long)
-    still = identity(wanted)
-    names = ("shift_row", "shift_col", "turns", "mirror")
-    both = Transforms(*(torch.cat([getattr(changed, n), getattr(still, n)]) for n in names))
-    order = torch.randperm(len(both), generator=generator)
-    sample = torch.cat([positives[which], negatives[chosen]])
-    return both[order], sample[order]
-
-
-def shown_share(labels: NDArray[np.int64], config: TrainingConfig) -> float:
-    """Share of positives among the images that an epoch shows.
+def shown_share(labels: Labels, config: TrainingConfig) -> float:
+    """Compute the share of positives among the images that an epoch shows.
 
     >>> labels = np.array([1, 0, 0, 0, 0, 0, 0, 0, 0, 0])
     >>> shown_share(labels, TrainingConfig(negatives_per_positive=3.0))
@@ -251,15 +156,13 @@ def shown_share(labels: NDArray[np.int64], config: TrainingConfig) -> float:
     >>> shown_share(labels, TrainingConfig())
     0.1
     """
-    positives = int((np.asarray(labels) == 1).sum())
-    if config.negatives_per_positive is None:
-        return positives / len(labels)
-    shown = positives * (int(config.plain_copy) + config.augmented_copies)
+    shown = int((np.asarray(labels) == 1).sum())
+    shown *= int(config.plain_copy) + config.augmented_copies
     return shown / shown_images(labels, config)
 
 
-def prior_shift(labels: NDArray[np.int64], config: TrainingConfig) -> float:
-    """What to add to a network's log-odds so that they hold for the share of positives in `labels`.
+def prior_shift(labels: Labels, config: TrainingConfig) -> float:
+    """Compute what a network's log-odds lack to hold for the share of positives in `labels`.
 
     By Bayes' rule, the odds after seeing an image are the odds before times what the image says;
     only the odds before were changed by the sampling (King and Zeng 2001, "prior correction").
@@ -276,7 +179,7 @@ def prior_shift(labels: NDArray[np.int64], config: TrainingConfig) -> float:
 
 
 def class_shift(shift: float, output: str) -> tuple[float, float]:
-    """What the logits of both classes gain when the log-odds gain `shift`.
+    """Compute what both classes' logits gain when the log-odds gain `shift`.
 
     Two sigmoid neurons each state odds of their own; a softmax states one, by their difference.
     """
@@ -284,33 +187,22 @@ def class_shift(shift: float, output: str) -> tuple[float, float]:
     return -each, each
 
 
-def move_log_odds(network: MTCNN | STCNN, shift: float, output: str) -> None:
+def move_log_odds(network: STCNN, shift: float, output: str) -> None:
     """Shift a network's log-odds for good, by the biases of its last layer."""
-    last = network.classify[-1]
-    assert isinstance(last, nn.Linear)
+    last = cast(nn.Linear, network.classify[-1])
     with torch.no_grad():
         last.bias.add_(last.bias.new_tensor(class_shift(shift, output)))
 
 
-def balanced_weights(labels: NDArray[np.int64], positive_share: float) -> NDArray[np.float64]:
-    """(n,) weights that sum to 1 and give the positives this share: validation as if sampled."""
+def balanced_weights(labels: Labels, positive_share: float) -> NDArray[np.float64]:
+    """Compute (n,) weights that sum to 1 and give the positives this share."""
     positive = np.asarray(labels) == 1
-    return np.where(
-        positive,
-        positive_share / max(1, positive.sum()),
-        (1 - positive_share) / max(1, (~positive).sum()),
-    )
+    own, other = positive_share / max(1, positive.sum()), max(1, (~positive).sum())
+    return np.where(positive, own, (1 - positive_share) / other)
 
 
-def thinned(rows: NDArray[np.int64], labels: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
-    """Validation rows with all positives and at most so many negatives for each, in order.
-
-    Args:
-        rows: of the cohort.
-        labels: (n,) of these rows.
-        seed: of the choice.
-    """
-    rows, labels = np.asarray(rows), np.asarray(labels)
+def thinned(rows: Labels, labels: Labels, seed: int) -> Labels:
+    """Choose validation rows: all positives, and at most so many negatives for each, in order."""
     negatives = np.flatnonzero(labels != 1)
     most = MOST_VALIDATION_NEGATIVES * int((labels == 1).sum())
     if len(negatives) <= most:

@@ -1,4 +1,4 @@
-"""How a network is trained: every choice in one frozen record."""
+"""The settings of training: every choice in one frozen record."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from labkit.errors import InputError
+from labkit.imaging.planes import PLANES
+from labkit.models import NETWORKS, Network
 
-_CHOICES: dict[str, tuple[Any, ...]] = {
-    "model": ("mt", "st"),
+CHOICES: dict[str, tuple[Any, ...]] = {
+    "model": tuple(NETWORKS),
     "depth": (1, 2, 3, 4, 5),
     "dropout_on": ("none", "fc1", "fc1+fc2"),
     "output": ("sigmoid", "softmax"),
@@ -22,7 +24,7 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """Choices for training the network of one view; the defaults are the printed protocol.
+    """Choices for training the network of one view; the defaults are the printed protocol (III-D).
 
     Args:
         model: "mt" (MT-CNN) or "st" (ST-CNN).
@@ -48,7 +50,7 @@ class TrainingConfig:
             (none, horizontal, vertical) independently; "reflections" joins every turn of 90, 180
             or 270 degrees with a flip, which leaves mirrored images only.
         validation_fraction: share of the training patients held out for stopping and weights.
-        views: which of the nine views, by number (see `labkit.imaging.views.PLANES`).
+        views: which of the nine views, by number (see `labkit.imaging.planes`).
         precision: "fp32", "tf32" (GPU only), "bf16" (autocast) or "auto": bf16 where the hardware
             has it.
         seed: of weights, order, augmentation, dropout and the inner split.
@@ -78,12 +80,12 @@ class TrainingConfig:
     shift_px: int = 6
     symmetries: str = "all"
     validation_fraction: float = 0.15
-    views: tuple[int, ...] = tuple(range(9))
+    views: tuple[int, ...] = tuple(range(len(PLANES)))
     precision: str = "auto"
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, choices in _CHOICES.items():
+        for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise InputError(f"{name} must be one of {choices}, not {getattr(self, name)!r}")
         checks = {
@@ -93,60 +95,51 @@ class TrainingConfig:
             "learning_rate must be positive": self.learning_rate > 0,
             "patience must be 1 or more": self.patience >= 1,
             "l2 must be 0 or more": self.l2 >= 0,
-            "l2_on='img' needs a decoder, which model='st' lacks": (
-                self.l2_on != "img" or self.model == "mt"
+            f"l2_on='img' needs a decoder, which model={self.model!r} lacks": (
+                self.l2_on != "img" or NETWORKS[self.model].reconstructs
             ),
             "shift_px must be 0 to 6, the room that the views have": 0 <= self.shift_px <= 6,
-            "validation_fraction must lie between 0.05 and 0.5": (
-                0.05 <= self.validation_fraction <= 0.5
-            ),
+            "validation_fraction must lie between 0.05 and 0.5":
+                0.05 <= self.validation_fraction <= 0.5,
             "an epoch must show something: plain_copy or augmented_copies": (
                 self.augmented_copies >= 0 and (self.plain_copy or self.augmented_copies > 0)
             ),
             "negatives_per_positive must be positive, or None": (
                 self.negatives_per_positive is None or self.negatives_per_positive > 0
             ),
-            "views must be different numbers from 0 to 8": (
-                len(self.views) > 0
-                and len(set(self.views)) == len(self.views)
-                and set(self.views) <= set(range(9))
-            ),
-        }
+            f"views must be different numbers from 0 to {len(PLANES) - 1}":
+                0 < len(self.views) == len(set(self.views) & set(range(len(PLANES)))),
+        }  # fmt: skip
         for rule, holds in checks.items():
             if not holds:
                 named = [f.name for f in fields(self) if re.search(rf"\b{f.name}\b", rule)]
                 got = ", ".join(f"{name}={getattr(self, name)!r}" for name in named)
                 raise InputError(f"{rule}; got {got}")
 
+    @property
+    def network(self) -> Network:
+        """The registry's entry of the network, with its name in figures."""
+        return NETWORKS[self.model]
+
     @classmethod
     def paper(cls, **changes: Any) -> TrainingConfig:
-        """The printed protocol of section III-D, with `changes`."""
+        """Return the printed protocol of section III-D, with `changes`."""
         return replace(cls(), **changes)
 
     @classmethod
     def brief(cls, **changes: Any) -> TrainingConfig:
-        """A protocol for a class hour, which shows a fiftieth of the printed one's images.
+        """Return a protocol for a class hour, which shows a fiftieth of the printed one's images.
 
-        Ten times the printed learning rate, every image shown once an epoch, transformed, in
-        batches of 16, and dropout on FC1 only. At this rate dropout on the 16 neurons of FC2 as
-        well leaves many networks at chance; so do batches of 64, which make too few steps in so
-        few epochs.
+        At ten times the printed learning rate dropout on the 16 neurons of FC2 as well leaves many
+        networks at chance; so do batches of 64, which make too few steps in so few epochs.
         """
-        return replace(
-            cls(
-                epochs=16,
-                batch_size=16,
-                learning_rate=1e-3,
-                augmented_copies=1,
-                plain_copy=False,
-                dropout_on="fc1",
-            ),
-            **changes,
-        )
+        own = cls(epochs=16, batch_size=16, learning_rate=1e-3, augmented_copies=1,
+                  plain_copy=False, dropout_on="fc1")  # fmt: skip
+        return replace(own, **changes)
 
     @classmethod
     def of_task(cls, task: str) -> dict[str, Any]:
-        """What a task changes of a protocol, to be passed as `changes`.
+        """Return what a task changes of a protocol, to be passed as `changes`.
 
         In LUNA-16 an epoch shows each nodule plain and transformed four times (III-D), and as many
         other candidates, drawn afresh.
@@ -159,16 +152,13 @@ class TrainingConfig:
         return {"negatives_per_positive": 1.0, "augmented_copies": 4, "plain_copy": True}
 
     def as_dict(self) -> dict[str, Any]:
-        """The record as plain values, for JSON."""
+        """Return the settings as plain values, for JSON."""
         return {**asdict(self), "views": list(self.views)}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TrainingConfig:
-        """The record that `as_dict` wrote; a key that it does not know is an error."""
+        """Return the settings that `as_dict` wrote; a key that it does not know is an error."""
         unknown = set(values) - {f.name for f in fields(cls)}
         if unknown:
             raise InputError(f"unknown training settings: {', '.join(sorted(unknown))}")
-        values = dict(values)
-        if "views" in values:
-            values["views"] = tuple(values["views"])
-        return cls(**values)
+        return cls(**values | ({"views": tuple(values["views"])} if "views" in values else {}))

@@ -1,4 +1,8 @@
-"""Where and how the arithmetic is done: device, precision and memory layout."""
+"""Where networks are trained: device and precision, processes, machines of a Dask cluster.
+
+On a CPU two networks on one core each train faster than one after the other on both cores. Workers
+of a cluster read the cohort and write the run themselves, in folders that all machines share.
+"""
 
 from __future__ import annotations
 
@@ -17,28 +21,31 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import psutil
+import threadpoolctl
 import torch
-from joblib import Parallel
+from joblib import Parallel, delayed
 from torch import Tensor, nn
 
 from labkit import __version__
 from labkit.errors import InputError
 from labkit.io import told_if_killed
 
-if TYPE_CHECKING:
-    pass
-
-# What a result was measured on, and times in words.
+_SECONDS_TO_CONNECT = _SECONDS_FOR_A_WORKER = 20
+_TALKATIVE = ("distributed", "distributed.client", "distributed.core", "distributed.comm",
+              "distributed.utils", "tornado.application")  # fmt: skip
 
 
 def describe_hardware() -> dict[str, Any]:
-    """What a result was measured on: processor, threads, GPU, versions."""
-    info: dict[str, Any] = {
-        "processor": _processor_name(),
+    """Describe what a result is measured on: processor, threads, GPU, versions."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return {
+        "processor": names[0] if names else platform.processor() or platform.machine(),
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "python": platform.python_version(),
@@ -46,30 +53,20 @@ def describe_hardware() -> dict[str, Any]:
         "numpy": np.__version__,
         "labkit": __version__,
     }
-    return info
 
 
 def now() -> str:
-    """The time in UTC, as results note it."""
+    """Return the time in UTC, as results note it."""
     return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
 
 
 def provenance() -> dict[str, Any]:
-    """When and on what a result was measured: `date` and `hardware`, for its JSON file."""
+    """Return when and on what a result was measured, for its JSON file."""
     return {"date": now(), "hardware": describe_hardware()}
 
 
-def _processor_name() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
-
-
 def duration(seconds: float) -> str:
-    """A time in words, to the precision that an estimate has.
+    """Write a time in words, to the precision that an estimate has.
 
     >>> duration(50), duration(500), duration(50_000)
     ('50 s', '8 min', '13.9 h')
@@ -81,24 +78,18 @@ def duration(seconds: float) -> str:
 
 @dataclass(frozen=True)
 class Device:
-    """A device with the precision and layout that are fastest on it.
-
-    Args:
-        torch_device: where tensors live.
-        bf16: whether convolutions and matrix products run in bfloat16 (autocast).
-        tf32: whether a GPU rounds the factors of float32 products to 10 bits of mantissa.
-    """
+    """A device with the precision and layout that are fastest on it."""
 
     torch_device: torch.device
-    bf16: bool
-    tf32: bool = False
+    bf16: bool  # whether convolutions and matrix products run in bfloat16 (autocast)
+    tf32: bool = False  # whether a GPU rounds float32 factors to 10 bits of mantissa
 
     @classmethod
     def choose(cls, name: str = "auto", precision: str = "auto") -> Device:
-        """The device of this name ("auto", "cpu", "cuda", "cuda:1") at this precision.
+        """Return the device of this name ("auto", "cpu", "cuda", "cuda:1") at this precision.
 
         Raises:
-            InputError: a device that is not there, or bf16 on hardware without it.
+            InputError: a device that is not there, or a precision that it lacks.
         """
         if name == "auto":
             name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -108,11 +99,10 @@ class Device:
             raise InputError(f"no device is called {name!r}; try auto, cpu or cuda") from None
         if device.type not in ("cpu", "cuda"):
             raise InputError(f"{name}: labkit trains on cpu or cuda")
-        if device.type == "cuda":
-            if not torch.cuda.is_available():
-                raise InputError(f"{name}: no CUDA device here; use --device cpu")
-            if device.index is not None and device.index >= torch.cuda.device_count():
-                raise InputError(f"{name}: there are {torch.cuda.device_count()} CUDA devices")
+        if device.type == "cuda" and not torch.cuda.is_available():
+            raise InputError(f"{name}: no CUDA device here; use --device cpu")
+        if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+            raise InputError(f"{name}: there are {torch.cuda.device_count()} CUDA devices")
         if precision == "tf32" and device.type != "cuda":
             raise InputError("precision tf32 is a GPU's; on a CPU use auto, fp32 or bf16")
         bf16 = precision == "bf16" or (precision == "auto" and has_bf16(device))
@@ -127,17 +117,21 @@ class Device:
         return f"CPU, {os.cpu_count()} cores, {precision}"
 
     def place(self, network: nn.Module) -> nn.Module:
-        """The network on the device, in channels-last layout."""
+        """Move a network to the device, in channels-last layout."""
         network = network.to(self.torch_device)
         return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
+    def tensor(self, array: Tensor) -> Tensor:
+        """Return the tensor on the device."""
+        return array.to(self.torch_device, non_blocking=True)
+
     def autocast(self) -> torch.autocast:
-        """Context in which convolutions run at the device's precision."""
+        """Return a context in which convolutions run at the device's precision."""
         return torch.autocast(self.torch_device.type, torch.bfloat16, enabled=self.bf16)
 
     @contextlib.contextmanager
     def arithmetic(self) -> Iterator[None]:
-        """Context in which float32 is float32, also on a GPU, whose convolutions round to TF32."""
+        """Make float32 be float32, also on a GPU, whose convolutions round to TF32."""
         before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = self.tf32
         try:
@@ -147,97 +141,118 @@ class Device:
 
     @contextlib.contextmanager
     def seeded(self, seed: int) -> Iterator[None]:
-        """Context in which torch's random numbers come from `seed`; restores them afterwards."""
+        """Take torch's random numbers from `seed`, and restore them afterwards."""
         devices = [self.torch_device] if self.torch_device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(seed)
             yield
 
-    def tensor(self, array: Tensor) -> Tensor:
-        """The tensor on the device."""
-        return array.to(self.torch_device, non_blocking=True)
-
 
 def has_bf16(device: torch.device) -> bool:
-    """Whether the hardware multiplies matrices in bfloat16 faster than in float32."""
+    """Tell whether the hardware multiplies matrices in bfloat16 faster than in float32."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
-# Networks on many machines: a Dask cluster whose workers train them, one at a time each.
-#
-# Workers read the cohort and write the run themselves, in folders that all machines share; what
-# travels is which nodules to train on. What is checked here before anything is sent would else be
-# noticed after hours, or in the results.
+def default_jobs(device: Device) -> int:
+    """Count the networks to train at once: one on a GPU; on a CPU one a core, as memory allows."""
+    if device.torch_device.type == "cuda":
+        return 1
+    logical = os.cpu_count() or 1
+    cores = min(psutil.cpu_count(logical=False) or logical, logical)
+    return max(1, min(cores, psutil.virtual_memory().available // 2**30))
 
 
-_SECONDS_TO_CONNECT = 20
-_SECONDS_FOR_A_WORKER = 20
-_TALKATIVE = ("distributed", "distributed.client", "distributed.core", "distributed.comm",
-              "distributed.utils", "tornado.application")  # fmt: skip
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute on one thread of the CPU, so that sums are taken in one order on every machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpoolctl.threadpool_limits(1):
+            yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def run(
+    function: Callable[..., Any], tasks: Iterable[tuple[Any, ...]], jobs: int,
+    cluster: Cluster | None = None,
+) -> Iterator[Any]:  # fmt: skip
+    """Yield what a function returns for each task's arguments, as tasks finish, in any order.
+
+    They run in so many processes (`jobs`), or on all workers of a cluster (see `connect`).
+
+    Raises:
+        InputError: a process was killed.
+    """
+    if cluster is not None:
+        yield from cluster.results(function, tasks)
+        return
+    with warnings.catch_warnings():
+        # Workers kept from lighter work look to joblib as if they leaked memory once they load
+        # torch; it replaces them, which is harmless and no news to the reader.
+        warnings.filterwarnings("ignore", "A worker stopped while some jobs were given")
+        parallel = Parallel(n_jobs=jobs, batch_size=1, return_as="generator_unordered")
+        with told_if_killed(jobs):
+            with _without_ctrl_c():
+                results = parallel(delayed(function)(*task) for task in tasks)
+            yield from results
+
+
+@contextlib.contextmanager
+def _without_ctrl_c() -> Iterator[None]:
+    """Let Ctrl-C interrupt at the end only; processes begun meanwhile leave it to this one."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """Workers that are there, are of this version, and train one network at a time.
+    """Dask workers that are there, are of this version, and train one network at a time."""
 
-    Args:
-        address: of the scheduler.
-        workers: their addresses.
-        client: `distributed.Client`.
-    """
-
-    address: str
-    workers: tuple[str, ...]
-    client: Any
+    address: str  # of the scheduler
+    workers: tuple[str, ...]  # their addresses
+    client: Any  # `distributed.Client`
 
     def hardware(self, device: str, precision: str) -> tuple[dict[str, Any], bool]:
-        """What the workers are, and whether they train on GPUs.
-
-        Args:
-            device: "auto", "cpu" or "cuda", as each worker has it.
-            precision: as in `TrainingConfig`.
+        """Describe the workers, and tell whether they train on GPUs.
 
         Raises:
             InputError: a worker lacks the device, two share a GPU, or some would compute in
                 another way than others, so that results depended on who trained what.
         """
         found = self._on_each(_worker_hardware, device, precision)
-        first, *others = found
-        for worker in others:
-            for what in ("kind", "bf16"):
-                if found[worker][what] != found[first][what]:
-                    raise InputError(
-                        f"workers differ: {first} has {found[first]['device']}, {worker} has "
-                        f"{found[worker]['device']}; give --device and --precision that all have, "
-                        "or leave some out"
-                    )
-        owner: dict[str, str] = {}
-        for worker, values in found.items():
-            gpu = values.pop("gpu_id")
+        first, owner = next(iter(found)), dict[str, str]()
+        description, kind, _ = found[first]
+        for worker, (there, its_kind, gpu) in found.items():
+            if its_kind != kind:
+                raise InputError(
+                    f"workers differ: {first} has {description['device']}, {worker} has "
+                    f"{there['device']}; give --device and --precision that all have, or leave "
+                    "some out"
+                )
             if gpu is not None and owner.setdefault(gpu, worker) != worker:
                 raise InputError(
                     f"workers {owner[gpu]} and {worker} share a GPU; give each its own by "
                     "CUDA_VISIBLE_DEVICES (SLURM does with --gres=gpu:1 a job)"
                 )
-        values = dict(found[first])
-        on_gpu = values.pop("kind") == "cuda"
-        del values["bf16"]
-        return {**values, "workers": len(found)}, on_gpu
+        return {**description, "workers": len(found)}, kind[0] == "cuda"
 
     def check_folders(self, inputs: Iterable[Path], out: Path) -> None:
-        """Make sure that workers and this machine see the same files.
-
-        Args:
-            inputs: small files that all workers read.
-            out: folder that they write into.
+        """Make sure that workers read the same small `inputs` as this machine, and share `out`.
 
         Raises:
             InputError: they do not share a file system there.
         """
-        sums = {str(file): _sum(file) for file in inputs}
-        marks = self._on_each(_see, sums, str(out))
+        marks = self._on_each(_see, {str(file): _sum(file) for file in inputs}, str(out))
         try:
             for worker, mark in marks.items():
                 # Listed, since a network file system may have kept an older list of the folder.
@@ -251,26 +266,24 @@ class Cluster:
                 (out / mark).unlink(missing_ok=True)
 
     def once(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """What a function returns on one of the workers."""
+        """Return what a function returns on one of the workers."""
         return self.client.submit(function, *arguments, pure=False).result()
 
-    def results(self, tasks: Iterable[Any]) -> Iterator[Any]:
-        """Results of joblib's delayed calls as they come in, in any order.
+    def results(self, function: Callable[..., Any], tasks: Iterable[Any]) -> Iterator[Any]:
+        """Yield what a function returns for each task's arguments, as workers finish.
 
         A task whose worker dies is given to another one. Workers that join later get tasks, too.
 
         Raises:
             InputError: workers died again and again on one task, or the scheduler is gone.
         """
-        from distributed import KilledWorker
+        from distributed import KilledWorker, as_completed
         from distributed.comm import CommClosedError
 
-        parallel = Parallel(
-            backend=_backend(self.client), n_jobs=-1, batch_size=1, pre_dispatch="all",
-            return_as="generator_unordered",
-        )  # fmt: skip
         try:
-            yield from parallel(tasks)
+            futures = [self.client.submit(function, *task, pure=False) for task in tasks]
+            for future in as_completed(futures, loop=self.client.loop):
+                yield future.result()
         except KilledWorker as error:
             raise InputError(
                 f"{error.allowed_failures + 1} workers died at the same task, the last one "
@@ -284,20 +297,18 @@ class Cluster:
             ) from None
 
     def _on_each(self, function: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
-        """What a function returns on each worker; the first one that fails is named."""
+        """Return what a function returns on each worker; the first one that fails is named."""
         found = self.client.run(function, *arguments, workers=list(self.workers), on_error="return")
         for worker, value in found.items():
-            if isinstance(value, InputError):
-                raise InputError(f"worker {worker}: {value}")
             if isinstance(value, BaseException):
-                reason = " ".join(str(value).split())
-                raise InputError(f"worker {worker}: {type(value).__name__}: {reason}")
+                kind = "" if isinstance(value, InputError) else f"{type(value).__name__}: "
+                raise InputError(f"worker {worker}: {kind}{' '.join(str(value).split())}")
         return dict(found)
 
 
 @contextlib.contextmanager
 def connect(address: str) -> Iterator[Cluster]:
-    """The cluster of the scheduler at an address such as tcp://node7:8786.
+    """Connect to the cluster of the scheduler at an address such as tcp://node7:8786.
 
     Raises:
         InputError: Dask is not installed, there is no scheduler, it has no workers, or these have
@@ -308,85 +319,69 @@ def connect(address: str) -> Iterator[Cluster]:
         from distributed.comm import get_address_host_port
     except ImportError:
         raise InputError('a scheduler needs Dask: pip install "labkit[cluster]"') from None
-    with _quiet(), contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
+        for name in _TALKATIVE:  # its messages on lost connections; errors here take one line
+            log = logging.getLogger(name)
+            stack.callback(log.setLevel, log.level)
+            log.setLevel(logging.CRITICAL + 1)
         try:
             # By hand first: a Client that reaches nobody keeps trying for a minute.
-            socket.create_connection(
-                get_address_host_port(address), timeout=_SECONDS_TO_CONNECT
-            ).close()
+            socket.create_connection(get_address_host_port(address), _SECONDS_TO_CONNECT).close()
             client = Client(address, timeout=_SECONDS_TO_CONNECT, set_as_default=False)
         except (OSError, ValueError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise InputError(
-                f"no scheduler at {address} ({_first_line(error)}); give the address that "
-                "`dask scheduler` prints, such as tcp://node7:8786"
+                f"no scheduler at {address} ({reason}); give the address that `dask scheduler` "
+                "prints, such as tcp://node7:8786"
             ) from None
         stack.callback(client.close, timeout=5)
-        cluster = Cluster(address, _workers(client, address), client)
-        _check_versions(cluster)
+        with contextlib.suppress(TimeoutError):
+            client.wait_for_workers(1, timeout=_SECONDS_FOR_A_WORKER)
+        threads = client.nthreads()
+        if not threads:
+            raise InputError(
+                f"the scheduler at {address} has no workers; start some with "
+                f"`dask worker {address} --nthreads 1`, or wait until their jobs run"
+            )
+        for worker, count in threads.items():
+            if count > 1:  # torch's threads and random numbers belong to the process
+                raise InputError(
+                    f"worker {worker} runs {count} tasks at once in one process; start workers "
+                    "with --nthreads 1 (in dask-jobqueue: cores=1)"
+                )
+        cluster = Cluster(address, tuple(threads), client)
+        here = {"labkit": __version__, "torch": importlib.metadata.version("torch").split("+")[0]}
+
+        def versions() -> dict[str, str]:
+            # Defined here, so that it travels whole to workers that have no labkit.
+            from importlib.metadata import distributions
+
+            found = {d.name: d.version.split("+")[0] for d in distributions()}
+            return {package: found.get(package, "missing") for package in ("labkit", "torch")}
+
+        for worker, there in cluster._on_each(versions).items():
+            for package, version in here.items():
+                if there[package] != version:
+                    raise InputError(
+                        f"worker {worker}: {package} is {there[package]} there and {version} "
+                        "here; install the same everywhere"
+                    )
         yield cluster
 
 
-def _workers(client: Any, address: str) -> tuple[str, ...]:
-    with contextlib.suppress(TimeoutError):
-        client.wait_for_workers(1, timeout=_SECONDS_FOR_A_WORKER)
-    threads = client.nthreads()
-    if not threads:
-        raise InputError(
-            f"the scheduler at {address} has no workers; start some with "
-            f"`dask worker {address} --nthreads 1`, or wait until their jobs run"
-        )
-    for worker, count in threads.items():
-        if count > 1:
-            # torch's threads and random numbers belong to the process, not to one network in it.
-            raise InputError(
-                f"worker {worker} runs {count} tasks at once in one process; start workers with "
-                "--nthreads 1 (in dask-jobqueue: cores=1)"
-            )
-    return tuple(threads)
-
-
-def _check_versions(cluster: Cluster) -> None:
-    def versions() -> dict[str, str]:
-        # Defined here, so that it travels whole to workers that have no labkit.
-        from importlib.metadata import PackageNotFoundError, version
-
-        found = {}
-        for package in ("labkit", "torch"):
-            try:
-                found[package] = version(package).split("+")[0]
-            except PackageNotFoundError:
-                found[package] = "missing"
-        return found
-
-    here = {"labkit": __version__, "torch": importlib.metadata.version("torch").split("+")[0]}
-    for worker, there in cluster._on_each(versions).items():
-        for package, version in here.items():
-            if there[package] != version:
-                raise InputError(
-                    f"worker {worker}: {package} is {there[package]} there and {version} here; "
-                    "install the same everywhere"
-                )
-
-
-def _worker_hardware(device: str, precision: str) -> dict[str, Any]:
+def _worker_hardware(device: str, precision: str) -> tuple[dict[str, Any], Any, str | None]:
+    """Describe a worker for the record, tell how it computes, and by which GPU."""
     chosen = Device.choose(device, precision)
-    on_gpu = chosen.torch_device.type == "cuda"
-    return {
-        **describe_hardware(),
-        "device": chosen.description,
-        "kind": chosen.torch_device.type,
-        "bf16": chosen.bf16,
-        "gpu_id": str(torch.cuda.get_device_properties(chosen.torch_device).uuid)
-        if on_gpu
-        else None,
-    }
+    place = chosen.torch_device
+    gpu = str(torch.cuda.get_device_properties(place).uuid) if place.type == "cuda" else None
+    described = {**describe_hardware(), "device": chosen.description}
+    return described, (place.type, chosen.bf16), gpu
 
 
 def _see(sums: dict[str, str], out: str) -> str:
     """Look for files with these sums, and leave a mark in a folder; its name is returned."""
     for name, there in sums.items():
-        file = Path(name)
-        if not file.is_file() or _sum(file) != there:
+        if not Path(name).is_file() or _sum(Path(name)) != there:
             raise InputError(
                 f"{name} is not there as it is where labkit was started; the cohort and --out must "
                 "lie on a file system that all machines share"
@@ -398,123 +393,3 @@ def _see(sums: dict[str, str], out: str) -> str:
 
 def _sum(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
-
-
-def _backend(client: Any) -> Any:
-    """joblib's Dask backend, but for two of its ways.
-
-    It waits for ever for a task that Dask gave up, and runs everything here, where labkit was
-    started, if there is one worker only.
-    """
-    from joblib._dask import DaskDistributedBackend
-
-    class Backend(DaskDistributedBackend):
-        def effective_n_jobs(self, n_jobs: int) -> int:
-            return max(2, super().effective_n_jobs(n_jobs))
-
-        def submit(self, func: Any, callback: Any = None) -> Any:
-            def report(done: Any) -> None:
-                if done.exception() is not None:
-                    callback(done.exception())
-
-            future = super().submit(func, callback)
-            future.add_done_callback(report)
-            return future
-
-        def retrieve_result_callback(self, out: Any) -> Any:
-            if isinstance(out, BaseException):
-                raise out
-            return super().retrieve_result_callback(out)
-
-    return Backend(client=client)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Dask's own messages on lost connections, kept away: errors here say it in one line."""
-    before = {name: logging.getLogger(name).level for name in _TALKATIVE}
-    for name in before:
-        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-    try:
-        yield
-    finally:
-        for name, level in before.items():
-            logging.getLogger(name).setLevel(level)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-# Many small networks: a process and a core for each, on this machine or on many.
-#
-# Two networks on one core each train faster than the two one after the other on both cores: a step
-# is short, and cores that share one wait for each other many times in it (and the longer, the
-# busier
-# the machine is otherwise).
-
-
-_MEMORY_EACH = 2**30
-
-
-def default_jobs(device: Device) -> int:
-    """Networks to train at once: one on a GPU; on a CPU one a core, as far as memory goes."""
-    if device.torch_device.type == "cuda":
-        return 1
-    cores = psutil.cpu_count(logical=False) or os.cpu_count() or 1
-    cores = min(cores, os.cpu_count() or 1)
-    return max(1, min(cores, psutil.virtual_memory().available // _MEMORY_EACH))
-
-
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """Context in which torch uses one thread on the CPU.
-
-    Sums are then taken in one order, so that a network's numbers do not depend on how many are
-    trained beside it, nor on how many cores there are.
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def side_by_side(tasks: Iterable[Any], jobs: int, cluster: Cluster | None = None) -> Iterator[Any]:
-    """Results of joblib's delayed calls as they come in, in any order.
-
-    Args:
-        tasks: `joblib.delayed` calls.
-        jobs: processes on this machine; a cluster takes all its workers instead.
-        cluster: where to run them, rather than here (see `cluster.connect`).
-    """
-    if cluster is not None:
-        yield from cluster.results(tasks)
-        return
-    with warnings.catch_warnings():
-        # Workers kept from lighter work look to joblib as if they leaked memory once they load
-        # torch; it replaces them, which is harmless and no news to the reader.
-        warnings.filterwarnings("ignore", "A worker stopped while some jobs were given")
-        parallel = Parallel(n_jobs=jobs, batch_size=1, return_as="generator_unordered")
-        with told_if_killed(jobs):
-            with _ctrl_c_later():
-                results = parallel(tasks)
-            yield from results
-
-
-@contextlib.contextmanager
-def _ctrl_c_later() -> Iterator[None]:
-    """Context that Ctrl-C interrupts at its end only, and processes begun in it never.
-
-    A terminal sends Ctrl-C to workers, too. They are to be stopped by this process, rather than
-    each with a traceback of its own.
-    """
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -1,54 +1,42 @@
-"""How hard each of the two losses pulls at ShareNet while a network is trained (Eq. 1).
+"""Two looks into training: how hard each loss pulls at ShareNet, and what a new decoder can draw.
 
-The two losses meet in ShareNet alone: ClsNet gets no gradient from the image, ImgNet none from the
-class. What alpha weighs there is not the size of two losses but the size of two gradients.
+The two losses of Eq. 1 meet in ShareNet alone: what alpha weighs there is two gradients.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from labkit.errors import InputError
 from labkit.models.mtcnn import MTCNN, STCNN
-from labkit.training import batches
+from labkit.training.batches import Labels, Pixels
 from labkit.training.config import TrainingConfig
-from labkit.training.loop import build_network, epoch_means, learning_rate
+from labkit.training.loop import build_network, mean_losses, train_epochs
 from labkit.training.loss import classification_loss, reconstruction_loss
 from labkit.training.machines import Device
 
-# A new ImgNet on top of a ShareNet that is held still: what can be drawn from its features?
-#
-# MT-CNN's own reconstruction shows what ShareNet and ImgNet learned together. Whether the second
-# task
-# made ShareNet *keep* something is another question: it is answered by giving other ShareNets,
-# ST-CNN's or an untrained one, a decoder as well, trained the same way.
-
 
 def with_new_decoder(
-    network: MTCNN | STCNN,
-    views: NDArray[np.int16],
-    config: TrainingConfig,
-    device: Device,
-    seed: int,
+    network: STCNN, views: Pixels, config: TrainingConfig, device: Device, seed: int
 ) -> MTCNN:
-    """The network with a new ImgNet, the only part of it that is trained (Eq. 3).
+    """Train a new ImgNet on top of a network that is held still (Eq. 3).
 
-    It sees as many images as the network did, by the same protocol: batches, augmentation and
-    learning rate; there is no early stop. Of one seed, all decoders begin with the same weights
-    and see the same images in the same order.
+    MT-CNN's own reconstruction shows what ShareNet and ImgNet learned together. Whether the second
+    task made ShareNet *keep* something is told by giving other ShareNets, ST-CNN's or an untrained
+    one, a decoder as well. Of one seed, all decoders begin with the same weights and see the same
+    images in the same order.
 
     Args:
         network: whose ShareNet is held still; it is not changed.
         views: (n, 76, 76) HU of the training nodules.
-        config: epochs, batches, rates and augmentation.
-        device: where to compute.
+        config, device: epochs (all of them), batches, rates and augmentation; where to compute.
         seed: of the decoder's weights, the order and the augmentation.
 
     Returns:
@@ -60,75 +48,38 @@ def with_new_decoder(
     """
     if len(views) == 0:
         raise InputError("a decoder needs views to learn from; there are none")
-    order = torch.Generator().manual_seed(seed)
-    stored = device.tensor(torch.from_numpy(np.array(views)))
+    config = replace(config, alpha=1.0, l2=0.0, negatives_per_positive=None)
     with device.seeded(seed), device.arithmetic():
         whole = MTCNN(network.depth)
-        own = network.state_dict()
-        kept = {k: own.get(k, weight) for k, weight in whole.state_dict().items()}
-        fresh = {k: w for k, w in whole.state_dict().items() if k.startswith("reconstruct")}
-        whole.load_state_dict(kept | fresh)
+        own = {k: w for k, w in network.state_dict().items() if not k.startswith("reconstruct")}
+        whole.load_state_dict(own, strict=False)
         device.place(whole)
-        whole.eval()
-        optimiser = torch.optim.Adam(
-            whole.reconstruct.parameters(), lr=config.learning_rate, fused=True
-        )
-        for epoch in range(config.epochs):
-            for group in optimiser.param_groups:
-                group["lr"] = learning_rate(epoch, config.epochs, config.learning_rate)
-            last = _one_epoch(whole, optimiser, stored, config, device, order)
-            if not np.isfinite(last):
-                raise FloatingPointError(
-                    f"the loss is not a number in epoch {epoch}; try a smaller learning rate"
-                )
+        whole.requires_grad_(False).reconstruct.requires_grad_(True)
+        labels = np.zeros(len(views), dtype=np.int64)
+        decoder = whole.reconstruct.parameters()
+        curve = train_epochs(whole, decoder, views, labels, config, device, seed)
+        for epoch, (losses, _) in enumerate(curve):
+            if not losses[:, 1].isfinite().all():
+                words = f"the loss is not a number in epoch {epoch}; try a smaller learning rate"
+                raise FloatingPointError(words)
+    whole.requires_grad_(True).eval()
     return whole
 
 
-def _one_epoch(
-    whole: MTCNN,
-    optimiser: torch.optim.Optimizer,
-    stored: torch.Tensor,
-    config: TrainingConfig,
-    device: Device,
-    order: torch.Generator,
-) -> float:
-    """One pass; returns the mean loss of its steps."""
-    transforms, sample = batches.draw_epoch(len(stored), config, order)
-    losses = []
-    for images, _ in batches.batches(stored, transforms, sample, config.batch_size):
-        with device.autocast():
-            with torch.no_grad():
-                features = whole.share(images)
-            loss = reconstruction_loss(whole.reconstruct(features), images)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
-        losses.append(loss.detach())
-    return float(torch.stack(losses).mean())
+class Pull(NamedTuple):
+    """Gradients of both losses on ShareNet's weights."""
+
+    cls: float  # norm of the gradient of L_cls
+    img: float  # norm of the gradient of L_img, not yet times alpha
+    cosine: float  # of the angle between them: 1 the same way, 0 unrelated, -1 against each other
 
 
-@dataclass(frozen=True)
-class Pull:
-    """Gradients of both losses on ShareNet's weights.
-
-    Args:
-        cls: norm of the gradient of L_cls.
-        img: norm of the gradient of L_img, not yet times alpha.
-        cosine: of the angle between them: 1 the same way, 0 unrelated, -1 against each other.
-    """
-
-    cls: float
-    img: float
-    cosine: float
-
-
-def pull(network: MTCNN, images: Tensor, labels: Tensor, output: str = "sigmoid") -> Pull:
-    """Both losses' gradients on ShareNet's weights, for one batch and as the network stands.
+def pull(network: STCNN, images: Tensor, labels: Tensor, output: str = "sigmoid") -> Pull:
+    """Compute both losses' gradients on ShareNet's weights, for one batch.
 
     Args:
         network: in the mode in which it is to be measured; its own gradients are left alone.
-        images: (B, 1, 64, 64) in [0, 1].
-        labels: (B,) integers, 1 malignant.
+        images, labels: (B, 1, 64, 64) in [0, 1], and (B,) integers, 1 malignant.
         output: of `classification_loss`.
     """
     logits, image_logits = network.logits(images)
@@ -139,83 +90,39 @@ def pull(network: MTCNN, images: Tensor, labels: Tensor, output: str = "sigmoid"
 
 
 def watch(
-    views: NDArray[np.int16],
-    labels: NDArray[np.int64],
-    config: TrainingConfig,
-    device: Device,
-    seed: int,
+    views: Pixels, labels: Labels, config: TrainingConfig, device: Device, seed: int
 ) -> pd.DataFrame:
-    """Train one network as `train_view` does and measure the pulls of every epoch's batches.
+    """Train one MT-CNN as `train_view` does and measure both losses' gradients in every batch.
 
     Nothing is held out, and training does not stop early: it is for watching.
-
-    Args:
-        views: (n, 76, 76) HU of one view.
-        labels: (n,), 1 malignant.
-        config: the protocol, of an MT-CNN.
-        device: where to compute.
-        seed: of the network.
 
     Returns:
         One row an epoch: epoch (0 is the first), train_cls, train_img, and the medians over its
         batches of cls, img and cosine as in `Pull`, each before the step that it leads to.
     """
-    if config.model != "mt":
-        raise InputError("ST-CNN has no second loss; watch model='mt'")
+    if not config.network.reconstructs:
+        raise InputError(f"{config.network.name} has no second loss; watch model='mt'")
     if config.l2:
         raise InputError("l2 pulls as well, and is not watched; set l2=0")
-    order = torch.Generator().manual_seed(seed)
-    x = device.tensor(torch.from_numpy(np.array(views)))
-    y = device.tensor(torch.from_numpy(np.asarray(labels, dtype=np.int64)))
-    rows = []
+    rows, pulls = list[dict[str, float]](), list[Pull]()
     with device.seeded(seed), device.arithmetic():
         network = build_network(config)
-        assert isinstance(network, MTCNN)
         torch.manual_seed(seed)  # as `train_view`: dropout does not depend on the weights drawn
         device.place(network)
-        network.train()
-        optimiser = torch.optim.Adam(network.parameters(), lr=config.learning_rate, fused=True)
-        for epoch in range(config.epochs):
-            rate = learning_rate(epoch, config.epochs, config.learning_rate)
-            for group in optimiser.param_groups:
-                group["lr"] = rate
-            steps = _epoch(network, optimiser, x, y, config, device, order)
-            shown = len(x) * (config.augmented_copies + config.plain_copy)
-            cls, img = epoch_means(torch.tensor(steps)[:, :2], config.batch_size, shown)
-            pulls = pd.DataFrame([step[2:] for step in steps], columns=["cls", "img", "cosine"])
-            rows.append({"epoch": epoch, "train_cls": cls, "train_img": img, **pulls.median()})
+        shared = list(network.share.parameters())
+        for losses, sample in train_epochs(
+            network, network.parameters(), views, labels, config, device, seed,
+            on_step=lambda cls, img: pulls.append(_pull(cls, img, shared)),
+        ):  # fmt: skip
+            cls, img = mean_losses(losses, len(sample), config.batch_size)
+            medians = pd.DataFrame(pulls, columns=list(Pull._fields)).median()
+            rows.append({"epoch": len(rows), "train_cls": cls, "train_img": img, **medians})
+            pulls.clear()
     return pd.DataFrame(rows)
 
 
-def _epoch(
-    network: MTCNN,
-    optimiser: torch.optim.Optimizer,
-    x: Tensor,
-    y: Tensor,
-    config: TrainingConfig,
-    device: Device,
-    order: torch.Generator,
-) -> list[tuple[float, ...]]:
-    """Of each step: both losses, both pulls, their cosine."""
-    transforms, sample = batches.draw_epoch(len(x), config, order)
-    shared = list(network.share.parameters())
-    steps = []
-    for images, rows in batches.batches(x, transforms, sample, config.batch_size):
-        with device.autocast():
-            logits, image_logits = network.logits(images)
-        assert image_logits is not None
-        cls = classification_loss(logits, y[rows], config.output)
-        img = reconstruction_loss(image_logits, images)
-        found = _pull(cls, img, shared)
-        steps.append((cls.item(), img.item(), *astuple(found)))
-        optimiser.zero_grad(set_to_none=True)
-        (cls + config.alpha * img).backward()
-        optimiser.step()
-    return steps
-
-
 def _pull(cls: Tensor, img: Tensor, weights: Sequence[Tensor]) -> Pull:
-    """Gradients of two losses of one forward pass, which is kept for a further walk back."""
+    """Compute the gradients of two losses of one forward pass, which is kept."""
     one, two = (
         torch.cat([g.flatten() for g in torch.autograd.grad(loss, weights, retain_graph=True)])
         for loss in (cls, img)

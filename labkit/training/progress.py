@@ -2,70 +2,66 @@
 
 Networks are trained in other processes, on a cluster on other machines, so that their epochs reach
 a figure through the folder of the run: `folder`/live/NAME.jsonl. Nothing is ever computed from
-these files. A run that goes on trains the networks that were under way anew, and their files begin
-anew with them.
+these files; a run that goes on begins those of the networks that were under way anew.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import Any, NamedTuple
 
 from labkit.errors import InputError
 from labkit.io import write_json
 
-COLUMNS = (
-    "network", "epoch", "learning_rate", "train_cls", "train_img", "val_cls", "val_auc", "seconds",
-)  # fmt: skip
-
-_LIVE = "live"
-_FINISHED = "units"
-_END = ".jsonl"
-_SECONDS_BETWEEN = 0.5
-_LARGEST_SHARE = 0.005
+_SECONDS_BETWEEN, _LARGEST_SHARE = 0.5, 0.005  # of two writes; of the time, spent on writing
 
 
-@dataclass(frozen=True)
-class Entry:
-    """What is known of one network under way.
-
-    Args:
-        name: of the network.
-        rows: one an epoch, as `loop.train_view` makes them, and the seconds since the start.
-        changed: when the file was last written, seconds since 1970.
-    """
+class Entry(NamedTuple):
+    """What is known of one network under way."""
 
     name: str
-    rows: tuple[dict[str, Any], ...]
-    changed: float
+    rows: tuple[dict[str, Any], ...]  # one an epoch of its history, and seconds since the start
+    changed: float  # when the file was last written, seconds since 1970
 
 
 def writer(folder: str | Path, name: str) -> Callable[[Mapping[str, Any]], None]:
-    """Begin the journal of a network; call the result with each of its epochs' rows.
+    """Begin the file of a network; call the result with each of its epochs' rows.
 
-    It is there to be looked at, so it writes twice a second at most (an epoch on a GPU may take
-    milliseconds), takes a two-hundredth of the time at most, and never waits for the disk. Where
-    it cannot write (a full disk, a folder that is gone) it warns once and training goes on.
-
-    Args:
-        folder: of the run.
-        name: of the network, such as repeat0_fold3_view2; a network of that name begins anew.
+    It is there to be looked at, so it writes twice a second at most, and for a two-hundredth of the
+    time at most. Where it cannot write (a full disk, a folder that is gone) it warns once and
+    training goes on. A network of the name of an earlier one begins anew.
 
     Raises:
         InputError: the name cannot be that of a file.
     """
     if not name or Path(name).name != name or name.startswith("."):
         raise InputError(f"{name!r}: a network's name must do as the name of a file")
-    return _Writer(_file(Path(folder), name)).add
+    file = Path(folder) / "live" / f"{name}.jsonl"
+    started, due, waiting = time.monotonic(), 0.0, list[str]()
+    with _forgiven(file) as failed:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"")
+
+    def add(row: Mapping[str, Any]) -> None:
+        nonlocal due
+        now = time.monotonic()
+        # Numbers of numpy and torch are numbers, too.
+        values = {**row, "seconds": round(now - started, 3)}
+        waiting.append(json.dumps(values, default=float) + "\n")
+        if not failed and now >= due:
+            with _forgiven(file, failed), file.open("ab", buffering=0) as out:
+                out.write("".join(waiting).encode())  # never half a line at a time
+            due = now + max(_SECONDS_BETWEEN, (time.monotonic() - now) / _LARGEST_SHARE)
+            waiting.clear()
+
+    return add
 
 
 def begin(folder: str | Path, names: Iterable[str]) -> None:
@@ -73,144 +69,69 @@ def begin(folder: str | Path, names: Iterable[str]) -> None:
 
     Not needed for a run, whose `run.json` says so.
     """
-    folder = Path(folder)
     for name in names:
         writer(folder, name)
-        _try(lambda file: file.unlink(missing_ok=True), folder / _FINISHED / f"{name}.json")
+        file = Path(folder) / "units" / f"{name}.json"
+        with _forgiven(file):
+            file.unlink(missing_ok=True)
 
 
 def finish(
     folder: str | Path, name: str, history: Iterable[Mapping[str, Any]] | None = None
 ) -> None:
-    """Remove a network's journal, once its results are written.
-
-    Args:
-        folder: of the run.
-        name: of the network.
-        history: leave these rows as its results, where nothing else writes any.
-    """
-    folder = Path(folder)
-    if history is not None:
-        values = {"history": list(history)}
-        _try(lambda file: write_json(file, values), folder / _FINISHED / f"{name}.json")
-    _try(lambda file: file.unlink(missing_ok=True), _file(folder, name))
+    """Remove a network's file; where nothing else writes its results, leave its history as them."""
+    file = Path(folder) / "live" / f"{name}.jsonl"
+    with _forgiven(file):
+        if history is not None:
+            write_json(Path(folder) / "units" / f"{name}.json", {"history": list(history)})
+        file.unlink(missing_ok=True)
 
 
 def clear(folder: str | Path) -> None:
-    """Remove what is left of the journals of a run of which nothing is under way any more."""
-    live = Path(folder) / _LIVE
-    if live.is_dir():
-        _try(shutil.rmtree, live)
-
-
-def begun(folder: str | Path) -> bool:
-    """Whether any network has a journal here, or had one."""
-    return (Path(folder) / _LIVE).is_dir()
+    """Remove the files of a run of which nothing is under way any more."""
+    live = Path(folder) / "live"
+    with _forgiven(live):
+        if live.is_dir():
+            shutil.rmtree(live)
 
 
 def finished(folder: str | Path) -> list[Path]:
-    """The results of each finished network: JSON with a "history" of rows, NAME.json."""
-    return sorted(f for f in (Path(folder) / _FINISHED).glob("*.json") if f.name[0] != ".")
-
-
-def read(folder: str | Path) -> pd.DataFrame:
-    """The epochs of all networks under way, one row each, by network and epoch.
-
-    A killed run leaves its networks under way; `entries` also says when each was last heard of.
-
-    Returns:
-        network (its name), epoch, learning_rate, train_cls, train_img, val_cls, val_auc, and
-        seconds since the network was started. No row where nothing is under way.
-    """
-    rows = [{"network": e.name, **row} for e in entries(folder) for row in e.rows]
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    """List the results of each finished network: JSON with a "history" of rows, NAME.json."""
+    return sorted(f for f in (Path(folder) / "units").glob("*.json") if f.name[0] != ".")
 
 
 def entries(folder: str | Path) -> list[Entry]:
-    """What is known of each network under way, by name; also of one in its first epoch."""
-    return [
-        Entry(file.name.removesuffix(_END), tuple(_rows(text)), changed)
-        for file, text, changed in _files(Path(folder) / _LIVE)
-    ]
+    """Read what is known of each network under way, by name; also of one in its first epoch.
 
-
-class _Writer:
-    """Appends rows to a file, now and then."""
-
-    def __init__(self, file: Path) -> None:
-        self._file = file
-        self._started = time.monotonic()
-        self._waiting: list[str] = []
-        self._broken = False
-        self._next = 0.0
-        self._write("w")
-
-    def add(self, row: Mapping[str, Any]) -> None:
-        """Note an epoch."""
-        if self._broken:
-            return
-        seconds = round(time.monotonic() - self._started, 3)
-        # Numbers of numpy and torch are numbers, too.
-        self._waiting.append(json.dumps({**row, "seconds": seconds}, default=float) + "\n")
-        if time.monotonic() >= self._next:
-            self._write("a")
-
-    def _write(self, mode: str) -> None:
-        before = time.monotonic()
-        self._broken = not _try(lambda file: _put(file, mode, "".join(self._waiting)), self._file)
-        self._waiting.clear()
-        if mode == "a":
-            now = time.monotonic()
-            self._next = now + max(_SECONDS_BETWEEN, (now - before) / _LARGEST_SHARE)
-
-
-def _put(file: Path, mode: str, text: str) -> None:
-    if mode == "w":
-        file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open(mode + "b", buffering=0) as out:
-        out.write(text.encode())
-
-
-def _try(action: Callable[[Path], object], file: Path) -> bool:
-    """Whether it worked; a disk that fails costs a warning, and not the training."""
-    try:
-        action(file)
-    except OSError as error:
-        warnings.warn(
-            f"{file}: the live learning curves cannot be written ({error.strerror}); "
-            "training goes on without them",
-            stacklevel=2,
-        )
-        return False
-    return True
-
-
-def _file(folder: Path, name: str) -> Path:
-    return folder / _LIVE / f"{name}{_END}"
-
-
-def _files(live: Path) -> Iterator[tuple[Path, bytes, float]]:
-    """File, contents and time of change of each journal; a folder that is not there holds none."""
-    for file in sorted(live.glob(f"*{_END}")):
+    A killed run leaves its networks under way; `Entry.changed` says when each was last heard of.
+    """
+    found = []
+    for file in sorted((Path(folder) / "live").glob("*.jsonl")):
         try:
-            with file.open("rb") as journal:
-                text, changed = journal.read(), os.fstat(journal.fileno()).st_mtime
+            with file.open("rb") as lines:
+                text, changed = lines.read(), os.fstat(lines.fileno()).st_mtime
         except FileNotFoundError:
             continue  # that network has just finished
-        yield file, text, changed
+        by_epoch: dict[int, dict[str, Any]] = {}
+        for line in text.split(b"\n"):
+            # The last line may be torn, and a killed run's process may write beside its successor.
+            with contextlib.suppress(ValueError, KeyError, TypeError):
+                row = json.loads(line)
+                by_epoch[int(row["epoch"])] = row
+        rows = tuple(by_epoch[epoch] for epoch in sorted(by_epoch))
+        found.append(Entry(file.name.removesuffix(".jsonl"), rows, changed))
+    return found
 
 
-def _rows(text: bytes) -> list[dict[str, Any]]:
-    """The epochs of a journal, in order.
-
-    The last line may be torn: it is being written, or its process was killed. Should the process
-    of a killed run live on beside its successor, both write the same epochs of the same network.
-    """
-    by_epoch: dict[int, dict[str, Any]] = {}
-    for line in text.split(b"\n"):
-        try:
-            row = json.loads(line)
-            by_epoch[int(row["epoch"])] = row
-        except (ValueError, KeyError, TypeError):
-            continue  # torn; the epoch is missing in a picture, and nowhere else
-    return [by_epoch[epoch] for epoch in sorted(by_epoch)]
+@contextlib.contextmanager
+def _forgiven(file: Path, failures: list[OSError] | None = None) -> Iterator[list[OSError]]:
+    """Let a disk that fails cost a warning, and not the training; the failures are yielded."""
+    failures = [] if failures is None else failures
+    try:
+        yield failures
+    except OSError as error:
+        failures.append(error)
+        words = "the live learning curves cannot be written"
+        warnings.warn(
+            f"{file}: {words} ({error.strerror}); training goes on without them", stacklevel=3
+        )

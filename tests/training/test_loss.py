@@ -6,43 +6,28 @@ import torch
 from sklearn.metrics import log_loss
 
 from labkit.models.mtcnn import MTCNN
-from labkit.training.loss import (
-    classification_loss,
-    decayed,
-    malignant_probability,
-    reconstruction_loss,
-)
+from labkit.training import loss
+from labkit.training.loss import classification_loss, malignant_probability, reconstruction_loss
 
 
-def test_classification_loss_is_the_mean_log_loss_of_the_two_neurons():
+@pytest.mark.parametrize("output", ["sigmoid", "softmax"])
+def test_classification_loss_is_scikit_learns_log_loss(output):
+    """Of the softmax, or the mean of the two neurons' own."""
     torch.manual_seed(0)
     logits, labels = torch.randn(50, 2), torch.arange(50) % 2
-    p = torch.sigmoid(logits).double().numpy()
-    expected = (log_loss(1 - labels.numpy(), p[:, 0]) + log_loss(labels.numpy(), p[:, 1])) / 2
-    assert float(classification_loss(logits, labels)) == pytest.approx(expected, rel=1e-5)
-
-
-def test_softmax_is_scikit_learns_log_loss():
-    torch.manual_seed(0)
-    logits, labels = torch.randn(50, 2), torch.arange(50) % 2
-    p = malignant_probability(logits, "softmax").numpy()
-    expected = log_loss(labels.numpy(), p)
-    assert float(classification_loss(logits, labels, "softmax")) == pytest.approx(
-        expected, rel=1e-5
-    )
-
-
-def test_a_right_answer_costs_less_than_a_wrong_one():
-    right = classification_loss(torch.tensor([[-4.0, 4.0]]), torch.tensor([1]))
-    wrong = classification_loss(torch.tensor([[-4.0, 4.0]]), torch.tensor([0]))
-    assert 0 < right < 0.1 < wrong
+    p, y = malignant_probability(logits, output).numpy(), labels.numpy()
+    benign = torch.sigmoid(logits[:, 0]).numpy() if output == "sigmoid" else 1 - p
+    expected = (log_loss(1 - y, benign) + log_loss(y, p)) / 2
+    found = classification_loss(logits, labels, output)
+    assert float(found) == pytest.approx(expected, rel=1e-5)
+    each = classification_loss(logits, labels, output, reduction="none")
+    assert float(each.mean()) == pytest.approx(expected, rel=1e-5)
 
 
 def test_score_is_the_malignant_neurons_sigmoid():
     logits = torch.tensor([[5.0, 0.0], [0.0, 2.0]])
-    np.testing.assert_allclose(
-        malignant_probability(logits), [0.5, 1 / (1 + np.exp(-2))], rtol=1e-6
-    )
+    expected = [0.5, 1 / (1 + np.exp(-2))]
+    np.testing.assert_allclose(malignant_probability(logits), expected, rtol=1e-6)
 
 
 def test_a_perfect_reconstruction_reaches_the_images_entropy_and_no_other_goes_below():
@@ -61,7 +46,7 @@ def test_a_perfect_reconstruction_reaches_the_images_entropy_and_no_other_goes_b
 )
 def test_l2_acts_on_the_convolutions_of_the_branches_that_it_names(l2_on, branches):
     names = [name for name, _ in MTCNN().named_parameters()]
-    acted_on = {name for name in names if decayed(name, l2_on)}
+    acted_on = {name for name in names if loss.decayed(name, l2_on)}
     convolutions = {n for n in names if n.split(".")[0] in branches and n.endswith(".weight")}
     assert acted_on == convolutions
     assert len(acted_on) == 3 * len(branches)

@@ -1,12 +1,13 @@
-"""The engine gives the textbook loop's numbers."""
+"""The loop gives the textbook loop's numbers, and stops where it should."""
 
 import numpy as np
 import pytest
 import torch
 
-from benchmarks import textbook
+from benchmarks.speed import textbook
+from labkit.training import batches
 from labkit.training.config import TrainingConfig
-from labkit.training.loop import train_view
+from labkit.training.loop import learning_rate, network_seed, train_view
 from labkit.training.machines import Device, one_thread
 
 N = 40
@@ -50,12 +51,45 @@ def test_the_engine_gives_the_textbook_loops_losses_and_weights(data, model, dro
 
 
 def test_the_textbook_transforms_are_the_engines(data):
-    from labkit.training import batches
-
     views, labels = data
     order = torch.Generator().manual_seed(0)
-    drawn = batches.draw(N, 6, order)
+    drawn = batches.draw_transforms(N, 6, order)
     plain = textbook.AugmentedViews(views, labels, drawn, torch.arange(N))
-    ours = batches.apply(torch.from_numpy(views), drawn)
+    ours = batches.transformed(torch.from_numpy(views), drawn)
     theirs = torch.stack([plain[i][0] for i in range(N)])
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
+
+
+def test_training_stops_early_and_keeps_its_best_epoch():
+    # Labels that have nothing to do with the images: nothing to gain after a while.
+    rng = np.random.default_rng(0)
+    noise = rng.integers(-1000, 400, (48, 76, 76)).astype(np.int16)
+    labels = np.arange(48) % 2
+    config = TrainingConfig.brief(epochs=60, patience=3, precision="fp32", batch_size=16)
+    result = train_view(noise[:32], labels[:32], noise[32:], labels[32:], config,
+                        Device.choose("cpu", "fp32"), seed=1)  # fmt: skip
+    assert len(result.history) == result.best_epoch + 1 + 3 < 60
+    losses = [row["val_cls"] for row in result.history]
+    assert result.best_epoch == int(np.argmin(losses))
+
+
+def test_a_loss_that_is_no_number_is_an_error_with_a_cure():
+    views = np.zeros((8, 76, 76), np.int16)
+    config = TrainingConfig.brief(epochs=3, learning_rate=1e30, batch_size=4, precision="fp32")
+    # The first batch is computed with the first weights; the step after it ruins them.
+    where = r"epoch 0, batch 2 of 2 \(training rows \d, .*lower the learning rate"
+    with pytest.raises(FloatingPointError, match=where):
+        train_view(views, np.arange(8) % 2, views, np.arange(8) % 2, config,
+                   Device.choose("cpu", "fp32"), seed=0)  # fmt: skip
+
+
+def test_learning_rate_has_the_papers_three_steps():
+    rates = [learning_rate(e, 150, 1e-4) for e in range(150)]
+    np.testing.assert_allclose(np.unique(rates), [5e-6, 1e-5, 1e-4])
+    assert [rates.count(r) for r in (1e-4, 1e-5)] == [75, 37]
+
+
+def test_networks_at_different_places_have_different_seeds():
+    seeds = {network_seed(0, repeat, fold, view)
+             for repeat in range(3) for fold in range(10) for view in range(9)}  # fmt: skip
+    assert len(seeds) == 270

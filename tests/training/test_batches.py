@@ -1,5 +1,6 @@
-"""Rare positives among sampled negatives: what is shown, and what a probability then means."""
+"""What an epoch shows: transformations against numpy, sampled negatives, and what follows."""
 
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -9,28 +10,66 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
-from labkit.errors import InputError
 from labkit.evaluation.statistics import roc_auc
+from labkit.imaging import views
 from labkit.models.mtcnn import STCNN
-from labkit.training import batches, side_by_side
+from labkit.training import batches
 from labkit.training.config import TrainingConfig
 from labkit.training.loop import predict_view, train_view
 from labkit.training.loss import malignant_probability
 from labkit.training.machines import Device, one_thread
-from labkit.training.side_by_side import ONE_AFTER_ANOTHER
 
 CPU = Device.choose("cpu", "fp32")
 RARE = TrainingConfig.paper(negatives_per_positive=1.0, precision="fp32")
 
 
-def drawn(labels, config, seed=0):
-    return batches.sampling_draw_epoch(labels, config, torch.Generator().manual_seed(seed))
+@given(st.integers(-6, 6), st.integers(-6, 6), st.integers(0, 3), st.integers(0, 2))
+def test_equals_cropping_mirroring_turning_and_windowing_by_numpy(
+    shift_row, shift_col, turns, mirror
+):
+    image = np.random.default_rng(0).integers(-1500, 1000, (76, 76)).astype(np.int16)
+    crop = image[6 + shift_row : 70 + shift_row, 6 + shift_col : 70 + shift_col]
+    if mirror == 1:
+        crop = crop[:, ::-1]
+    if mirror == 2:
+        crop = crop[::-1]
+    expected = views.window(np.rot90(crop, turns))
+    drawn = torch.tensor([[shift_row, shift_col, turns, mirror]])
+    ours = batches.transformed(torch.from_numpy(image)[None], drawn)
+    assert ours.shape == (1, 1, 64, 64)
+    np.testing.assert_allclose(ours[0, 0], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("symmetries", ["all", "reflections"])
+def test_shifts_cover_the_papers_range_and_nothing_else(symmetries):
+    drawn = batches.draw_transforms(5000, 6, torch.Generator().manual_seed(0), symmetries)
+    for shift in drawn[:, :2].T:
+        assert sorted(set(shift.tolist())) == list(range(-6, 7))
+
+
+def test_all_symmetries_of_a_square_occur_and_reflections_alone_mirror_every_image():
+    """A square has eight symmetries; half of them turn its corners round the other way."""
+    corners = torch.zeros(1, 76, 76, dtype=torch.int16)
+    corners[0, 6:38, 6:38], corners[0, 6:38, 38:70], corners[0, 38:70, 6:38] = 100, 200, 300
+
+    def seen(symmetries):
+        drawn = batches.draw_transforms(4000, 0, torch.Generator().manual_seed(0), symmetries)
+        images = batches.transformed(corners.expand(4000, -1, -1), drawn)[:, 0]
+        around = images[:, [0, 0, 63, 63], [0, 63, 63, 0]]
+        return Counter(tuple(np.round(1400 * row - 1000).astype(int)) for row in around.numpy())
+
+    turned = {tuple(np.roll([100, 200, 0, 300], k)) for k in range(4)}
+    mirrored = {tuple(np.roll([300, 0, 200, 100], k)) for k in range(4)}
+    assert set(seen("all")) == turned | mirrored
+    assert set(seen("reflections")) == mirrored
+    # Four turns times three flips: a pure turn comes of one pair, a mirrored image of two.
+    for orientation, count in seen("all").items():
+        assert abs(count / 4000 - (1 / 12 if orientation in turned else 1 / 6)) < 0.03
 
 
 @given(
-    positives=st.integers(1, 12), negatives=st.integers(1, 80),
-    ratio=st.floats(0.1, 6), copies=st.integers(0, 4), plain=st.booleans(),
-    seed=st.integers(0, 99),
+    positives=st.integers(1, 12), negatives=st.integers(1, 80), ratio=st.floats(0.1, 6),
+    copies=st.integers(0, 4), plain=st.booleans(), seed=st.integers(0, 99),
 )  # fmt: skip
 def test_an_epoch_shows_every_positive_alike_and_so_many_negatives_plain(
     positives, negatives, ratio, copies, plain, seed
@@ -42,7 +81,7 @@ def test_an_epoch_shows_every_positive_alike_and_so_many_negatives_plain(
         RARE, negatives_per_positive=ratio, augmented_copies=copies, plain_copy=plain,
         symmetries="reflections",  # of which none leaves an image as it is
     )  # fmt: skip
-    transforms, sample = drawn(labels, config, seed)
+    transforms, sample = batches.draw_epoch(labels, config, torch.Generator().manual_seed(seed))
     shown = labels[sample.numpy()]
     each = copies + plain
     assert shown.sum() == positives * each
@@ -52,25 +91,24 @@ def test_an_epoch_shows_every_positive_alike_and_so_many_negatives_plain(
     assert set(times[labels == 1]) == {each}
     assert np.ptp(times[labels == 0]) <= 1  # none twice before all once
     negative = torch.from_numpy(shown == 0)
-    assert (transforms.turns[negative] == 0).all() and (transforms.mirror[negative] == 0).all()
-    assert (transforms.shift_row[negative] == 0).all()
-    assert int((transforms.turns[~negative] > 0).sum()) == positives * copies
+    assert (transforms[negative] == 0).all()
+    assert int((transforms[~negative, 2] > 0).sum()) == positives * copies
 
 
 def test_negatives_are_drawn_afresh_each_epoch_and_the_same_from_the_same_seed():
     labels = np.array([1] * 3 + [0] * 500)
-    chance = torch.Generator().manual_seed(4)
-    first, second = (batches.sampling_draw_epoch(labels, RARE, chance)[1] for _ in range(2))
+    chance, again = (torch.Generator().manual_seed(4) for _ in range(2))
+    first, second = (batches.draw_epoch(labels, RARE, chance)[1] for _ in range(2))
     assert len({*first.tolist()} & {*second.tolist()} - {0, 1, 2}) < 5
-    assert torch.equal(drawn(labels, RARE, 4)[1], first)
+    assert torch.equal(batches.draw_epoch(labels, RARE, again)[1], first)
 
 
 def test_without_a_ratio_all_images_are_shown_alike():
     labels = np.array([1] * 3 + [0] * 50)
     config = replace(RARE, negatives_per_positive=None)
-    ours, which = drawn(labels, config, 7)
-    theirs, sample = batches.draw_epoch(53, config, torch.Generator().manual_seed(7))
-    assert torch.equal(which, sample) and torch.equal(ours.turns, theirs.turns)
+    transforms, sample = batches.draw_epoch(labels, config, torch.Generator().manual_seed(7))
+    assert set(np.bincount(sample.numpy())) == {5}
+    assert int((transforms == 0).all(dim=1).sum()) >= 53
     assert batches.prior_shift(labels, config) == 0
 
 
@@ -156,39 +194,7 @@ def test_probabilities_of_a_trained_network_hold_for_the_share_there_is():
 def test_eight_bits_and_hu_show_the_networks_the_same_image():
     eight, _ = rare_discs(n=20, positives=4)
     hu, _ = rare_discs(n=20, positives=4, dtype=np.int16)
-    transforms = batches.draw(20, 6, torch.Generator().manual_seed(0))
-    one, two = (batches.apply(torch.from_numpy(v), transforms) for v in (eight, hu))
+    transforms = batches.draw_transforms(20, 6, torch.Generator().manual_seed(0))
+    one, two = (batches.transformed(torch.from_numpy(v), transforms) for v in (eight, hu))
     assert one.dtype == two.dtype == torch.float32
     torch.testing.assert_close(one, two, atol=0.5 / 1400 + 1e-6, rtol=0)
-
-
-@pytest.mark.parametrize("way", [ONE_AFTER_ANOTHER, "batched matrix products"])
-def test_side_by_side_gives_the_numbers_of_the_loop(way):
-    """With negatives sampled, unequal training sets, and a queue longer than the slots."""
-    views, labels = rare_discs(n=120, positives=10)
-    views = np.stack([views, views[:, ::-1]], axis=1)
-    config = replace(RARE, epochs=3, batch_size=16, learning_rate=1e-4, model="st")
-    tasks = [
-        side_by_side.Task(v, np.arange(size), np.arange(90, 120), 5 + v)
-        for v, size in enumerate((90, 70))
-    ]
-    with one_thread():
-        found = dict(side_by_side.train_many(views, labels, tasks, config, CPU, slots=1, way=way))
-        for number, task in enumerate(tasks):
-            plain = train_view(
-                views[task.train, task.view], labels[task.train], views[task.val, task.view],
-                labels[task.val], config, CPU, task.seed,
-            )  # fmt: skip
-            side = found[number]
-            assert side.best_epoch == plain.best_epoch
-            np.testing.assert_allclose(side.val_probability, plain.val_probability, atol=2e-4)
-            one, two = (
-                predict_view(t.network, views[:30, task.view], config, CPU) for t in (side, plain)
-            )
-            np.testing.assert_allclose(one, two, atol=2e-4)
-
-
-@pytest.mark.parametrize("ratio", [0, -1.0])
-def test_a_ratio_that_shows_no_negatives_is_refused(ratio):
-    with pytest.raises(InputError, match="negatives_per_positive"):
-        TrainingConfig.paper(negatives_per_positive=ratio)

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from benchmarks.speed import layouts
 from labkit.training import batches, side_by_side
 from labkit.training.config import TrainingConfig
 from labkit.training.loop import build_network, train_view
 from labkit.training.machines import Device, one_thread
-from labkit.training.side_by_side import WAYS
 
 N, VIEWS = 36, 3
 CPU = Device.choose("cpu", "fp32")
@@ -64,42 +64,31 @@ def assert_the_same(side, plain, chosen):
     assert apart.max() < len(plain.history) * chosen.learning_rate
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("model", ["mt", "st"])
-def test_every_way_gives_the_numbers_of_the_loop(data, way, model):
-    """With dropout, unequal training sets and last batches, and a queue longer than the slots."""
-    chosen = config(model=model)
+@pytest.mark.parametrize(
+    ("at_once", "changes"),
+    [(1, {"model": "mt"}), (1, {"model": "st"}), (2, {"model": "mt"}), (2, {"model": "st"}),
+     (1, {"model": "st", "negatives_per_positive": 1.0}),
+     (2, {"model": "st", "negatives_per_positive": 1.0}),
+     *((2, {"output": "softmax", "l2": 1e-2, "l2_on": l2_on, "depth": 2, "dropout_on": "fc1",
+            "epochs": 2, "symmetries": "reflections"}) for l2_on in ("both", "share", "img"))],
+)  # fmt: skip
+def test_networks_get_the_numbers_of_the_loop(data, at_once, changes):
+    """With dropout, unequal training sets and last batches, and a queue longer than the places."""
+    chosen = config(**changes)
     with one_thread():
-        found = dict(side_by_side.train_many(*data, tasks(), chosen, CPU, slots=2, way=way))
+        found = dict(side_by_side.train_many(*data, tasks(), chosen, CPU, at_once=at_once))
         for number, task in enumerate(tasks()):
             assert_the_same(found[number], alone(data, task, chosen), chosen)
 
 
-@pytest.mark.parametrize("l2_on", ["both", "share", "img"])
-def test_softmax_l2_and_depth_are_the_loops_too(data, l2_on):
-    chosen = config(output="softmax", l2=1e-2, l2_on=l2_on, depth=2, dropout_on="fc1", epochs=2)
-    with one_thread():
-        found = dict(
-            side_by_side.train_many(*data, tasks()[:2], chosen, CPU, 2, "grouped convolutions")
-        )
-        for number in (0, 1):
-            assert_the_same(found[number], alone(data, tasks()[number], chosen), chosen)
-
-
 def test_a_network_that_stops_early_leaves_the_others_as_they_are(data):
-    """Large steps and little patience: networks stop in different epochs, and slots shrink."""
+    """Large steps and little patience: networks stop in different epochs, and some places go."""
     chosen = config(epochs=12, patience=1, learning_rate=3e-3, dropout_on="none", plain_copy=False)
     some = [replace(task, seed=seed) for seed in (11, 4) for task in tasks((12, 12, 16))]
-    ended = []
     with one_thread():
-        found = {}
-        for number, left in side_by_side.train_many(
-            *data, some, chosen, CPU, 4, "one after another"
-        ):
-            ended.append(number)
-            found[number] = left
+        found = dict(side_by_side.train_many(*data, some, chosen, CPU, at_once=4))
         plain = [alone(data, task, chosen) for task in some]
-    assert sorted(ended) == list(range(6))
+    assert sorted(found) == list(range(6))
     lengths = {len(p.history) for p in plain}
     assert len(lengths) > 1  # the test would say nothing if all stopped together
     for number, theirs in enumerate(plain):
@@ -112,16 +101,14 @@ def test_a_network_that_stops_early_leaves_the_others_as_they_are(data):
 def test_two_runs_of_one_seed_are_bit_equal(data):
     chosen = config(epochs=2)
 
-    def once():
-        with one_thread():
-            found = dict(
-                side_by_side.train_many(*data, tasks(), chosen, CPU, 3, "grouped convolutions")
-            )
-        return [found[i] for i in range(3)]
-
-    for first, second in zip(once(), once(), strict=True):
-        assert first.history == second.history
-        for a, b in zip(first.network.parameters(), second.network.parameters(), strict=True):
+    with one_thread():
+        twice = [
+            dict(side_by_side.train_many(*data, tasks(), chosen, CPU, at_once=3)) for _ in range(2)
+        ]
+    for number, first in twice[0].items():
+        assert first.history == twice[1][number].history
+        second = twice[1][number].network.parameters()
+        for a, b in zip(first.network.parameters(), second, strict=True):
             assert torch.equal(a, b)
 
 
@@ -137,40 +124,32 @@ def test_a_network_whose_loss_is_no_number_stops_alone_and_names_its_batch(data,
 
     monkeypatch.setattr(side_by_side, "build_network", broken)
     with one_thread():
-        found = dict(
-            side_by_side.train_many(*data, tasks(), chosen, CPU, 3, "grouped convolutions")
-        )
+        found = dict(side_by_side.train_many(*data, tasks(), chosen, CPU, at_once=3))
         assert isinstance(found[1], FloatingPointError)
         assert "epoch 0, batch 1 of 3 (training rows" in str(found[1])
         for number in (0, 2):
             assert_the_same(found[number], alone(data, tasks()[number], chosen), chosen)
 
 
-def test_out_of_memory_halves_the_slots_and_says_so(data, monkeypatch):
-    """As on a GPU whose memory holds one network only."""
-    run = side_by_side.Slots.run
+@pytest.mark.parametrize("room", [1, 0])
+def test_out_of_memory_halves_the_places_and_says_so(data, monkeypatch, room):
+    """As on a GPU whose memory holds one network only, or not even one."""
+    run = side_by_side.Stack.run
 
     def too_small(self, steps):
-        if self.count > 1:
+        if self.count > room:
             raise torch.OutOfMemoryError("CUDA out of memory")
         run(self, steps)
 
-    monkeypatch.setattr(side_by_side.Slots, "run", too_small)
+    monkeypatch.setattr(side_by_side.Stack, "run", too_small)
     chosen = config(epochs=1, model="st")
-    with one_thread(), pytest.warns(UserWarning, match="going on with 1 network side by side"):
-        found = dict(side_by_side.train_many(*data, tasks(), chosen, CPU, 3, "one after another"))
-    assert sorted(found) == [0, 1, 2]
-    for number, task in enumerate(tasks()):
-        assert_the_same(found[number], alone(data, task, chosen), chosen)
-
-
-def test_out_of_memory_with_one_network_is_an_error(data, monkeypatch):
-    def too_small(self, steps):
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
-    monkeypatch.setattr(side_by_side.Slots, "run", too_small)
-    with pytest.raises(torch.OutOfMemoryError), pytest.warns(UserWarning, match="not enough"):
-        list(side_by_side.train_many(*data, tasks(), config(epochs=1), CPU, 2, "one after another"))
+    error = contextlib.nullcontext() if room else pytest.raises(torch.OutOfMemoryError)
+    words = "not enough memory; going on with 1 network side by side"
+    with one_thread():
+        with pytest.warns(UserWarning, match=words), error:
+            found = dict(side_by_side.train_many(*data, tasks(), chosen, CPU, at_once=3))
+        for number, task in enumerate(tasks()[: 3 * room]):
+            assert_the_same(found[number], alone(data, task, chosen), chosen)
 
 
 class _NoValues(Device):
@@ -194,28 +173,42 @@ class _OneDevice(TorchDispatchMode):
         return result
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_a_step_never_looks_at_a_value_and_never_leaves_its_device(way, monkeypatch):
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_step_never_looks_at_a_value_and_never_leaves_its_device(count):
     """So that a GPU need not wait for the host, and the step can be recorded and replayed."""
     meta = torch.device("meta")
-    # The fused Adam, which has no "meta" kernel, is PyTorch's, and documented as recordable.
-    monkeypatch.setattr(
-        side_by_side.Slots,
-        "_optimiser",
-        lambda self, m, on_gpu: torch.optim.SGD(self._rows[m], lr=0.1),
-    )
     views = torch.zeros(30, 76, 76, dtype=torch.int16, device=meta)
     labels = torch.zeros(30, dtype=torch.long, device=meta)
     chosen = config(batch_size=8, l2=0.1)
-    bank = side_by_side.Slots(3, views, labels, chosen, _NoValues(meta, False), WAYS[way], 4)
-    bank.run(1)  # as before recording: constants are laid down once
+    stack = side_by_side.Stack(count, views, labels, chosen, _NoValues(meta, False), 4)
+    stack.run(1)  # as before recording: constants are laid down once
     with _OneDevice(meta):
-        bank.run(2)
-        logits = bank.class_logits(torch.zeros(3, 5, dtype=torch.long, device=meta))
-    assert bank.losses.device == meta
-    assert logits.shape == (3, 5, 2)
+        stack.run(2)
+        logits = stack.class_logits(torch.zeros(count, 5, dtype=torch.long, device=meta))
+    assert stack.losses.device == meta
+    assert logits.shape == (count, 5, 2)
     # The two complaints that this test lives on:
     with pytest.raises(RuntimeError):
         views.sum().item()
     with pytest.raises(AssertionError, match="aten"), _OneDevice(meta):
-        batches.apply(views[:2], batches.identity(2))
+        batches.transformed(views[:2], torch.zeros(2, 4, dtype=torch.long))
+
+
+@pytest.mark.parametrize("way", layouts.GPU_WAYS)
+@pytest.mark.parametrize("model", ["mt", "st"])
+def test_every_way_of_the_benchmark_computes_the_same(data, way, model):
+    views, labels = (torch.from_numpy(a) for a in data)
+    chosen = config(model=model, l2=1e-3)
+    with one_thread():
+        losses = []
+        for forward in (side_by_side.stacked, layouts.GPU_WAYS[way]):
+            stack = side_by_side.Stack(2, views[:, 0], labels, chosen, CPU, 5, forward=forward)
+            for m in range(2):
+                torch.manual_seed(m)
+                stack.load(m, build_network(chosen))
+                epoch = next(side_by_side.draw_epochs(m, data[1], chosen, stack.dropouts))
+                stack.write(m, torch.arange(N), epoch, 1e-3)
+            stack.run(5)
+            losses.append(stack.losses)
+    assert (losses[0][:, :, 0] > 0).all()
+    torch.testing.assert_close(*losses, rtol=1e-3, atol=1e-5)
