@@ -6,7 +6,7 @@ is one value a nodule, so that intervals can be taken over patients.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,7 +14,7 @@ from scipy.linalg import eigh
 from scipy.ndimage import gaussian_filter
 
 from labkit.errors import InputError
-from labkit.evaluation.statistics import Interval, percentile, resample_weights
+from labkit.evaluation.statistics import Floats, resample_weights
 
 HU_RANGE = 1400.0
 """Of the window (-1000, 400): an error of 0.01 is 14 HU."""
@@ -22,16 +22,12 @@ ZONES = ("inside", "rim", "rest")
 RIM_MM = 3.0
 PROFILE_MM = tuple(range(-8, 17))
 """Edges of the profile's rings: signed distance from the outline, mm, negative inside."""
-Floats = NDArray[np.float64]
 
 
 def psnr(images: ArrayLike, redrawn: ArrayLike) -> Floats:
-    """(n,) peak signal-to-noise ratio, dB: ten times the logarithm of 1 / mean squared error.
+    """Compute (n,) peak signal-to-noise ratios, dB: ten times the logarithm of 1 / squared error.
 
-    20 dB is a root mean squared error of a tenth of the window, 140 HU; identity has infinity.
-
-    >>> psnr(np.zeros((1, 64, 64)), np.full((1, 64, 64), 0.1)).round(6).tolist()
-    [20.0]
+    20 dB is an error of a tenth of the window, 140 HU; identity has infinity.
     """
     x, y = _pair(images, redrawn)
     with np.errstate(divide="ignore"):
@@ -39,32 +35,22 @@ def psnr(images: ArrayLike, redrawn: ArrayLike) -> Floats:
 
 
 def ssim(images: ArrayLike, redrawn: ArrayLike) -> Floats:
-    """(n,) structural similarity, 1 for identity.
+    """Compute (n,) structural similarities, 1 for identity.
 
     With the Gaussian window of 1.5 pixels of Wang et al., IEEE TIP 13(4):600, 2004.
     """
     from skimage.metrics import structural_similarity
 
-    x, y = _pair(images, redrawn)
-    of_each = (
-        structural_similarity(
-            one, other, data_range=1.0, gaussian_weights=True, sigma=1.5,
-            use_sample_covariance=False,
-        )
-        for one, other in zip(x, y, strict=True)
-    )  # fmt: skip
-    return np.fromiter(of_each, dtype=np.float64, count=len(x))
+    how = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    pairs = zip(*_pair(images, redrawn), strict=True)
+    return np.array([structural_similarity(x, y, data_range=1.0, **how) for x, y in pairs])
 
 
 def outline_distance(diameter_mm: ArrayLike, size: int = 64) -> Floats:
-    """(n, size, size) distance of every pixel from a nodule's outline, mm, negative inside.
+    """Compute (n, size, size) distances of pixels from nodules' outlines, mm, negative inside.
 
-    The outline is taken as a circle about the image's centre, which is the nodule's, since cohorts
-    keep diameters and no masks. The diameter is the largest in a slice, so that the circle holds
-    all of a round nodule and more than all of a long one.
-
-    Raises:
-        InputError: a diameter that is missing or not positive.
+    The outline is taken as a circle about the image's centre, of the largest diameter in a slice:
+    it holds all of a round nodule and more than all of a long one.
     """
     diameter = np.asarray(diameter_mm, dtype=np.float64)
     if diameter.ndim != 1 or not (np.isfinite(diameter).all() and (diameter > 0).all()):
@@ -74,7 +60,7 @@ def outline_distance(diameter_mm: ArrayLike, size: int = 64) -> Floats:
 
 
 def zones(distance_mm: ArrayLike, rim_mm: float = RIM_MM) -> NDArray[np.int64]:
-    """Which of `ZONES` each pixel is in: the rim is `rim_mm` wide, half of it inside the outline.
+    """Number each pixel's zone of `ZONES`; half of the rim's `rim_mm` is inside the outline.
 
     >>> zones([-9.0, -1.5, 0.0, 1.4, 1.5, 9.0]).tolist()
     [0, 1, 1, 1, 2, 2]
@@ -83,105 +69,56 @@ def zones(distance_mm: ArrayLike, rim_mm: float = RIM_MM) -> NDArray[np.int64]:
 
 
 def by_zone(errors: ArrayLike, zone: NDArray[np.int64], count: int) -> Floats:
-    """(n, count) mean of (n, 64, 64) errors in each nodule's zones; NaN where it has no pixel.
-
-    Args:
-        errors: such as absolute differences.
-        zone: (n, 64, 64) number of each pixel's zone; numbers outside 0 to count - 1 are left out.
-        count: how many zones there are.
-    """
+    """Compute (n, count) means of (n, 64, 64) errors in zones below `count`; NaN without pixels."""
     values = np.asarray(errors, dtype=np.float64)
-    means = np.full((len(values), count), np.nan)
-    for k in range(count):
-        there = zone == k
-        pixels = there.sum(axis=(1, 2))
-        total = np.where(there, values, 0.0).sum(axis=(1, 2))
-        np.divide(total, pixels, out=means[:, k], where=pixels > 0)
-    return means
-
-
-@dataclass(frozen=True)
-class Spectra:
-    """Power by spatial frequency, one row an image; add them over views as they are.
-
-    Args:
-        original: (n, 31) power of the images.
-        drawn: (n, 31) power of the reconstructions.
-        wrong: (n, 31) power of the difference.
-    """
-
-    original: Floats
-    drawn: Floats
-    wrong: Floats
-
-    def __add__(self, other: Spectra) -> Spectra:
-        return Spectra(
-            self.original + other.original, self.drawn + other.drawn, self.wrong + other.wrong
-        )
+    there = [zone == k for k in range(count)]
+    sums = [np.where(inside, values, 0.0).sum(axis=(1, 2)) for inside in there]
+    with np.errstate(invalid="ignore"):
+        return np.stack(sums, 1) / np.stack([inside.sum(axis=(1, 2)) for inside in there], 1)
 
 
 def frequencies_per_mm(size: int = 64) -> Floats:
-    """(size / 2 - 1,) frequencies of `Spectra`: 1, 2, ... waves across the image."""
+    """Return the (size / 2 - 1,) frequencies of `spectra`: 1, 2, ... waves across the image."""
     return np.arange(1, size // 2) / size
 
 
-def spectra(images: ArrayLike, redrawn: ArrayLike) -> Spectra:
-    """Power of images, reconstructions and their differences in rings of spatial frequency.
+def spectra(images: ArrayLike, redrawn: ArrayLike) -> Floats:
+    """Compute (3, n, 31) power of images, reconstructions and differences by spatial frequency.
 
     Each image's own mean is taken off, and a Hann window fades it out towards its edges, where
-    the Fourier transform would otherwise see a jump to the opposite edge.
+    the Fourier transform would otherwise see a jump to the opposite edge. Views are added up.
     """
     x, y = _pair(images, redrawn)
     size = x.shape[1]
     fade = 0.5 - 0.5 * np.cos(2 * np.pi * (np.arange(size) + 0.5) / size)
-    fx, fy = (
-        np.fft.fft2((part - part.mean(axis=(1, 2), keepdims=True)) * np.outer(fade, fade))
-        for part in (x, y)
-    )
+    fx, fy = (np.fft.fft2((part - part.mean(axis=(1, 2), keepdims=True)) * np.outer(fade, fade))
+              for part in (x, y))  # fmt: skip
     waves = np.fft.fftfreq(size, 1 / size)
     ring = np.rint(np.hypot(waves[:, None], waves)).astype(int)
     inside = (ring >= 1) & (ring < size // 2)
     member = ring[inside][:, None] == np.arange(1, size // 2)
-    return Spectra(*(np.abs(f[:, inside]) ** 2 @ member for f in (fx, fy, fx - fy)))
+    return np.stack([np.abs(f[:, inside]) ** 2 @ member for f in (fx, fy, fx - fy)])
 
 
-def mean_over(values: ArrayLike, weights: NDArray) -> Floats:
-    """(resamples, ...) weighted means over nodules of (n, ...) values; NaN counts for nothing."""
-    v = np.asarray(values, dtype=np.float64)
-    known = np.isfinite(v)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return (weights @ np.where(known, v, 0.0)) / (weights @ known.astype(np.float64))
-
-
-def over_patients(patients: ArrayLike, resamples: int, seed: int = 0) -> Floats:
-    """(1 + resamples, n) weights of nodules: first as they are, then bootstrapped over patients."""
-    n = len(np.asarray(patients))
-    return np.vstack([np.ones(n), resample_weights(n, patients, resamples, seed)])
-
-
-def share_right(spectrum: Spectra, weights: NDArray) -> Floats:
-    """(resamples, 31) share of the originals' power that comes back right, by frequency.
+def share_right(spectrum: Floats, weights: NDArray) -> Floats:
+    """Compute the (resamples, 31) share of the originals' power that comes back right.
 
     1 less the power of the error over that of the original: 1 is perfect, 0 is no better than
     leaving the frequency out, and below 0 the reconstruction invents more than it finds.
     """
-    return 1 - (weights @ spectrum.wrong) / (weights @ spectrum.original)
+    return 1 - (weights @ spectrum[2]) / (weights @ spectrum[0])
 
 
-def share_drawn(spectrum: Spectra, weights: NDArray) -> Floats:
-    """(resamples, 31) power of the reconstructions over that of the originals, right or wrong."""
-    return (weights @ spectrum.drawn) / (weights @ spectrum.original)
+def share_drawn(spectrum: Floats, weights: NDArray) -> Floats:
+    """Compute the (resamples, 31) power of reconstructions over the originals', right or wrong."""
+    return (weights @ spectrum[1]) / (weights @ spectrum[0])
 
 
 def finest_mm(shares: NDArray, level: float = 0.5) -> Floats:
-    """(...) wavelength, mm, down to which at least `level` of the power comes back right.
+    """Find the (...) wavelength, mm, down to which at least `level` of the power comes back right.
 
     Between two frequencies the share is taken as a straight line. NaN where even the coarsest
     has less; the finest wavelength there is where all have more.
-
-    >>> down = np.linspace(1, 0, 31)
-    >>> round(float(finest_mm(down)), 3)
-    4.0
     """
     f = frequencies_per_mm()
     flat = np.atleast_2d(np.asarray(shares, dtype=np.float64))
@@ -189,91 +126,75 @@ def finest_mm(shares: NDArray, level: float = 0.5) -> Floats:
     found = np.full(len(flat), 1 / f[-1])
     for i in np.flatnonzero(below.any(axis=1)):
         k = int(below[i].argmax())
-        if k == 0:
-            found[i] = np.nan
-            continue
         high, low = flat[i, k - 1], flat[i, k]
-        found[i] = 1 / (f[k - 1] + (f[k] - f[k - 1]) * (high - level) / (high - low))
+        found[i] = (
+            1 / (f[k - 1] + (f[k] - f[k - 1]) * (high - level) / (high - low)) if k else np.nan
+        )
     return found.reshape(np.shape(shares)[:-1])
 
 
-def interval(samples: NDArray, level: float = 0.95) -> Interval:
-    """Of (1 + resamples,): the value first, then its bootstrap samples."""
-    return percentile(float(samples[0]), samples[1:], level)
+def over_patients(patients: ArrayLike, resamples: int) -> Floats:
+    """Draw (1 + resamples, n) weights of nodules: as they are, then bootstrapped over patients."""
+    n = len(np.asarray(patients))
+    return np.vstack([np.ones(n), resample_weights(n, patients, resamples, seed=0)])
+
+
+def mean_over(values: ArrayLike, weights: NDArray) -> Floats:
+    """Compute (resamples, ...) weighted means over nodules of (n, ...) values, without NaN."""
+    v = np.asarray(values, dtype=np.float64)
+    known = np.isfinite(v)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return (weights @ np.where(known, v, 0.0)) / (weights @ known.astype(np.float64))
 
 
 def _pair(images: ArrayLike, redrawn: ArrayLike) -> tuple[Floats, Floats]:
     x, y = (np.asarray(part, dtype=np.float64) for part in (images, redrawn))
     if x.shape != y.shape or x.ndim != 3 or x.shape[1] != x.shape[2]:
-        raise InputError(
-            f"images and reconstructions must both be (n, size, size), not {x.shape} and {y.shape}"
-        )
+        raise InputError(f"images and reconstructions must both be (n, size, size), not {x.shape} "
+                         f"and {y.shape}")  # fmt: skip
     return x, y
 
 
-# Ways to redraw an image that know nothing of nodules: what a reconstruction is held against.
-#
-# A PSNR of 22 dB says little by itself. It says more beside the mean of the training images, which
-# has never seen the image at all, and beside a blur and a principal component analysis that are
-# made
-# exactly as good, so that what they lose can be compared.
+# Ways to redraw an image that know nothing of nodules, to set a network's PSNR beside: the mean of
+# the training images, and a blur and principal components that are made exactly as good.
 
 
-_WIDEST_PX = 32.0
-_SMALLEST_PX = 0.2
-_STEPS = 24
+class Redrawn(NamedTuple):
+    """Images (n, size, size), the setting that it took, and whether the PSNR was reached."""
 
-
-@dataclass(frozen=True)
-class Redrawn:
-    """What a plain way made of images.
-
-    Args:
-        images: (n, size, size).
-        setting: that it took: the blur's sigma in pixels, or how many components.
-        reached: whether the wanted PSNR was reached.
-    """
-
-    images: NDArray[np.float64]
+    images: Floats
     setting: float
     reached: bool
 
 
-def training_mean(train: NDArray, images: NDArray) -> NDArray[np.float64]:
-    """(n, size, size): the mean of the training images, for every image the same."""
+def training_mean(train: NDArray, images: NDArray) -> Floats:
+    """Return (n, size, size): the mean of the training images, for every image the same."""
     mean = np.asarray(train, dtype=np.float64).mean(axis=0)
     return np.broadcast_to(mean, np.shape(images)).copy()
 
 
 def blurred(images: NDArray, wanted_db: float) -> Redrawn:
-    """Images through the Gaussian blur at which their mean PSNR is `wanted_db`.
-
-    The edge's pixels are continued beyond the edge.
-    """
+    """Blur images by the Gaussian, sigma in pixels, at which their mean PSNR is `wanted_db`."""
     x = np.asarray(images, dtype=np.float64)
 
-    def through(sigma: float) -> NDArray[np.float64]:
+    def through(sigma: float) -> Floats:
         return gaussian_filter(x, (0, sigma, sigma), mode="nearest")
 
-    low, high = _SMALLEST_PX, _WIDEST_PX
-    reached = _mean_db(x, through(high)) <= wanted_db <= _mean_db(x, through(low))
-    for _ in range(_STEPS):
+    def too_good(sigma: float) -> bool:
+        return bool(psnr(x, through(sigma)).mean() > wanted_db)
+
+    low, high = 0.2, 32.0
+    reached = too_good(low) and not too_good(high)
+    for _ in range(24):
         middle = (low * high) ** 0.5
-        if _mean_db(x, through(middle)) > wanted_db:
-            low = middle
-        else:
-            high = middle
+        low, high = (middle, high) if too_good(middle) else (low, middle)
     return Redrawn(through(low), low, reached)
 
 
 def from_components(train: NDArray, images: NDArray, wanted_db: float) -> Redrawn:
-    """Images from the fewest principal components of the training images with this mean PSNR.
+    """Redraw images from the fewest principal components of training images with this mean PSNR.
 
-    Where all components are too few, all of them are taken and `reached` is False. There are one
-    fewer than training images.
-
-    Raises:
-        InputError: fewer than two training images.
+    Where all components, one fewer than training images, are too few, all of them are taken.
     """
     t, x = (np.asarray(a, dtype=np.float64).reshape(len(a), -1) for a in (train, images))
     if len(t) < 2:
@@ -292,7 +213,3 @@ def from_components(train: NDArray, images: NDArray, wanted_db: float) -> Redraw
     count = int(enough[0]) + 1 if len(enough) else len(keep)
     drawn = mean + coefficients[:, :count] @ components[:count]
     return Redrawn(drawn.reshape(np.shape(images)), count, bool(len(enough)))
-
-
-def _mean_db(images: NDArray, redrawn: NDArray) -> float:
-    return float(psnr(images, redrawn).mean())

@@ -1,32 +1,31 @@
-"""Calibration agrees with scikit-learn, with arithmetic, and with what it says of chance."""
+"""Calibration agrees with scikit-learn and with chance; a temperature mends and never peeks."""
 
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from scipy.special import expit
+from scipy.special import expit, logit
 from sklearn.calibration import calibration_curve
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss
 
-from labkit.errors import InputError
-from labkit.evaluation import calibration
-from tests.evaluation.tables import predictions
+from labkit.evaluation.calibration import (
+    apply_temperature,
+    calibration,
+    fit_temperature,
+    reliability_table,
+    scale_run,
+)
+from labkit.evaluation.statistics import roc_auc
+from tests.evaluation.tables import predictions, refused
 
 
 def _table(y, p, patients=None, repeats=1):
     n = len(y)
-    one = pd.DataFrame(
-        {
-            "nodule_id": np.arange(n),
-            "patient_id": np.arange(n) if patients is None else patients,
-            "repeat": 0,
-            "fold": 0,
-            "view": "fused",
-            "probability": p,
-            "label": y,
-        }
-    )
+    one = pd.DataFrame({"nodule_id": np.arange(n), "probability": p, "label": y})
+    one = one.assign(patient_id=one["nodule_id"] if patients is None else patients)
+    one = one.assign(fold=0, view="fused")
     return pd.concat([one.assign(repeat=r) for r in range(repeats)], ignore_index=True)
 
 
@@ -48,29 +47,19 @@ def _judged(draw):
 
 @settings(deadline=None)
 @given(_judged(), st.integers(1, 12))
-def test_the_brier_score_is_scikit_learns_and_its_parts_add_up(judged, bins):
+def test_brier_score_and_error_are_what_they_should_be(judged, bins):
     y, p = judged
-    parts = calibration.brier_parts(y, p, bins)
-    assert parts.value == pytest.approx(brier_score_loss(y, p), abs=1e-12)
-    total = parts.reliability - parts.resolution + parts.uncertainty + parts.within
-    assert total == pytest.approx(parts.value, abs=1e-12)
-    assert min(parts.reliability, parts.resolution) >= 0
-    assert parts.resolution <= parts.uncertainty + 1e-12
-
-
-@settings(deadline=None)
-@given(_judged(), st.integers(1, 12))
-def test_the_error_lies_between_the_bias_and_one(judged, bins):
-    y, p = judged
-    error = calibration.calibration_error(y, p, bins)
-    assert abs(y.mean() - p.mean()) - 1e-12 <= error <= 1
-    assert calibration.calibration_error(y, p, 1) == pytest.approx(abs(y.mean() - p.mean()))
-    assert calibration.calibration_error(y, y.astype(float), bins) == 0
+    found = calibration(_table(y, p), bins=bins, resamples=1)
+    assert found.brier.value == pytest.approx(brier_score_loss(y, p), abs=1e-12)
+    bias = abs(y.mean() - p.mean())
+    assert bias - 1e-12 <= found.error.value <= 1
+    assert calibration(_table(y, p), bins=1, resamples=1).error.value == pytest.approx(bias)
+    assert calibration(_table(y, y.astype(float)), bins=bins, resamples=1).error.value == 0
 
 
 def test_the_table_is_scikit_learns_curve():
     y, p = _calibrated(0)
-    table = calibration.reliability_table(_table(y, p), bins=10)
+    table = reliability_table(_table(y, p), bins=10)
     observed, predicted = calibration_curve(y, p, n_bins=10, strategy="quantile")
     assert table["observed"].to_numpy() == pytest.approx(observed)
     assert table["predicted"].to_numpy() == pytest.approx(predicted)
@@ -80,46 +69,37 @@ def test_the_table_is_scikit_learns_curve():
     assert (table["lowest"] <= table["predicted"]).all()
 
 
-def test_equal_probabilities_share_a_bin():
-    table = calibration.reliability_table(_table([0, 1] * 20, [0.3] * 30 + [0.7] * 10), bins=10)
+def test_bins_of_equal_probabilities_and_without_malignant_nodules():
+    table = reliability_table(_table([0, 1] * 20, [0.3] * 30 + [0.7] * 10), bins=10)
     assert table["predicted"].to_numpy() == pytest.approx([0.3, 0.7])
     assert table["predictions"].tolist() == [30, 10]
-
-
-def test_a_bin_without_malignant_nodules_still_has_an_interval():
     y = np.repeat([0, 1], 20)
-    table = calibration.reliability_table(_table(y, np.repeat([0.1, 0.9], 20)), bins=2)
+    table = reliability_table(_table(y, np.repeat([0.1, 0.9], 20)), bins=2)
     assert table["observed"].tolist() == [0, 1]
     assert table["high"].iloc[0] == pytest.approx(0.161, abs=1e-3)  # Wilson, 0 of 20
     assert table["low"].iloc[1] == pytest.approx(1 - 0.161, abs=1e-3)
 
 
-def test_siblings_do_not_pass_for_patients():
+def test_neither_siblings_nor_repeats_pass_for_patients():
     y, p = _calibrated(1, n=200)
-    alone = calibration.calibration(_table(y, p), resamples=300)
     twins = _table(np.repeat(y, 3), np.repeat(p, 3), patients=np.repeat(np.arange(200), 3))
-    tripled = calibration.calibration(twins, resamples=300)
-    assert tripled.brier.low == pytest.approx(alone.brier.low)
-    assert tripled.brier.high == pytest.approx(alone.brier.high)
-    assert tripled.table["high"].to_numpy() == pytest.approx(alone.table["high"].to_numpy())
-
-
-def test_repeats_do_not_pass_for_patients():
-    y, p = _calibrated(2, n=200)
-    once = calibration.calibration(_table(y, p), resamples=200)
-    thrice = calibration.calibration(_table(y, p, repeats=3), resamples=200)
-    assert thrice.brier == pytest.approx(once.brier) or str(thrice.brier) == str(once.brier)
+    once, tripled, thrice = (
+        calibration(t, resamples=200) for t in (_table(y, p), twins, _table(y, p, repeats=3))
+    )
+    for found in (tripled, thrice):
+        assert found.brier.low == pytest.approx(once.brier.low)
+        assert found.brier.high == pytest.approx(once.brier.high)
+        assert found.table["high"].to_numpy() == pytest.approx(once.table["high"].to_numpy())
     assert thrice.error.value == pytest.approx(once.error.value)
     assert thrice.error.high == pytest.approx(once.error.high)
     assert thrice.error_if_calibrated == pytest.approx(once.error_if_calibrated)
     assert thrice.table["nodules"].tolist() == once.table["nodules"].tolist()
     assert thrice.table["predictions"].tolist() == [60] * 10
-    assert thrice.table["low"].to_numpy() == pytest.approx(once.table["low"].to_numpy())
 
 
 def test_chance_alone_seldom_exceeds_what_is_said_of_it_and_overconfidence_does():
     def exceeds(seed, sharper):
-        found = calibration.calibration(_table(*_calibrated(seed, sharper=sharper)), resamples=200)
+        found = calibration(_table(*_calibrated(seed, sharper=sharper)), resamples=200)
         return found.error.value > found.error_if_calibrated[1]
 
     assert np.mean([exceeds(seed, 1.0) for seed in range(60)]) < 0.15
@@ -130,31 +110,92 @@ def test_the_expected_error_of_calibrated_probabilities_is_what_they_show():
     # 48 draws of a fair coin a bin miss a half by sqrt(2 / pi) / (2 sqrt 48) on average.
     rng = np.random.default_rng(0)
     table = _table(rng.integers(0, 2, size=480), 0.5 + np.linspace(-1e-3, 1e-3, 480))
-    mean, _ = calibration.calibration(table, resamples=2000).error_if_calibrated
+    mean, _ = calibration(table, resamples=2000).error_if_calibrated
     assert mean == pytest.approx(np.sqrt(2 / np.pi) / (2 * np.sqrt(48)), rel=0.03)
 
 
-def test_intervals_of_the_brier_score_cover_it():
-    y, p = _calibrated(99, n=400_000, sharper=1.7)
-    truth = brier_score_loss(y, p)
-    hits = 0
-    for seed in range(100):
-        found = calibration.calibration(_table(*_calibrated(seed, sharper=1.7)), resamples=200)
-        hits += found.brier.low <= truth <= found.brier.high
-    assert hits >= 87
-
-
-def test_the_same_seed_gives_the_same_numbers():
-    table = predictions()
-    first, again, other = (calibration.calibration(table, seed=s, resamples=50) for s in (1, 1, 2))
-    assert first.error == again.error and first.error_if_calibrated == again.error_if_calibrated
-    assert first.error != other.error
-
-
 def test_what_is_no_probability_is_refused():
-    with pytest.raises(InputError, match="between 0 and 1"):
-        calibration.calibration(_table([0, 1], [0.5, 1.5]))
-    with pytest.raises(InputError, match="bins"):
-        calibration.brier_parts([0, 1], [0.2, 0.3], bins=0)
-    with pytest.raises(InputError, match="no predictions for view"):
-        calibration.reliability_table(_table([0, 1], [0.5, 0.5]), "3")
+    refused("between 0 and 1", calibration, _table([0, 1], [0.5, 1.5]))
+    refused("bins", calibration, _table([0, 1], [0.2, 0.3]), bins=0)
+    refused("no predictions for view", reliability_table, _table([0, 1], [0.5, 0.5]), "3")
+
+
+# Temperature scaling.
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.5])
+def test_the_temperature_of_a_known_distortion_is_found(temperature):
+    found = fit_temperature(*_calibrated(0, 20_000, temperature))
+    assert found == pytest.approx(temperature, rel=0.05)
+    for seed in range(4):
+        y, p = _calibrated(seed, 65, 1.7)  # as few as a fold's validation split has
+        model = LogisticRegression(C=1e9, fit_intercept=False, tol=1e-10).fit(logit(p)[:, None], y)
+        assert fit_temperature(y, p) == pytest.approx(1 / model.coef_[0, 0], rel=1e-3)
+
+
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=20), st.floats(0.1, 10))
+def test_scaling_changes_no_order_and_undoes_itself(p, temperature):
+    p = np.clip(p, 1e-4, 1 - 1e-4)
+    scaled = apply_temperature(p, temperature)
+    assert np.all((scaled >= 0) & (scaled <= 1))
+    assert np.all(np.diff(scaled[np.argsort(p)]) >= 0)
+    assume(temperature > 0.7)  # far below, probabilities are rounded to 1 and cannot come back
+    assert apply_temperature(scaled, 1 / temperature) == pytest.approx(p, abs=1e-3)
+
+
+def test_probabilities_of_zero_and_one_have_a_temperature_too():
+    y = np.repeat([1, 0], 10)
+    p = np.repeat([1.0, 0.0], 10)
+    p[0], p[-1] = 0.0, 1.0  # two of twenty are wrong, and as sure as the others
+    # The best slope makes nine tenths of 1 - 1e-7.
+    assert fit_temperature(y, p) == pytest.approx(logit(1 - 1e-7) / logit(0.9), rel=1e-4)
+
+
+def test_validation_without_a_best_temperature_is_refused():
+    p = [0.2, 0.3, 0.6, 0.7]
+    refused("separate the classes", fit_temperature, [0, 0, 1, 1], p)
+    refused("wrong about as often as right", fit_temperature, [1, 1, 0, 0], p)
+    refused("between 0 and 1", fit_temperature, [0, 1], [0.2, 1.3])
+    refused("positive", apply_temperature, [0.2], 0)
+
+
+@pytest.fixture
+def run():
+    return predictions(patients=120, repeats=2, folds=3)
+
+
+def _validation(run):
+    """Each fold's validation nodules: those of the next fold."""
+    return run.assign(fold=(run["fold"] - 1) % 3)
+
+
+def test_every_fold_is_scaled_by_its_own_validation(run):
+    validation = _validation(run)
+    second = validation["fold"] == 1
+    distorted = apply_temperature(validation.loc[second, "probability"], 1 / 3)
+    validation.loc[second, "probability"] = distorted
+    scaled, temperatures = scale_run(run, validation)
+    places = temperatures[["repeat", "fold"]].to_numpy().tolist()
+    assert places == [[r, f] for r in range(2) for f in range(3)]
+    ratio = temperatures["temperature"] / scale_run(run, _validation(run))[1]["temperature"]
+    assert ratio.to_numpy() == pytest.approx([1, 3, 1] * 2, rel=1e-3)
+    unchanged = [c for c in run.columns if c != "probability"]
+    pd.testing.assert_frame_equal(scaled[unchanged], run[unchanged])
+    folds = (t.groupby(["repeat", "fold"]) for t in (run, scaled))
+    parts = zip(*folds, temperatures["temperature"], strict=True)
+    for (_, before), (_, after), temperature in parts:
+        expected = apply_temperature(before["probability"], temperature)
+        assert after["probability"].to_numpy() == pytest.approx(expected)
+        aucs = [roc_auc(t["label"], t["probability"]) for t in (before, after)]
+        assert aucs[0] == pytest.approx(aucs[1])
+
+
+def test_validation_that_is_missing_or_is_the_test_is_refused(run):
+    where = "repeat 0, fold 0: "
+    refused(f"{where}.* in its validation and in its test", scale_run, run, run)
+    validation = _validation(run)
+    there = (validation["repeat"] != 1) | (validation["fold"] != 2)
+    refused("repeat 1, fold 2: no validation", scale_run, run, validation[there])
+    perfect = validation.assign(probability=0.2 + 0.6 * validation["label"])
+    refused(f"{where}no temperature", scale_run, run, perfect)
+    refused("no predictions for view", scale_run, run, validation, "7")

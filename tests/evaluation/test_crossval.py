@@ -16,19 +16,25 @@ import pandas as pd
 import psutil
 import pytest
 
-from labkit.errors import InputError
-from labkit.evaluation import crossval, statistics
-from labkit.evaluation.crossval import baselines, make_folds
+from labkit.annotations import luna16
+from labkit.evaluation import crossval, froc, statistics
+from labkit.evaluation.crossval import baselines, list_runs, make_folds, read_network, runs_as_text
+from labkit.evaluation.predictions import read_predictions, threshold
 from labkit.evaluation.statistics import roc_auc
+from labkit.io import read_json
 from labkit.models.fusion import auc_weights, fuse
-from labkit.training import loop
+from labkit.training import loop, side_by_side
 from labkit.training.config import TrainingConfig
 from labkit.training.loop import network_seed
-from labkit.training.machines import Device
-from labkit.training.model import load, training_and_validation
+from labkit.training.model import load
+from tests.evaluation.tables import refused
+from tests.luna_discs import SUBSETS, luna_discs
 
 QUICK = TrainingConfig.brief(epochs=4, views=(0, 8), precision="fp32", batch_size=16)
 RUN = {"folds": 3, "device": "cpu", "jobs": 1, "progress": False}
+LUNA = TrainingConfig.brief(
+    model="st", epochs=3, views=(0, 8), precision="fp32", **TrainingConfig.of_task("luna16")
+)
 
 
 @pytest.fixture(scope="module")
@@ -45,90 +51,50 @@ def test_every_labelled_nodule_is_predicted_once_by_each_view(discs, run):
         assert set(part["nodule_id"]) == labelled
         assert not part["nodule_id"].duplicated().any()
     assert predictions["probability"].between(0, 1).all()
-
-
-def test_no_patient_is_in_two_folds(run):
-    _, predictions = run
     assert (predictions.groupby("patient_id")["fold"].nunique() == 1).all()
 
 
-def test_predictions_on_disk_are_the_ones_returned(run):
+def test_what_is_on_disk_is_what_was_returned(run):
     out, predictions = run
-    there = crossval.read_predictions(out)
-    pd.testing.assert_frame_equal(there, predictions, check_dtype=False)
-
-
-@pytest.mark.parametrize("rows_at_once", [7, 1_000_000])
-def test_one_view_read_by_parts_is_that_view_of_all(run, monkeypatch, rows_at_once):
-    monkeypatch.setattr(crossval, "_ROWS_AT_ONCE", rows_at_once)
-    every = crossval.read_predictions(run[0])
-    for view in (*every["view"].unique(), "none of them"):
-        alone = crossval.read_predictions(run[0], view)
-        asked = every[every["view"] == view].reset_index(drop=True)
-        pd.testing.assert_frame_equal(alone, asked, check_exact=True)
-    ids = every["nodule_id"]  # of which each is in memory once
-    assert ids.dtype != object or ids.map(id).nunique() == ids.nunique()
+    pd.testing.assert_frame_equal(read_predictions(out), predictions, check_dtype=False)
+    stored = read_json(out / "metrics.json", "a run")["metrics"]
+    assert stored == statistics.summarise(read_predictions(out))
+    fused = predictions[predictions["view"] == "fused"]
+    assert stored["fused"]["auc"]["value"] == pytest.approx(
+        roc_auc(fused["label"], fused["probability"]), abs=1e-4
+    )
 
 
 def test_fused_rows_follow_equation_4_with_weights_of_the_inner_split(run):
     out, predictions = run
     fold = predictions[predictions["fold"] == 1]
-    left = [json.loads((out / "units" / f"repeat0_fold1_view{v}.json").read_text())
-            for v in (0, 8)]  # fmt: skip
-    by_view = np.array([u["test_probability"] for u in left]).T
-    expected = fuse(by_view, auc_weights([u["val_auc"] for u in left]))
+    left = [read_network(out, (0, 1, view)) for view in (0, 8)]
+    by_view = np.array([of["test_probability"] for of in left]).T
+    expected = fuse(by_view, auc_weights([of["val_auc"] for of in left]))
     np.testing.assert_allclose(fold[fold["view"] == "fused"]["probability"], expected)
 
 
-def test_a_unit_says_which_training_nodules_it_stopped_by_and_what_it_gave_them(discs, run):
+def test_a_network_says_which_training_nodules_it_stopped_by_and_what_it_gave_them(discs, run):
     out, predictions = run
     labels = discs.nodules.set_index("nodule_id")["label"].astype(float)
+    table = crossval.validation_predictions(out, discs)
     for view in (0, 8):
-        unit = json.loads((out / "units" / f"repeat0_fold1_view{view}.json").read_text())
-        held_out = unit["val_nodule_id"]
+        left = read_network(out, (0, 1, view))
+        names = left["val_nodule_id"]
         tested = predictions[(predictions["fold"] == 1) & (predictions["view"] == str(view))]
-        assert not set(held_out) & set(tested["nodule_id"])
-        assert roc_auc(labels.loc[held_out], unit["val_probability"]) == pytest.approx(
-            unit["val_auc"]
-        )
-
-
-def test_a_run_from_before_a_setting_existed_is_a_run_with_its_default(discs, run, tmp_path):
-    out, predictions = run
-    old = tmp_path / "old"
-    shutil.copytree(out, old)
-    values = json.loads((old / "run.json").read_text())
-    del values["config"]["l2_on"]
-    (old / "run.json").write_text(json.dumps(values))
-    again = crossval.run(discs, QUICK, old, keep_first_model=True, **RUN)
-    pd.testing.assert_frame_equal(again, predictions)
-
-
-def test_metrics_can_be_computed_again_from_the_predictions(run):
-    out, predictions = run
-    stored = json.loads((out / "metrics.json").read_text())["metrics"]
-    fused = predictions[predictions["view"] == "fused"]
-    assert stored["fused"]["auc"]["value"] == pytest.approx(
-        roc_auc(fused["label"], fused["probability"]), abs=1e-4
-    )
-    assert stored == statistics.summarise(crossval.read_predictions(out))
-
-
-def test_size_only_is_a_function_of_diameter_within_a_fold(discs, run):
-    _, predictions = run
-    size = predictions[(predictions["view"] == "size_only") & (predictions["fold"] == 0)]
-    diameter = discs.nodules.set_index("nodule_id")["diameter_mm"].loc[size["nodule_id"]]
-    order = np.argsort(diameter.to_numpy())
-    steps = np.diff(size["probability"].to_numpy()[order])
-    assert np.all(steps >= 0) or np.all(steps <= 0)
+        assert not set(names) & set(tested["nodule_id"])
+        found = roc_auc(labels.loc[names], left["val_probability"])
+        assert found == pytest.approx(left["val_auc"])
+        of_view = table[(table["fold"] == 1) & (table["view"] == str(view))]
+        assert of_view["nodule_id"].tolist() == names
+        assert of_view["probability"].tolist() == left["val_probability"]
 
 
 def test_kept_model_repeats_its_folds_predictions(discs, run):
     out, predictions = run
     model = load(out / "model", device="cpu")
     fold = predictions[(predictions["fold"] == 0) & (predictions["view"] == "fused")]
-    ids = discs.nodules["nodule_id"].to_numpy()
-    rows = [int(np.flatnonzero(ids == i)[0]) for i in fold["nodule_id"]]
+    rows = pd.Index(discs.nodules["nodule_id"]).get_indexer(fold["nodule_id"])
     np.testing.assert_allclose(model.fuse(model.predict(discs, rows)), fold["probability"],
                                rtol=1e-5)  # fmt: skip
 
@@ -139,35 +105,37 @@ def test_processes_side_by_side_give_the_same_predictions(discs, run, tmp_path):
     pd.testing.assert_frame_equal(beside, predictions, rtol=1e-5)
 
 
-def test_another_run_is_not_mixed_in(discs, run):
+def test_another_run_is_not_mixed_in_and_other_things_are_left_alone(discs, run, tmp_path):
     out, _ = run
-    with pytest.raises(InputError, match="its config differs in alpha"):
-        crossval.run(discs, dataclasses.replace(QUICK, alpha=0.9), out, **RUN)
-    with pytest.raises(InputError, match="its plan differs in folds"):
-        crossval.run(discs, QUICK, out, **{**RUN, "folds": 4})
-
-
-def test_a_folder_of_other_things_is_left_alone(discs, tmp_path):
+    other = dataclasses.replace(QUICK, alpha=0.9)
+    refused("its config differs in alpha", crossval.run, discs, other, out, **RUN)
+    refused("its plan differs in folds", crossval.run, discs, QUICK, out, **{**RUN, "folds": 4})
     (tmp_path / "thesis.txt").write_text("years of work")
-    with pytest.raises(InputError, match="not empty"):
-        crossval.run(discs, QUICK, tmp_path, **RUN)
+    refused("not empty", crossval.run, discs, QUICK, tmp_path, **RUN)
+    refused("not finished", read_predictions, tmp_path)
+
+
+def test_a_network_of_another_version_or_damaged_is_refused(run, tmp_path):
+    file = crossval.network_file(tmp_path, (0, 0, 0))
+    file.parent.mkdir()
+    for text, words in (('{"val_auc": 0.9}', "from another version"), ('{"v": 0.', "not readable")):
+        file.write_text(text)
+        refused(rf"view0\.json: {words}", read_network, tmp_path, (0, 0, 0))
 
 
 def with_score(cohort, score):
     return dataclasses.replace(cohort, nodules=cohort.nodules.assign(score=score))
 
 
-@pytest.mark.parametrize(
-    ("first", "said"),
-    [("high", "'high'"), (np.nan, "missing"), (np.inf, "inf"), ("NaN", "'NaN'")],
-)
+@pytest.mark.parametrize(("first", "said"), [("high", "'high'"), (np.nan, "missing"),
+                                             (np.inf, "inf"), ("NaN", "'NaN'")])  # fmt: skip
 def test_a_score_that_is_no_number_is_told_before_training(discs, tmp_path, first, said):
     score = pd.Series(1.5, index=discs.nodules.index, dtype=object)
     score.iloc[discs.labelled[0]] = first
     wrong = with_score(discs, score)
     named = wrong.nodules["nodule_id"].iloc[discs.labelled[0]]
-    with pytest.raises(InputError, match=rf"score .* 1 of \d+ rows, .* {named}, .* {said}"):
-        crossval.run(wrong, QUICK, tmp_path / "run", **RUN)
+    words = rf"score .* 1 of \d+ rows, .* {named}, .* {said}"
+    refused(words, crossval.run, wrong, QUICK, tmp_path / "run", **RUN)
     assert not (tmp_path / "run").exists()
 
 
@@ -182,52 +150,44 @@ def test_baselines_are_of_columns_that_every_nodule_has(discs):
     assert baselines(some) == {}
 
 
-def test_an_unfinished_run_has_no_predictions(tmp_path):
-    with pytest.raises(InputError, match="not finished"):
-        crossval.read_predictions(tmp_path)
+def start(config, *arguments):
+    """`labkit crossval` in a process group of its own, which is what a terminal's Ctrl-C reaches.
 
-
-def _start(discs, out, jobs):
-    """A run in a process group of its own, which is what a terminal's Ctrl-C reaches."""
+    Ctrl-C is heard also where the tests run in the background of a shell, which ignores it.
+    """
     script = (
-        "import sys\n"
+        "import signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from labkit import cli\n"
-        "from labkit.evaluation import crossval\n"
-        "from tests.evaluation.test_crossval import QUICK\n"
-        "cli._config = lambda *_: QUICK\n"
-        "sys.exit(cli.main(sys.argv[1:]))\n"
+        "from labkit.training.config import TrainingConfig\n"
+        f"config = TrainingConfig.from_dict({config.as_dict()!r})\n"
+        "cli._config = lambda *_: config\n"
+        "sys.exit(cli.main(['crossval', *sys.argv[1:]]))\n"
     )
-    options = ["--folds", "3", "--device", "cpu", "--jobs", str(jobs), "--out", str(out)]
     return subprocess.Popen(
-        [sys.executable, "-c", script, "crossval", str(discs.folder), *options],
+        [sys.executable, "-c", script, *map(str, arguments), "--folds", "3", "--device", "cpu"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
 
 
-def _finished(out):
+def finished(out):
     return {f: f.stat().st_mtime_ns for f in out.glob("units/repeat*.json")}
 
 
-def _wait(condition, process):
-    deadline = time.monotonic() + 120
+def wait(condition, process=None, seconds=120):
+    deadline = time.monotonic() + seconds
     while not condition():
-        assert process.poll() is None, f"the run ended too early:\n{process.communicate()[1]}"
+        if process is not None:
+            assert process.poll() is None, f"the run ended too early:\n{process.communicate()[1]}"
         assert time.monotonic() < deadline, "the run does not get on"
         time.sleep(0.01)
 
 
-def _lingering(group, seconds=10):
-    """Command lines of the processes of a group that have not ended after some seconds."""
-    deadline = time.monotonic() + seconds
-    while True:
-        found = []
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error, ProcessLookupError):
-                if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process.cmdline())
-        if not found or time.monotonic() > deadline:
-            return found
-        time.sleep(0.1)  # a process that has been told to end needs a moment
+def _in_group(group):
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, ProcessLookupError):
+            if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
+                yield process.cmdline()
 
 
 def test_a_run_killed_at_random_goes_on_to_the_numbers_of_an_unbroken_one(discs, run, tmp_path):
@@ -235,24 +195,24 @@ def test_a_run_killed_at_random_goes_on_to_the_numbers_of_an_unbroken_one(discs,
     out = tmp_path / "killed"
     rng = np.random.default_rng(5)
     for jobs, at_least in ((1, 0), (2, 1), (1, 2)):
-        before = _finished(out)
-        process = _start(discs, out, jobs)
+        before = finished(out)
+        process = start(QUICK, discs.folder, "--jobs", jobs, "--out", out)
         under_way = [out / "live", out / "units"][: 1 + (at_least > len(before))]
-        _wait(lambda u=under_way, n=at_least: all(f.is_dir() and any(f.iterdir()) for f in u)
-              and len(_finished(out)) >= n, process)  # fmt: skip
+        wait(lambda u=under_way, n=at_least: all(f.is_dir() and any(f.iterdir()) for f in u)
+             and len(finished(out)) >= n, process)  # fmt: skip
         time.sleep(rng.uniform(0, 0.6))
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         assert not (out / "predictions.csv").exists()
-        assert before.items() <= _finished(out).items(), "a finished network was trained again"
-    finished = _finished(out)
-    assert 2 <= len(finished) < 6
+        assert before.items() <= finished(out).items(), "a finished network was trained again"
+    there = finished(out)
+    assert 2 <= len(there) < 6
     rest = out / "units" / ".repeat0_fold9_view9.json.x.json"  # as if killed while writing, ...
     rest.write_text('{"val_auc": 0.')
     os.utime(rest, (time.time() - 3600,) * 2)  # ... an hour ago
     resumed = crossval.run(discs, QUICK, out, **RUN)
     pd.testing.assert_frame_equal(resumed, unbroken, check_exact=True)
-    assert finished.items() <= _finished(out).items(), "a finished network was trained again"
+    assert there.items() <= finished(out).items(), "a finished network was trained again"
     assert not [f for f in out.rglob(".*") if time.time() - f.stat().st_mtime > 600]
     names = {f.name for f in out.iterdir()}
     assert names == {f.name for f in unbroken_out.iterdir()} - {"model"}
@@ -262,8 +222,8 @@ def test_a_run_killed_at_random_goes_on_to_the_numbers_of_an_unbroken_one(discs,
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(discs, tmp_path, jobs):
     out = tmp_path / "stopped"
-    process = _start(discs, out, jobs)
-    _wait(lambda: len(_finished(out)) >= 1, process)
+    process = start(QUICK, discs.folder, "--jobs", jobs, "--out", out)
+    wait(lambda: len(finished(out)) >= 1, process)
     os.killpg(process.pid, signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130, said
@@ -271,8 +231,8 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(discs, tmp_path, jobs):
     told = re.search(r"labkit: stopped; (\d) of 6 networks are done and kept in (.+); the same "
                      "command goes on", said)  # fmt: skip
     assert told, said
-    assert int(told[1]) == len(_finished(out)) < 6
-    assert _lingering(process.pid) == []
+    assert int(told[1]) == len(finished(out)) < 6
+    wait(lambda: not list(_in_group(process.pid)), seconds=10)
     assert not list(out.rglob(".*")), "half-written files are left"
     assert sorted(f.name for f in out.iterdir()) == ["run.json", "units"]
 
@@ -281,17 +241,15 @@ def test_a_lost_network_is_named_and_the_others_go_on(discs, run, tmp_path, monk
     _, unbroken = run
     out = tmp_path / "run"
     unlucky = network_seed(QUICK.seed, 0, 1, 8)
+    why = "batch 1 of 2 (training rows 1, 4, ...): lower the learning rate (now 0.001) or use fp32"
 
     def train_view(*arguments):
         if arguments[6] == unlucky:
-            raise FloatingPointError(
-                "the loss is not a number in epoch 2, batch 1 of 2 (training rows 1, 4, ...): "
-                "lower the learning rate (now 0.001) or use fp32"
-            )
+            raise FloatingPointError(f"the loss is not a number in epoch 2, {why}")
         return loop.train_view(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(crossval, "train_view", train_view)
+        patch.setattr(side_by_side, "train_view", train_view)
         with pytest.raises(FloatingPointError) as error:
             crossval.run(discs, QUICK, out, **RUN)
     assert "\n" not in str(error.value)
@@ -299,54 +257,31 @@ def test_a_lost_network_is_named_and_the_others_go_on(discs, run, tmp_path, monk
         "1 of 6 networks were lost: repeat 0, fold 1, view 8: the loss is not a number in epoch 2, "
         "batch 1 of 2 (training rows 1, 4, ...). lower the learning rate (now 0.001) or use fp32"
     )
-    finished = _finished(out)
-    assert len(finished) == 5
-    there = crossval.run(discs, QUICK, out, **RUN)
-    pd.testing.assert_frame_equal(there, unbroken, check_exact=True)
-    assert finished.items() <= _finished(out).items()
-
-
-def test_networks_that_all_diverge_are_all_named_with_their_batch(discs, tmp_path):
-    wild = dataclasses.replace(QUICK, learning_rate=1e30)
-    with pytest.raises(FloatingPointError, match="6 of 6 networks were lost") as error:
-        crossval.run(discs, wild, tmp_path / "run", **RUN)
-    for fold in range(3):
-        for view in QUICK.views:
-            assert f"repeat 0, fold {fold}, view {view}: " in str(error.value)
-    assert len(re.findall(r"batch \d+ of \d+", str(error.value))) == 6
-
-
-def test_tasks_hold_every_unit_once_in_order():
-    none = np.empty(0, dtype=np.int64)
-    all_units = [crossval.Unit(r, f, v, none, none, none)
-                 for r in range(10) for f in range(10) for v in range(9)]  # fmt: skip
-    for on_gpu, workers in ((False, 4), (True, 1), (True, 7), (True, 2000)):
-        tasks = crossval.in_tasks(all_units, on_gpu, workers)
-        assert [u for task in tasks for u in task] == all_units
-        assert (max(map(len, tasks)) == 1) == (not on_gpu or workers == 2000)
-    assert crossval.in_tasks([], True, 3) == []
+    there = finished(out)
+    assert len(there) == 5
+    again = crossval.run(discs, QUICK, out, **RUN)
+    pd.testing.assert_frame_equal(again, unbroken, check_exact=True)
+    assert there.items() <= finished(out).items()
 
 
 def test_files_of_another_machine_that_never_appear_are_an_error(tmp_path):
     (tmp_path / "there.json").touch()
     crossval.wait_for([tmp_path / "there.json"], seconds=0)
-    with pytest.raises(InputError, match=r"missing\.json.*all machines share"):
-        crossval.wait_for([tmp_path / n for n in ("there.json", "missing.json")], seconds=0)
+    files = [tmp_path / n for n in ("there.json", "missing.json")]
+    refused(r"missing\.json.*all machines share", crossval.wait_for, files, seconds=0)
 
 
 def test_folds_by_patient_and_by_nodule():
     nodules = pd.DataFrame(
         {"patient_id": np.repeat([f"p{i}" for i in range(60)], 3), "label": np.arange(180) % 2}
     )
-    by_patient = make_folds(nodules, 5, "patient", seed=0)
-    by_nodule = make_folds(nodules, 5, "nodule", seed=0)
-    folds_a_patient = nodules.assign(fold=by_patient).groupby("patient_id")["fold"].nunique()
-    assert (folds_a_patient == 1).all()
-    scattered = nodules.assign(fold=by_nodule).groupby("patient_id")["fold"].nunique()
-    assert scattered.mean() > 1.5
-    for number in (by_patient, by_nodule):
-        assert sorted(set(number)) == list(range(5))
-        counts = nodules.assign(fold=number).groupby("fold")["label"].agg(["mean", "size"])
+    numbers = {split: make_folds(nodules, 5, split, seed=0) for split in ("patient", "nodule")}
+    parts = {split: nodules.assign(fold=number) for split, number in numbers.items()}
+    assert (parts["patient"].groupby("patient_id")["fold"].nunique() == 1).all()
+    assert parts["nodule"].groupby("patient_id")["fold"].nunique().mean() > 1.5
+    for part in parts.values():
+        assert sorted(set(part["fold"])) == list(range(5))
+        counts = part.groupby("fold")["label"].agg(["mean", "size"])
         assert counts["mean"].between(0.35, 0.65).all()
         assert counts["size"].between(25, 47).all()
 
@@ -354,44 +289,205 @@ def test_folds_by_patient_and_by_nodule():
 @pytest.mark.parametrize(("folds", "split"), [(1, "patient"), (5, "hospital"), (200, "nodule")])
 def test_folds_that_cannot_be_are_refused(folds, split):
     nodules = pd.DataFrame({"patient_id": [f"p{i}" for i in range(20)], "label": [0, 1] * 10})
-    with pytest.raises(InputError):
-        make_folds(nodules, folds, split)
+    refused("folds need|split must be", make_folds, nodules, folds, split)
 
 
-def test_a_comparison_of_a_run_with_itself_is_null(run):
-    _, predictions = run
-    pair = statistics.compare(predictions, predictions)
-    assert pair["auc_difference"] == {"value": 0, "low": 0, "high": 0}
-    assert pair["delong"]["p_value"] == 1
+# LUNA-16's candidates: folds are subsets, and a run is judged as a submission.
 
 
-def test_runs_on_different_nodules_are_not_compared(run):
-    _, predictions = run
-    fewer = predictions[predictions["nodule_id"] != predictions["nodule_id"].iloc[0]]
-    with pytest.raises(InputError, match="different nodules"):
-        statistics.compare(predictions, fewer)
+@pytest.fixture(scope="module")
+def luna(tmp_path_factory):
+    return luna_discs(tmp_path_factory.mktemp("luna") / "discs")
 
 
-def test_units_trained_side_by_side_leave_what_they_leave_alone(discs, tmp_path):
-    """The road of a GPU, walked on a CPU: the same files, with the same numbers in float32."""
-    config = dataclasses.replace(QUICK, views=(0, 4), precision="fp32")
-    cpu = Device.choose("cpu", "fp32")
-    rows = discs.labelled
-    these = []
-    for fold in (0, 1):
-        train, val = training_and_validation(discs.nodules, rows[fold::2], config, seed=fold)
-        these += [crossval.Unit(0, fold, v, train, val, rows[1 - fold :: 2]) for v in config.views]
-    plain = {
-        unit.place: trained
-        for unit, trained, _ in crossval._one_by_one(discs, config, tmp_path, cpu, these)
-    }
-    found = list(crossval._together(discs, config, tmp_path, cpu, these))
-    assert {unit.place for unit, _, _ in found} == set(plain)
-    for unit, trained, seconds in found:
-        alone = plain[unit.place]
-        assert trained.best_epoch == alone.best_epoch
-        np.testing.assert_allclose(trained.val_probability, alone.val_probability, atol=1e-3)
-        assert seconds > 0
-        assert (
-            tmp_path / "live" / f"{crossval.unit_file(tmp_path, *unit.place).stem}.jsonl"
-        ).is_file()
+@pytest.fixture(scope="module")
+def luna_run(luna, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "st"
+    return out, crossval.run(luna, LUNA, out, **{**RUN, "folds": SUBSETS, "split": "subset"})
+
+
+def test_candidates_are_told_apart_fold_by_subset_beside_the_detectors_score(luna, luna_run):
+    _, predictions = luna_run
+    fold = predictions.drop_duplicates("nodule_id").set_index("nodule_id")["fold"]
+    subset = luna.nodules.set_index("nodule_id")["subset"]
+    assert (fold == subset.loc[fold.index]).all() and len(fold) == len(luna)
+    views = predictions.groupby("view")
+    by_view = {view: roc_auc(part["label"], part["probability"]) for view, part in views}
+    assert set(by_view) == {"0", "8", "fused", "detector"}
+    assert by_view["fused"] > 0.99 > by_view["detector"] > 0.7
+
+
+def test_probabilities_and_rates_are_of_the_candidates_there_are_not_of_those_shown(luna, luna_run):
+    out, predictions = luna_run
+    share = luna.nodules["label"].astype(float).mean()
+    fused = predictions[predictions["view"] == "fused"]
+    assert share < 0.15
+    assert fused.loc[fused["label"] == 0, "probability"].mean() < share
+    assert threshold(luna) == pytest.approx(share)
+    m = read_json(out / "metrics.json", "a run")["metrics"]["fused"]
+    called = fused["probability"] >= share
+    assert m["sensitivity"]["value"] == pytest.approx(called[fused["label"] == 1].mean())
+    assert m["specificity"]["value"] == pytest.approx((~called[fused["label"] == 0]).mean())
+
+
+def test_the_submission_is_what_the_challenge_takes(luna, luna_run):
+    out, predictions = luna_run
+    marks = luna16.read_submission(out / "submission.csv")
+    assert len(marks) == len(luna)
+    np.testing.assert_allclose(marks["x_mm"], luna.nodules["x_mm"])
+    fused = predictions[predictions["view"] == "fused"].set_index("nodule_id")["probability"]
+    np.testing.assert_allclose(marks["probability"], fused.loc[luna.nodules["nodule_id"]])
+    again = predictions.assign(repeat=1, probability=predictions["probability"] / 2)
+    both = froc.marks(luna, pd.concat([predictions, again]))  # repeats as their mean
+    np.testing.assert_allclose(both["probability"], 0.75 * marks["probability"])
+
+
+def test_a_missed_nodule_bounds_the_sensitivity_and_excluded_findings_are_no_errors(luna, luna_run):
+    _, predictions = luna_run
+    found = froc.evaluate_run(luna, predictions, bootstraps=20)
+    assert found.counts.nodules == found.counts.scans == 18
+    perfect = predictions.assign(probability=predictions["label"].astype(float))
+    best = froc.evaluate_run(luna, perfect, bootstraps=0)
+    assert best.cpm == pytest.approx(17 / 18)
+    excluded = luna.nodules.loc[luna.nodules["excluded"] == 1, "nodule_id"]
+    of_excluded = perfect["nodule_id"].isin(excluded)
+    worse = perfect.assign(probability=perfect["probability"].mask(of_excluded, 2.0))
+    assert froc.evaluate_run(luna, worse, bootstraps=0).cpm == best.cpm
+    values = froc.as_values(found)
+    assert values["cpm_low"] <= values["cpm"] <= values["cpm_high"]
+    assert values["rates"] == list(froc.RATES) and len(values["sensitivity"]) == 7
+    part = predictions[predictions["fold"] == 0]  # of some subsets only their scans are judged
+    assert froc.evaluate_run(luna, part, bootstraps=0).counts.scans == 18 / SUBSETS
+
+
+def test_a_cohort_without_subsets_cannot_be_split_by_them(luna):
+    nodules = luna.nodules
+    torn, none = nodules.assign(subset=np.arange(len(nodules)) % 3), nodules.drop(columns="subset")
+    refused("3 subsets: ask for 3 folds", make_folds, nodules, 5, "subset")
+    refused("all candidates are of one subset", make_folds, nodules.assign(subset=0), 3, "subset")
+    refused("a scan lies in two subsets", make_folds, torn, 3, "subset")
+    refused("split by patient instead", make_folds, none, 3, "subset")
+
+
+# Runs listed: how far each has come.
+
+
+@pytest.fixture(scope="module")
+def runs(discs, tmp_path_factory):
+    """A finished run, one with a network missing, and one whose record is damaged."""
+    folder = tmp_path_factory.mktemp("runs")
+    whole, part, broken = folder / "a" / "whole", folder / "b" / "part", folder / "broken"
+    config = TrainingConfig.brief(model="st", epochs=1, views=(0, 4))
+    crossval.run(discs, config, whole, first_folds=1, **{**RUN, "folds": 2})
+    shutil.copytree(whole, part)
+    for name in ("predictions.csv", "metrics.json", "units/repeat0_fold0_view4.json"):
+        (part / name).unlink()
+    shutil.copytree(part, broken)
+    record = json.loads((broken / "run.json").read_text())
+    del record["plan"]
+    (broken / "run.json").write_text(json.dumps(record))
+    for age, run in enumerate((whole, part, broken)):
+        for file in run.rglob("*.*"):
+            os.utime(file, (1e9 + age, 1e9 + age))
+    return folder
+
+
+@pytest.fixture
+def under_way(runs, tmp_path):
+    """A run of 3 x 2 x 2 networks of up to 100 epochs, of which one is finished."""
+    run = tmp_path / "run"
+    shutil.copytree(runs / "b" / "part", run)
+    record = json.loads((run / "run.json").read_text())
+    record["plan"] = {"folds": 2, "repeats": 3, "split": "nodule", "first_folds": None}
+    record["config"]["epochs"] = 100
+    (run / "run.json").write_text(json.dumps(record))
+    return run
+
+
+def noted(run, name, seconds, epochs, ago=0.0):
+    """What a network under way leaves whose epochs took `seconds` each, last heard of `ago`."""
+    lines = [json.dumps({"epoch": e, "seconds": (e + 1) * seconds}) for e in range(epochs)]
+    file = run / "live" / f"{name}.jsonl"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("".join(f"{line}\n" for line in lines))
+    os.utime(file, (time.time() - ago,) * 2)
+
+
+def listed(run):
+    (row,) = list_runs([run]).to_dict("records")
+    return row
+
+
+def test_every_run_is_found_once_with_its_state(runs, tmp_path):
+    table = list_runs([runs, runs / "b"])
+    assert [os.path.relpath(run, runs) for run in table["run"]] == ["a/whole", "b/part", "broken"]
+    assert table["state"].tolist()[:2] == ["finished", "stopped"]
+    assert table["networks"].tolist()[:2] == ["2 of 2", "1 of 2"]
+    assert table["state"].iloc[2].startswith("damaged: lacks 'plan'")
+    assert table["model"].tolist()[:2] == ["st", "st"]
+    assert table["protocol"].iloc[0] == "1x2 folds, 2 views, 1 epochs"
+    measured = json.loads((runs / "a" / "whole" / "metrics.json").read_text())
+    auc = measured["metrics"]["fused"]["auc"]["value"]
+    assert table["auc"].iloc[0].startswith(f"{auc:.3f} (")
+    assert list_runs([tmp_path]).empty
+    refused("no such folder", list_runs, [tmp_path / "nothing"])
+
+
+def test_a_run_under_way_shows_its_networks(under_way):
+    noted(under_way, "repeat0_fold0_view4", 10.0, 5)
+    noted(under_way, "repeat0_fold1_view0", 10.0, 15)
+    row = listed(under_way)
+    assert (row["state"], row["networks"]) == ("running", "1 of 12")
+    assert row["under_way"] == "2, 5 to 15 epochs"
+    assert row["protocol"] == "3x2 folds by nodule, 2 views, 100 epochs"
+    assert time.strptime(row["last_change"], "%Y-%m-%d %H:%M")
+    (under_way / "live" / "repeat0_fold1_view0.jsonl").unlink()
+    for epochs, words in ((1, "1, 1 epoch"), (0, "1, 0 epochs")):
+        noted(under_way, "repeat0_fold0_view4", 1.0, epochs)
+        assert (listed(under_way)["state"], listed(under_way)["under_way"]) == ("running", words)
+
+
+def test_a_killed_run_is_stopped(under_way):
+    noted(under_way, "repeat0_fold0_view4", 10.0, 5, ago=600)
+    assert listed(under_way)["state"] == "stopped"
+    # With epochs of ten minutes, it may well be at work.
+    noted(under_way, "repeat0_fold0_view4", 600.0, 5, ago=600)
+    assert listed(under_way)["state"] == "running"
+    # What a finished network has left says nothing.
+    noted(under_way, "repeat0_fold0_view4", 10.0, 5, ago=600)
+    noted(under_way, "repeat0_fold0_view0", 10.0, 5)
+    assert listed(under_way)["state"] == "stopped"
+
+
+def test_before_its_first_network_and_after_its_last_a_run_is_running(under_way, runs):
+    network = under_way / "units" / "repeat0_fold0_view0.json"
+    os.utime(under_way / "run.json")
+    assert listed(under_way)["state"] == "stopped"
+    network.rename(under_way / "first.json")
+    assert listed(under_way)["state"] == "running"
+    os.utime(under_way / "run.json", (1e9, 1e9))
+    assert listed(under_way)["state"] == "stopped"
+    shutil.copy(runs / "a" / "whole" / "run.json", under_way / "run.json")
+    for name in ("repeat0_fold0_view0.json", "repeat0_fold0_view4.json"):
+        shutil.copy(under_way / "first.json", network.with_name(name))
+    assert listed(under_way)["state"] == "running"
+
+
+def test_the_list_fits_a_terminal(runs, under_way, monkeypatch):
+    noted(under_way, "repeat0_fold0_view4", 10.0, 5)
+    monkeypatch.chdir(under_way.parent)
+    table = list_runs([runs, "run"])
+    assert table["run"].iloc[-1] == "run"
+    table["run"] = table["run"].str.replace(str(runs), "runs", regex=False)
+    text = runs_as_text(table)
+    whole = [line for line in text.splitlines() if "damaged" not in line]
+    assert max(map(len, whole)) <= 120
+    assert whole[0] == "discs"
+    (header,) = (line for line in whole if "under way" in line)
+    (line,) = (line for line in whole if "running" in line)
+    for column, words in {"state": "running 1 of 12", "under way": "1, 5 epochs"}.items():
+        assert line[header.index(column) :].startswith(words)
+    above = whole[next(i for i, line in enumerate(whole) if "finished" in line) - 1]
+    assert "AUC" in above
+    assert "runs/broken damaged: lacks 'plan'; delete it" in text
+    assert runs_as_text(list_runs([under_way / "live"])) == ""

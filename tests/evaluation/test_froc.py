@@ -2,44 +2,39 @@
 
 import dataclasses
 import json
+import warnings
 
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from sklearn.exceptions import UndefinedMetricWarning
+from sklearn.metrics import roc_curve
 
 from labkit import cli
 from labkit.annotations import luna16
-from labkit.errors import InputError
 from labkit.evaluation import froc, statistics
 from labkit.evaluation.froc import RATES
-from tests.evaluation import froc_by_hand
+from tests.evaluation.tables import refused
 
-MARK = ["seriesuid", "x_mm", "y_mm", "z_mm", "probability"]
-FINDING = ["seriesuid", "x_mm", "y_mm", "z_mm", "diameter_mm"]
+POSITION = ["seriesuid", "x_mm", "y_mm", "z_mm"]
+MARK, FINDING = [*POSITION, "probability"], [*POSITION, "diameter_mm"]
 
 
 def marks(*rows) -> pd.DataFrame:
-    return _table(rows, MARK)
+    return pd.DataFrame(rows, columns=MARK).astype(dict.fromkeys(MARK[1:], float))
 
 
 def findings(*rows) -> pd.DataFrame:
-    return _table(rows, FINDING)
+    return pd.DataFrame(rows, columns=FINDING).astype(dict.fromkeys(FINDING[1:], float))
 
 
-def _table(rows, columns) -> pd.DataFrame:
-    table = pd.DataFrame(list(rows), columns=columns)
-    return table.astype(dict.fromkeys(columns[1:], float) | {"seriesuid": str})
-
+NOTHING = findings().astype({"seriesuid": str})
 
 # Four scans, two of them with nodules, d without any mark.
 SCANS = ["a", "b", "c", "d"]
-NODULES = findings(
-    ("a", 0, 0, 0, 10),
-    ("a", 100, 0, 0, 6),
-    ("b", 0, 0, 0, 4),
-)
+NODULES = findings(("a", 0, 0, 0, 10), ("a", 100, 0, 0, 6), ("b", 0, 0, 0, 4))
 EXCLUDED = findings(("a", 50, 0, 0, -1))
 MARKS = marks(
     ("a", 1, 0, 0, 0.9),  # 1 mm from the first nodule: hit
@@ -50,6 +45,22 @@ MARKS = marks(
     ("a", 55, 0, 0, 0.6),  # on its rim: false
     ("b", 0, 0, 2, 0.5),  # on the rim of b's nodule: false, and the nodule is missed
     ("c", 0, 0, 0, 0.85),  # false
+)
+
+# Seven marks in four scans, through which lesson 11 walks: marks, nodules, excluded, scans.
+LESSON = (
+    marks(
+        ("a", 1, 0, 0, 0.95),  # 1 mm from the first nodule
+        ("a", 0, 4.9, 0, 0.90),  # within it too
+        ("b", 30, 0, 0, 0.85),  # on nothing
+        ("a", 0, 52, 0, 0.80),  # on the excluded finding, whose diameter counts as 10 mm
+        ("a", 43, 0, 0, 0.70),  # exactly on the second nodule's rim
+        ("a", 41, 0, 0, 0.60),  # in it
+        ("b", 0, 60, 0, 0.50),  # on nothing; the nodule of b has no mark
+    ),
+    findings(("a", 0, 0, 0, 10), ("a", 40, 0, 0, 6), ("b", 0, 0, 0, 8)),
+    findings(("a", 0, 50, 0, -1)),
+    SCANS,
 )
 
 
@@ -70,56 +81,81 @@ def test_the_case_worked_by_hand():
     # At 1/8 the curve is flat at 0; at 1/4 it has jumped to 1/3, at 1/2 to 2/3, where it stays.
     assert result.sensitivity == pytest.approx([0, 1 / 3, 2 / 3, 2 / 3, 2 / 3, 2 / 3, 2 / 3])
     assert result.cpm == pytest.approx((1 / 3 + 5 * 2 / 3) / 7)
-    assert result.threshold_at(0.6) == pytest.approx((0.7, 0.5, 2 / 3))
-    assert result.threshold_at(0.1) == (np.inf, 0, 0)
-
-
-def test_between_two_points_the_curve_is_a_straight_line():
-    """A nodule and a false mark tie: no threshold parts them, and half way is half of both."""
-    tied = marks(("a", 0, 0, 0, 0.5), ("a", 30, 0, 0, 0.5))
-    result = froc.evaluate(tied, findings(("a", 0, 0, 0, 5)), findings(), ["a", "b"], bootstraps=0)
-    assert result.sensitivity == pytest.approx([0.25, 0.5, 1, 1, 1, 1, 1])
-
-
-def test_one_mark_on_two_nodules_finds_both():
-    two = findings(("a", 0, 0, 0, 10), ("a", 4, 0, 0, 10))
-    one = marks(("a", 2, 0, 0, 0.3), ("a", 9, 9, 9, 0.2))
-    result = froc.evaluate(one, two, findings(), ["a"], bootstraps=0)
-    counts = result.counts
-    assert (counts.detected, counts.false_positives, counts.doubled) == (2, 1, 0)
-    assert result.sensitivity == pytest.approx([1] * 7)
+    assert froc.evaluate(*LESSON, bootstraps=0).cpm == pytest.approx(4 / 7)
 
 
 def test_the_limit_loses_all_that_tie_with_the_first_mark_beyond():
     three = marks(("a", 0, 0, 0, 0.9), ("a", 50, 0, 0, 0.5), ("a", 90, 0, 0, 0.5))
-    nodule = findings(("a", 0, 0, 0, 5))
-    kept = {
-        limit: froc.evaluate(
-            three, nodule, findings(), ["a"], max_marks=limit, bootstraps=0
-        ).counts.marks
-        for limit in (None, 3, 2, 1)
-    }
-    assert kept == {None: 3, 3: 3, 2: 1, 1: 1}
+    against = (findings(("a", 0, 0, 0, 5)), NOTHING, ["a"])
+    for limit, kept in {None: 3, 3: 3, 2: 1, 1: 1}.items():
+        found = froc.evaluate(three, *against, max_marks=limit, bootstraps=0)
+        assert found.counts.marks == kept
     # A hundred and one certain marks are none.
     saturated = marks(*[("a", float(i), 0, 0, 1.0) for i in range(101)])
-    result = froc.evaluate(saturated, nodule, findings(), ["a"], bootstraps=0)
+    result = froc.evaluate(saturated, *against, bootstraps=0)
     assert (result.counts.marks, result.counts.over_limit, result.cpm) == (0, 101, 0)
 
 
-def test_hits_on_both_a_nodule_and_an_excluded_finding_are_hits():
-    nodule = findings(("a", 0, 0, 0, 5))
-    result = froc.evaluate(marks(("a", 0, 0, 0, 0.5)), nodule, nodule, ["a"], bootstraps=0)
-    assert (result.counts.detected, result.counts.excluded) == (1, 0)
+# LUNA-16's evaluation once more, slowly: the rules scan by scan, mark by mark, sharing nothing with
+# labkit. What the challenge's script divides by zero for is 0, as labkit states.
 
 
-def test_other_scans_are_not_looked_at():
-    alone = froc.evaluate(
-        MARKS[MARKS.seriesuid == "a"], NODULES[:2], EXCLUDED, ["a"], bootstraps=20
+def sorted_out(tried, nodules, excluded, scans, limit):
+    """Scan -> [(is_nodule, probability, missed)], and how all were counted."""
+    rows = {uid: [] for uid in scans}
+    tally = dict.fromkeys(
+        ["detected", "missed", "marks", "false_positives", "doubled", "excluded", "over_limit"], 0
     )
-    amid = froc.evaluate(MARKS, NODULES, EXCLUDED, ["a"], bootstraps=20)
-    assert amid.counts == dataclasses.replace(alone.counts, elsewhere=2)
-    assert amid.cpm == alone.cpm
-    assert amid.band.cpm == alone.band.cpm
+    tally["elsewhere"] = sum(m["seriesuid"] not in scans for m in tried)
+    for uid in scans:
+        ours = [m for m in tried if m["seriesuid"] == uid]
+        if limit is not None and len(ours) > limit:
+            beyond = sorted((m["probability"] for m in ours), reverse=True)[limit]
+            kept = [m for m in ours if m["probability"] > beyond]
+            tally["over_limit"] += len(ours) - len(kept)
+            ours = kept
+        tally["marks"] += len(ours)
+        left = list(range(len(ours)))
+        for nodule in [n for n in nodules if n["seriesuid"] == uid]:
+            hit = [i for i in range(len(ours)) if _hits(ours[i], nodule)]
+            left = [i for i in left if i not in hit]
+            if hit:
+                tally["detected"] += 1
+                tally["doubled"] += len(hit) - 1
+                rows[uid].append((1, max(ours[i]["probability"] for i in hit), False))
+            else:
+                tally["missed"] += 1
+                rows[uid].append((1, None, True))
+        for finding in [e for e in excluded if e["seriesuid"] == uid]:
+            dropped = [i for i in left if _hits(ours[i], finding)]
+            tally["excluded"] += len(dropped)
+            left = [i for i in left if i not in dropped]
+        tally["false_positives"] += len(left)
+        rows[uid] += [(0, ours[i]["probability"], False) for i in left]
+    return rows, tally
+
+
+def _hits(mark, finding) -> bool:
+    diameter = finding["diameter_mm"] if finding["diameter_mm"] >= 0 else 10.0
+    squared = sum((mark[axis] - finding[axis]) ** 2.0 for axis in ("x_mm", "y_mm", "z_mm"))
+    return squared < (diameter / 2.0) ** 2.0
+
+
+def slow_curve(rows, drawn):
+    """False positives a scan, sensitivity, thresholds; `drawn` are scans, some of them twice."""
+    rows = [row for uid in drawn for row in rows[uid]]
+    nodules = sum(is_nodule for is_nodule, _, _ in rows)
+    judged = [(is_nodule, p) for is_nodule, p, missed in rows if not missed]
+    if not judged:
+        return np.zeros(1), np.zeros(1), np.array([np.inf])
+    labels, probabilities = zip(*judged, strict=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UndefinedMetricWarning)
+        false_rate, true_rate, thresholds = roc_curve(labels, probabilities)
+    detected, negatives = float(sum(labels)), len(labels) - float(sum(labels))
+    x = false_rate * negatives / len(drawn) if negatives else np.zeros(len(false_rate))
+    y = (true_rate * detected) / nodules if detected else np.zeros(len(x))
+    return x, y, thresholds
 
 
 # Places on a coarse lattice, so that marks often lie on a rim, share nodules, and tie.
@@ -127,19 +163,21 @@ _place = st.tuples(*[st.integers(0, 3).map(float)] * 3)
 _uid = st.sampled_from("abcde")  # e is never judged
 _mark = st.tuples(_uid, _place, st.sampled_from([0.0, 0.1, 0.2, 0.5, 0.7, 1.0]))
 _finding = st.tuples(_uid, _place, st.sampled_from([-1.0, 0.0, 1.0, 2.0, 3.5, 4.0]))
-_case = st.fixed_dictionaries(
-    {
-        "marks": st.lists(_mark, max_size=30),
-        "nodules": st.lists(_finding, min_size=1, max_size=6),
-        "excluded": st.lists(_finding.filter(lambda f: f[2] >= 0), max_size=4),
-        "scans": st.sampled_from([["a"], ["b", "a"], ["a", "b", "c"], ["d", "c", "b", "a"]]),
-        "limit": st.sampled_from([None, 1, 2, 3, 5]),
-    }
-)
+_case = st.fixed_dictionaries({
+    "marks": st.lists(_mark, max_size=30), "nodules": st.lists(_finding, min_size=1, max_size=6),
+    "excluded": st.lists(_finding.filter(lambda f: f[2] >= 0), max_size=4),
+    "scans": st.sampled_from([["a"], ["b", "a"], ["a", "b", "c"], ["d", "c", "b", "a"]]),
+    "limit": st.sampled_from([None, 1, 2, 3, 5]),
+})  # fmt: skip
 
 
-def _dicts(rows, last) -> list[dict]:
-    return [{"seriesuid": u, "x_mm": x, "y_mm": y, "z_mm": z, last: v} for u, (x, y, z), v in rows]
+def _dicts(case) -> list[list[dict]]:
+    """Marks, nodules and excluded findings of a drawn case."""
+    last = {"marks": "probability", "nodules": "diameter_mm", "excluded": "diameter_mm"}
+    return [
+        [{"seriesuid": u, "x_mm": x, "y_mm": y, "z_mm": z, of: v} for u, (x, y, z), v in case[name]]
+        for name, of in last.items()
+    ]
 
 
 def _evaluated(case, **changes) -> froc.Froc:
@@ -147,34 +185,21 @@ def _evaluated(case, **changes) -> froc.Froc:
     scans = case["scans"]
     assume(any(n[0] in scans for n in case["nodules"]))
     assume(not case["marks"] or any(m[0] in scans for m in case["marks"]))
-    given_tables = (
-        pd.DataFrame(_dicts(case["marks"], "probability"), columns=MARK),
-        pd.DataFrame(_dicts(case["nodules"], "diameter_mm"), columns=FINDING),
-        pd.DataFrame(_dicts(case["excluded"], "diameter_mm"), columns=FINDING),
+    tables = (
+        pd.DataFrame(rows, columns=columns)
+        for rows, columns in zip(_dicts(case), (MARK, FINDING, FINDING), strict=True)
     )
-    return froc.evaluate(
-        *given_tables, scans, max_marks=case["limit"], **{"bootstraps": 0, **changes}
-    )
-
-
-def _by_hand(case) -> froc_by_hand.Lists:
-    return froc_by_hand.sort_out(
-        _dicts(case["marks"], "probability"),
-        _dicts(case["nodules"], "diameter_mm"),
-        _dicts(case["excluded"], "diameter_mm"),
-        case["scans"],
-        case["limit"],
-    )
+    return froc.evaluate(*tables, scans, max_marks=case["limit"], **{"bootstraps": 0, **changes})
 
 
 @settings(max_examples=120, deadline=None)
 @given(_case)
 def test_counts_and_curve_are_the_slow_ones_to_the_last_bit(case):
     result = _evaluated(case)
-    slow = _by_hand(case)
+    rows, tally = sorted_out(*_dicts(case), case["scans"], case["limit"])
     counted = dataclasses.asdict(result.counts)
-    assert {name: counted[name] for name in slow.tally} == slow.tally
-    x, y, thresholds = froc_by_hand.curve(slow, case["scans"])
+    assert {name: counted[name] for name in tally} == tally
+    x, y, thresholds = slow_curve(rows, case["scans"])
     np.testing.assert_array_equal(result.false_positives_per_scan, x)
     np.testing.assert_array_equal(result.curve_sensitivity, y)
     np.testing.assert_array_equal(result.thresholds, thresholds)
@@ -185,24 +210,20 @@ def test_counts_and_curve_are_the_slow_ones_to_the_last_bit(case):
 @settings(max_examples=30, deadline=None)
 @given(_case, st.integers(0, 5))
 def test_bands_are_those_of_the_scans_drawn_again_one_by_one(case, seed):
-    scans = sorted(case["scans"])
-    resamples = 40
+    scans, resamples = sorted(case["scans"]), 40
     weights = statistics.resample_weights(len(scans), None, resamples, seed).astype(int)
-    slow = _by_hand(case)
-    with_nodule = [n for n in case["nodules"] if n[0] in scans]
-    heights = []
-    for times in weights:
-        drawn = [uid for uid, n in zip(scans, times, strict=True) for _ in range(n)]
-        if any(n[0] in drawn for n in with_nodule):
-            heights.append(np.interp(RATES, *froc_by_hand.curve(slow, drawn)[:2]))
+    rows, _ = sorted_out(*_dicts(case), case["scans"], case["limit"])
+    with_nodule = {n[0] for n in case["nodules"]}
+    drawn = [np.repeat(scans, times).tolist() for times in weights]
+    heights = [np.interp(RATES, *slow_curve(rows, these)[:2]) for these in drawn
+               if with_nodule & set(these)]  # fmt: skip
     assume(heights)
     band = _evaluated(case, bootstraps=resamples, seed=seed).band
     assert band.resamples == len(heights)
     ordered = np.sort(heights, axis=0)
     low, high = int(0.025 * len(heights)), int(0.975 * len(heights))
-    for i, interval in enumerate(band.at_rates):
-        assert interval.low == pytest.approx(ordered[low, i], abs=1e-12)
-        assert interval.high == pytest.approx(ordered[high, i], abs=1e-12)
+    assert [i.low for i in band.at_rates] == pytest.approx(ordered[low], abs=1e-12)
+    assert [i.high for i in band.at_rates] == pytest.approx(ordered[high], abs=1e-12)
     cpm = np.sort(np.mean(heights, axis=1))
     assert (band.cpm.low, band.cpm.high) == pytest.approx((cpm[low], cpm[high]), abs=1e-12)
     assert band.mean[::16] == pytest.approx(np.mean(heights, axis=0), abs=1e-12)
@@ -215,8 +236,7 @@ def _submission(seed: int, scans: int = 40, each: int = 60):
     nodules = pd.DataFrame(rng.uniform(-100, 100, (50, 3)), columns=MARK[1:4])
     nodules.insert(0, "seriesuid", rng.choice(uids, 50))
     nodules["diameter_mm"] = rng.uniform(4, 20, 50)
-    close = nodules.iloc[:44].drop(columns="diameter_mm")
-    close = close.assign(probability=rng.beta(5, 2, 44))
+    close = nodules.iloc[:44].drop(columns="diameter_mm").assign(probability=rng.beta(5, 2, 44))
     noise = pd.DataFrame(rng.uniform(-100, 100, (scans * each, 3)), columns=MARK[1:4])
     noise.insert(0, "seriesuid", np.repeat(uids, each))
     noise["probability"] = rng.beta(1, 6, len(noise)).round(3)
@@ -225,88 +245,63 @@ def _submission(seed: int, scans: int = 40, each: int = 60):
 
 def test_bands_are_the_same_when_few_scans_hold_most_false_marks():
     """A sample may have few false positives: then all thresholds are gone through, not the top."""
-    given_marks, nodules, excluded, uids = _submission(1)
-    crowded = given_marks[given_marks["seriesuid"].isin(uids[:3])]
-    others = given_marks[~given_marks["seriesuid"].isin(uids[:3])].groupby("seriesuid").head(5)
+    tried, nodules, excluded, uids = _submission(1)
+    crowded = tried[tried["seriesuid"].isin(uids[:3])]
+    others = tried[~tried["seriesuid"].isin(uids[:3])].groupby("seriesuid").head(5)
     many = pd.concat([crowded] * 8 + [others])
     result = froc.evaluate(many, nodules, excluded, uids, max_marks=None, bootstraps=60, seed=3)
-    slow = froc_by_hand.sort_out(
-        many.to_dict("records"), nodules.to_dict("records"), [], sorted(uids), None
-    )
+    rows, _ = sorted_out(many.to_dict("records"), nodules.to_dict("records"), [], uids, None)
     weights = statistics.resample_weights(len(uids), None, 60, 3).astype(int)
-    heights = [
-        np.interp(RATES, *froc_by_hand.curve(slow, np.repeat(sorted(uids), times))[:2])
-        for times in weights
-    ]
+    heights = [np.interp(RATES, *slow_curve(rows, np.repeat(uids, times))[:2]) for times in weights]
     assert result.band.mean[::16] == pytest.approx(np.mean(heights, axis=0), abs=1e-12)
 
 
 def test_the_order_of_rows_and_of_scans_does_not_matter():
-    given_marks, nodules, excluded, uids = _submission(2)
-    first = froc.evaluate(given_marks, nodules, excluded, uids, bootstraps=50)
-    second = froc.evaluate(
-        given_marks.sample(frac=1, random_state=1), nodules.sample(frac=1, random_state=2),
-        excluded, uids[::-1], bootstraps=50,
-    )  # fmt: skip
+    tried, nodules, excluded, uids = _submission(2)
+    first = froc.evaluate(tried, nodules, excluded, uids, bootstraps=50)
+    shuffled = (table.sample(frac=1, random_state=1) for table in (tried, nodules))
+    second = froc.evaluate(*shuffled, excluded, uids[::-1], bootstraps=50)
     np.testing.assert_array_equal(first.curve_sensitivity, second.curve_sensitivity)
     np.testing.assert_array_equal(first.band.low, second.band.low)
-    assert first.counts == second.counts
-    assert first.band.cpm == second.band.cpm
+    assert (first.counts, first.band.cpm) == (second.counts, second.band.cpm)
 
 
-@settings(max_examples=30, deadline=None)
-@given(_case, st.floats(0, 1))
-def test_another_false_positive_never_raises_any_sensitivity(case, probability):
+@settings(max_examples=60, deadline=None)
+@given(_case)
+def test_the_walk_ends_where_the_curve_does_and_passes_its_points(case):
     case = {**case, "limit": None}
-    before = _evaluated(case)
-    far = (case["scans"][0], (99.0, 99.0, 99.0), probability)
-    after = _evaluated({**case, "marks": [*case["marks"], far]})
-    assert after.counts.false_positives == before.counts.false_positives + 1
-    assert np.all(after.sensitivity <= before.sensitivity + 1e-12)
-
-
-@settings(max_examples=30, deadline=None)
-@given(_case)
-def test_a_scan_without_anything_lowers_no_sensitivity(case):
-    """False positives are shared among more scans, nodules and marks being the same."""
-    case = {**case, "scans": [s for s in case["scans"] if s != "d"] or ["a"]}
-    before = _evaluated(case)
-    emptier = {
-        name: [row for row in case[name] if row[0] != "d"]
-        for name in ("marks", "nodules", "excluded")
-    }
-    after = _evaluated({**case, **emptier, "scans": [*case["scans"], "d"]})
-    assert np.all(after.sensitivity >= before.sensitivity - 1e-12)
-
-
-@settings(max_examples=30, deadline=None)
-@given(_case)
-def test_only_the_order_of_probabilities_matters(case):
-    squeezed = {**case, "marks": [(u, place, p**3 - 7) for u, place, p in case["marks"]]}
-    before, after = _evaluated(case), _evaluated(squeezed)
-    np.testing.assert_array_equal(before.sensitivity, after.sensitivity)
-    assert before.counts == after.counts
-
-
-@settings(max_examples=30, deadline=None)
-@given(_case)
-def test_curves_rise_from_the_origin_to_what_the_counts_say(case):
+    assume(case["marks"])
     result = _evaluated(case)
-    x, y = result.false_positives_per_scan, result.curve_sensitivity
-    assert (x[0], y[0]) == (0, 0)
-    assert np.all(np.diff(x) >= 0)
-    assert np.all(np.diff(y) >= 0)
-    counts = result.counts
-    assert x[-1] == pytest.approx(counts.false_positives / counts.scans)
-    assert y[-1] == pytest.approx(counts.detected / counts.nodules)
-    assert counts.detected + counts.missed == counts.nodules
+    tried, *judged = map(pd.DataFrame, _dicts(case))
+    judged = [table.reindex(columns=FINDING) for table in judged]
+    here = [table[table["seriesuid"].isin(case["scans"])] for table in (tried, *judged)]
+    walk = froc.steps(*here, case["scans"])
+    c, last = result.counts, walk.iloc[-1]
+    assert (last["found"], last["false"]) == (c.detected, c.false_positives)
+    assert (walk["counts_as"] == froc.EXCLUDED).sum() == c.excluded
+    after = walk.groupby("probability").last().loc[result.thresholds[1:]]
+    assert after["false_positives_per_scan"].tolist() == pytest.approx(
+        result.false_positives_per_scan[1:]
+    )
+    assert after["sensitivity"].tolist() == pytest.approx(result.curve_sensitivity[1:])
+
+
+def test_the_walk_of_lesson_11():
+    tried, *against = LESSON
+    walk = froc.steps(tried.sample(frac=1, random_state=1), *against)
+    assert walk["counts_as"].tolist() == [
+        "nodule found", "found again", "false positive", "excluded", "false positive",
+        "nodule found", "false positive",
+    ]  # fmt: skip
+    assert walk["found"].tolist() == [1, 1, 1, 1, 1, 2, 2]
+    assert walk["false_positives_per_scan"].tolist() == [0, 0, 0.25, 0.25, 0.5, 0.5, 0.75]
 
 
 def test_the_same_seed_gives_the_same_bands_and_they_hold_the_estimate():
     given_tables = _submission(3)
-    first = froc.evaluate(*given_tables, bootstraps=200, seed=5)
-    again = froc.evaluate(*given_tables, bootstraps=200, seed=5)
-    other = froc.evaluate(*given_tables, bootstraps=200, seed=6)
+    first, again, other = (
+        froc.evaluate(*given_tables, bootstraps=200, seed=seed) for seed in (5, 5, 6)
+    )
     np.testing.assert_array_equal(first.band.low, again.band.low)
     assert np.any(first.band.low != other.band.low)
     assert first.band.cpm.low < first.cpm < first.band.cpm.high
@@ -314,21 +309,9 @@ def test_the_same_seed_gives_the_same_bands_and_they_hold_the_estimate():
     assert first.at(0.5) == first.sensitivity[2]
 
 
-def test_bands_are_as_wide_as_binomial_ones_where_nothing_else_varies():
-    """One nodule a scan, half of them found before any false mark: the error of a share."""
-    scans = [f"{i:03d}" for i in range(400)]
-    nodules = findings(*[(uid, 0, 0, 0, 5) for uid in scans])
-    half = marks(*[(uid, 0, 0, 0, 0.9) for uid in scans[::2]])
-    interval = froc.evaluate(half, nodules, findings(), scans, bootstraps=2000).band.at_rates[0]
-    assert interval.value == 0.5
-    expected = 1.96 * np.sqrt(0.25 / 400)
-    assert (interval.high - interval.low) / 2 == pytest.approx(expected, rel=0.1)
-
-
 @pytest.mark.parametrize(
     ("change", "words"),
-    [
-        ({"candidates": MARKS.drop(columns="probability")}, "candidates lacks probability"),
+    [({"candidates": MARKS.drop(columns="probability")}, "candidates lacks probability"),
         ({"candidates": MARKS.assign(probability=np.nan)}, "row 0 of the candidates"),
         ({"annotations": NODULES.assign(x_mm=np.inf)}, "row 0 of the annotations"),
         ({"annotations": NODULES.iloc[:0]}, "no nodule is annotated in these 4 scans"),
@@ -337,21 +320,78 @@ def test_bands_are_as_wide_as_binomial_ones_where_nothing_else_varies():
         ({"series_uids": ["a", "a"]}, "twice"),
         ({"max_marks": 0}, "max_marks is 0"),
         ({"bootstraps": -1}, "bootstraps is -1"),
-        ({"seed": -1}, "seed is -1"),
-    ],
-)
+        ({"seed": -1}, "seed is -1")],
+)  # fmt: skip
 def test_bad_input_is_said(change, words):
     sound = {"candidates": MARKS, "annotations": NODULES, "excluded": EXCLUDED,
              "series_uids": SCANS}  # fmt: skip
-    with pytest.raises(InputError, match=words):
-        froc.evaluate(**{**sound, **change})
+    refused(words, froc.evaluate, **{**sound, **change})
 
 
-def test_no_mark_at_all_finds_nothing():
-    result = froc.evaluate(marks(), NODULES, EXCLUDED, SCANS, bootstraps=10)
-    assert result.cpm == 0
-    assert result.counts.missed == 3
-    assert result.band.cpm.high == 0
+# Two sets of marks on the same scans: against resampled scans judged one by one.
+
+
+SIX = [f"s{i}" for i in range(6)]
+OF_SIX = (
+    findings(*[(u, 50 * k, 0, 0, 8) for i, u in enumerate(SIX[:5]) for k in range(i % 3)]),
+    findings(("s0", 0, 70, 0, 6)),
+)
+
+
+def tried(seed, signal=1.0):
+    """Marks on every nodule, on the excluded finding and on nothing; nodules a little surer."""
+    off = findings(*[(uid, 200 + 20 * k, 0, 0, 0) for uid in SIX for k in range(4)])
+    table = pd.concat([*OF_SIX, off], ignore_index=True)[POSITION]
+    on_nodule = np.arange(len(table)) < len(OF_SIX[0])
+    scores = np.random.default_rng(seed).normal(size=len(table)) + signal * on_nodule
+    return table.assign(probability=np.round(scores, 1))  # so that some tie
+
+
+def difference(first, second, bootstraps=40, seed=0, scans=SIX):
+    return froc.cpm_difference(first, second, *OF_SIX, scans, bootstraps=bootstraps, seed=seed)
+
+
+def test_a_difference_is_what_judging_every_sample_of_scans_by_itself_gives():
+    def drawn_again(table, times):  # every copy a scan of its own
+        copies = [(u, f"{u}#{j}") for u, n in zip(SIX, times, strict=True) for j in range(int(n))]
+        return pd.concat([table[table["seriesuid"] == u].assign(seriesuid=v) for u, v in copies])
+
+    first, second = tried(1, signal=1.5), tried(2, signal=0.5)
+    found = difference(first, second, bootstraps=40, seed=3)
+    cpm = [froc.evaluate(m, *OF_SIX, SIX, bootstraps=0).cpm for m in (first, second)]
+    assert found.value == pytest.approx(cpm[0] - cpm[1])
+    slow = []
+    for times in statistics.resample_weights(len(SIX), None, 40, seed=3):
+        uids = [f"{u}#{j}" for u, n in zip(SIX, times, strict=True) for j in range(int(n))]
+        against = [drawn_again(table, times) for table in OF_SIX]
+        if len(against[0]):
+            pair = (froc.evaluate(drawn_again(m, times), *against, uids, bootstraps=0)
+                    for m in (first, second))  # fmt: skip
+            slow.append(np.subtract(*[of.cpm for of in pair]))
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(slow, [0.025, 0.975])))
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 10_000), st.integers(0, 10_000), st.floats(0, 2))
+def test_likes_differ_by_exactly_nothing_order_does_not_matter_and_turning_turns_the_sign(a, b, s):
+    first, second = tried(a, s), tried(b, 0.3)
+    ranked = first.assign(probability=first["probability"].rank())  # the same order and ties
+    for other in (first, ranked, ranked.sample(frac=1, random_state=a)):
+        found = difference(first, other)
+        assert (found.value, found.low, found.high) == (0, 0, 0)
+    found, turned = difference(first, second), difference(second, first)
+    again = difference(first.sample(frac=1, random_state=a), second.iloc[::-1], scans=SIX[::-1])
+    assert again == found and found.low <= found.high
+    turned_back = (-turned.value, -turned.high, -turned.low)
+    assert turned_back == pytest.approx((found.value, found.low, found.high), abs=1e-12)
+
+
+def test_a_difference_needs_a_bootstrap_and_all_columns():
+    refused("bootstraps is 0", difference, tried(1), tried(2), bootstraps=0)
+    refused("lacks probability", difference, tried(1), tried(2).drop(columns="probability"))
+
+
+# Operating points: the paper's measures, what a point costs, and how far it holds elsewhere.
 
 
 def test_screening_is_what_the_paper_reports_and_what_it_means_for_a_scan():
@@ -364,55 +404,100 @@ def test_screening_is_what_the_paper_reports_and_what_it_means_for_a_scan():
     assert point.auc == 14 / 16
     assert point.false_positives_per_scan == 0.5
     assert (point.positives, point.negatives) == (2, 8)
-    with pytest.raises(InputError, match="scans is 0"):
-        froc.screening(classes, probabilities, scans=0)
+    refused("scans is 0", froc.screening, classes, probabilities, scans=0)
+
+
+def test_costs_add_up():
+    cost = froc.cost(
+        froc.Point(0.3, 4.0, 0.75), nodules_a_person=0.5, seconds_a_mark=30, people=200
+    )
+    assert (cost.nodules, cost.found, cost.missed, cost.false_marks) == (100, 75, 25, 800)
+    assert cost.hours == pytest.approx(875 / 120)
+    assert cost.share_true == pytest.approx(75 / 875)
+    none = froc.cost(froc.Point(np.inf, 0, 0), nodules_a_person=1, seconds_a_mark=1)
+    assert none.share_true == 0 and none.missed == 1000
+    point = froc.Point(0, 0, 0)
+    refused("seconds_a_mark -1", froc.cost, point, nodules_a_person=1, seconds_a_mark=-1)
+
+
+def programme(scans: int, seed: int):
+    """Scans with a nodule each and ten other marks, whose scores overlap."""
+    rng = np.random.default_rng(seed)
+    uids = [f"{i:05d}" for i in range(scans)]
+    nodules = findings(*[(uid, 0, 0, 0, 8) for uid in uids])
+    found = nodules.drop(columns="diameter_mm").assign(probability=rng.normal(2, 1, scans))
+    others = pd.DataFrame({"seriesuid": np.repeat(uids, 10), "x_mm": 50.0, "y_mm": 0.0})
+    others = others.assign(z_mm=0.0, probability=rng.normal(size=10 * scans))
+    return pd.concat([found, others], ignore_index=True), nodules, nodules[:0], uids
+
+
+def test_what_was_chosen_is_kept_elsewhere_only_on_average_and_less_the_luck():
+    case = programme(400, 0)
+    splits = froc.transferred(*case, sensitivity=0.8, splits=100)
+    assert (splits["sensitivity_chosen"] >= 0.8).all()
+    assert (splits["sensitivity_chosen"] < 0.81).all()  # 200 nodules: steps of half a point
+    assert abs(splits["sensitivity_elsewhere"].mean() - 0.8) < 0.02
+    # A sample's own threshold always reaches; on other scans it falls short half of the time.
+    assert 0.3 < (splits["sensitivity_elsewhere"] < 0.8).mean() < 0.7
+    again = froc.transferred(*case, sensitivity=0.8, splits=100)
+    pd.testing.assert_frame_equal(splits, again)
+
+
+def test_halves_are_judged_as_they_would_be_alone():
+    case = programme(6, 1)
+    (split,) = froc.transferred(*case, sensitivity=0.6, splits=1).to_dict("records")
+    chosen = np.random.default_rng(0).permutation(6)[:3]
+    here = [case[3][i] for i in chosen]
+    for scans, end in ((here, "chosen"), (sorted(set(case[3]) - set(here)), "elsewhere")):
+        own = [table[table["seriesuid"].isin(scans)] for table in case[:3]]
+        shown = own[0][own[0]["probability"] >= split["threshold"]]
+        at = froc.evaluate(shown, *own[1:], scans, bootstraps=0)
+        assert at.curve_sensitivity[-1] == pytest.approx(split[f"sensitivity_{end}"])
+        assert at.false_positives_per_scan[-1] == pytest.approx(split[f"false_positives_{end}"])
+    refused("2 or more", froc.transferred, *case[:3], ["a"], 0.5)
+    missed = (LESSON[0][LESSON[0]["probability"] == 0.85], *LESSON[1:])
+    refused("in none of", froc.transferred, *missed, sensitivity=0.5)
+
+
+# The command.
 
 
 @pytest.fixture
-def files(tmp_path):
-    """The hand-worked case as the challenge's four files."""
+def command(tmp_path):
+    """`labkit froc` on the hand-worked case as the challenge's four files."""
     for name, table in (("marks", MARKS), ("annotations", NODULES), ("excluded", EXCLUDED)):
         luna16.write(tmp_path / f"{name}.csv", table)
     (tmp_path / "series.csv").write_text("\n".join(SCANS) + "\n")
-    return tmp_path
+    options = [f"--{n}={tmp_path / n}.csv" for n in ("annotations", "excluded", "series")]
+    return ["froc", str(tmp_path / "marks.csv"), *options, f"--out={tmp_path / 'out'}"]
 
 
-def _command(folder, *more) -> list[str]:
-    options = [f"--{n}={folder / n}.csv" for n in ("annotations", "excluded", "series")]
-    return ["froc", str(folder / "marks.csv"), *options, *more]
-
-
-def test_the_command_prints_and_writes_the_same_numbers(files, capsys):
-    assert cli.main(_command(files, "--bootstraps", "100", "--out", str(files / "out"))) == 0
+def test_the_command_prints_and_writes_the_same_numbers(command, tmp_path, capsys):
+    assert cli.main([*command, "--bootstraps", "100"]) == 0
     text = capsys.readouterr().out
     assert "4 scans, 3 nodules: 2 hit, 1 missed" in text
     assert f"CPM {(1 / 3 + 10 / 3) / 7:.4f} (" in text
-    written = json.loads((files / "out" / "froc.json").read_text())
+    written = json.loads((tmp_path / "out" / "froc.json").read_text())
     expected = froc.evaluate(MARKS, NODULES, EXCLUDED, SCANS, bootstraps=100)
     assert written["cpm"] == dataclasses.asdict(expected.band.cpm)
     assert written["counts"]["false_positives"] == 4
     assert [row["sensitivity"] for row in written["sensitivity"]] == expected.sensitivity.tolist()
-    curve = pd.read_csv(files / "out" / "froc.csv")
+    curve = pd.read_csv(tmp_path / "out" / "froc.csv")
     assert curve["threshold"].tolist() == expected.thresholds.tolist()
-    assert (files / "out" / "froc.png").stat().st_size > 10_000
-
-
-def test_the_command_without_bootstraps_or_limit(files, capsys):
-    out = files / "out"
-    assert cli.main(_command(files, "--bootstraps=0", "--max-marks=0", f"--out={out}")) == 0
+    assert (tmp_path / "out" / "froc.png").stat().st_size > 10_000
+    assert cli.main([*command, "--bootstraps=0", "--max-marks=0"]) == 0
     assert "low" not in capsys.readouterr().out
-    written = json.loads((out / "froc.json").read_text())
+    written = json.loads((tmp_path / "out" / "froc.json").read_text())
     assert written["settings"]["max_marks"] is None
     assert list(written["cpm"]) == ["value"]
 
 
-def test_the_command_says_which_line_is_bad_in_one_line(files, capsys):
-    text = (files / "marks.csv").read_text().replace("0.95", "likely")
-    (files / "marks.csv").write_text(text)
-    assert cli.main(_command(files)) == 2
-    error = capsys.readouterr().err.strip().splitlines()
-    assert len(error) == 1
-    assert "marks.csv, line 4: probability is likely; give a finite number" in error[0]
+def test_the_command_says_which_line_is_bad_in_one_line(command, tmp_path, capsys):
+    file = tmp_path / "marks.csv"
+    file.write_text(file.read_text().replace("0.95", "likely"))
+    assert cli.main(command) == 2
+    (error,) = capsys.readouterr().err.strip().splitlines()
+    assert "marks.csv, line 4: probability is likely; give a finite number" in error
 
 
 @pytest.mark.real

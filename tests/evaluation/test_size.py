@@ -4,10 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from labkit.errors import InputError
-from labkit.evaluation import size as bands
+from labkit.evaluation.size import by_size
 from labkit.evaluation.statistics import roc_auc, sensitivity_specificity
-from tests.evaluation.tables import predictions
+from tests.evaluation.tables import predictions, refused
 
 
 def _nodules(table, diameter_mm):
@@ -26,13 +25,13 @@ def nodules(run):
 
 
 def test_both_ends_belong_to_the_middle_band(run, nodules):
-    table = bands.by_size({"MT-CNN": (run, "fused")}, nodules, resamples=50)
+    table = by_size({"MT-CNN": (run, "fused")}, nodules, resamples=50)
     assert table["band"].tolist() == ["under 8 mm", "8 to 15 mm", "over 15 mm", "all sizes"]
     assert table["nodules"].tolist() == [40, 60, 80, 180]
 
 
 def test_values_are_the_metrics_of_the_band_averaged_over_repeats(run, nodules):
-    table = bands.by_size({"MT-CNN": (run, "fused")}, nodules, resamples=50).set_index("band")
+    table = by_size({"MT-CNN": (run, "fused")}, nodules, resamples=50).set_index("band")
     ids = nodules.loc[nodules["diameter_mm"] < 8, "nodule_id"]
     parts = [g for _, g in run[run["nodule_id"].isin(ids)].groupby("repeat")]
     row = table.loc["under 8 mm"]
@@ -46,26 +45,11 @@ def test_values_are_the_metrics_of_the_band_averaged_over_repeats(run, nodules):
     assert row["malignant"] == parts[0]["label"].sum()
 
 
-def test_size_says_much_over_all_sizes_and_little_within_a_band():
-    run = predictions(patients=150)
-    one = run[run["repeat"] == 0].sort_values("nodule_id")
-    rng = np.random.default_rng(0)
-    mm = np.where(one["label"] == 1, 17.0, 5.0) + rng.uniform(-2, 2, size=len(one))
-    odd = rng.random(len(one)) < 0.1  # one in ten has the other class's size
-    mm = np.where(odd, np.where(one["label"] == 1, 5.0, 17.0) + rng.uniform(-2, 2, len(one)), mm)
-    nodules = _nodules(run, mm)
-    size = one.assign(view="size_only", probability=mm / 20)
-    table = bands.by_size({"size only": (size, "size_only")}, nodules, resamples=50)
-    auc = table.set_index("band")["auc"]
-    assert auc["all sizes"] > 0.85
-    assert auc["under 8 mm"] < 0.7 and auc["over 15 mm"] < 0.7
-
-
 def test_bands_with_few_nodules_of_a_class_have_no_interval_and_with_one_class_no_value(run):
     label = run[run["repeat"] == 0].sort_values("nodule_id")["label"].to_numpy()
     mm = np.where(label == 1, 20.0, 5.0)
     mm[np.flatnonzero(label == 0)[:3]] = 20.0  # three benign nodules among the large
-    table = bands.by_size({"MT-CNN": (run, "fused")}, _nodules(run, mm), resamples=50)
+    table = by_size({"MT-CNN": (run, "fused")}, _nodules(run, mm), resamples=50)
     rows = table.set_index("band")
     assert np.isfinite(rows.loc["over 15 mm", "auc"])
     assert rows.loc["over 15 mm", ["auc_low", "specificity_high"]].isna().all()
@@ -78,21 +62,16 @@ def test_bands_with_few_nodules_of_a_class_have_no_interval_and_with_one_class_n
 def test_siblings_that_are_copies_make_no_band_surer(run, nodules):
     copied = pd.concat([run, run.assign(nodule_id="x" + run["nodule_id"])])
     sizes = pd.concat([nodules, nodules.assign(nodule_id="x" + nodules["nodule_id"])])
-    once = bands.by_size({"MT-CNN": (run, "fused")}, nodules, resamples=50)
-    again = bands.by_size({"MT-CNN": (copied, "fused")}, sizes, resamples=50)
+    once = by_size({"MT-CNN": (run, "fused")}, nodules, resamples=50)
+    again = by_size({"MT-CNN": (copied, "fused")}, sizes, resamples=50)
     for column in ("auc", "auc_low", "auc_high", "sensitivity_low", "specificity_high"):
         assert again[column].to_numpy() == pytest.approx(once[column].to_numpy())
 
 
 def test_what_does_not_fit_is_refused(run, nodules):
     runs = {"MT-CNN": (run, "fused")}
-    with pytest.raises(InputError, match="no diameter"):
-        bands.by_size(runs, nodules.iloc[1:])
-    with pytest.raises(InputError, match="twice"):
-        bands.by_size(runs, pd.concat([nodules, nodules]))
-    with pytest.raises(InputError, match="rising"):
-        bands.by_size(runs, nodules, edges_mm=(15, 8))
-    with pytest.raises(InputError, match="no predictions for view"):
-        bands.by_size({"MT-CNN": (run, "3")}, nodules)
-    with pytest.raises(InputError, match="no run"):
-        bands.by_size({}, nodules)
+    refused("no diameter", by_size, runs, nodules.iloc[1:])
+    refused("twice", by_size, runs, pd.concat([nodules, nodules]))
+    refused("rising", by_size, runs, nodules, edges_mm=(15, 8))
+    refused("no predictions for view", by_size, {"MT-CNN": (run, "3")}, nodules)
+    refused("no run", by_size, {}, nodules)

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from labkit.errors import InputError
-from labkit.evaluation.crossval import read_predictions
-from labkit.evaluation.predictions import one_view, rows_of
+from labkit.evaluation import predictions as module
+from labkit.evaluation.predictions import one_view, read_predictions, select_view
 from labkit.io import write_csv
 from tests.evaluation.tables import predictions
 
@@ -25,7 +25,7 @@ def test_rows_in_any_order_give_nodules_in_the_order_of_their_names():
 
 def test_views_may_have_been_read_as_numbers():
     table = predictions(patients=5).assign(view=3)
-    assert len(rows_of(table, "3")) == 10
+    assert len(select_view(table, "3")) == 10
     with pytest.raises(InputError, match="no predictions for view 'fused'; there are 3"):
         one_view(table, "fused")
 
@@ -47,11 +47,21 @@ def test_a_nodule_predicted_twice_is_an_error():
         one_view(pd.concat([table, table.iloc[:1]]), "fused")
 
 
-def test_predictions_are_read_as_they_were_written_each_name_once(tmp_path):
+@pytest.mark.parametrize("rows_at_once", [7, 1_000_000])
+def test_predictions_are_read_as_written_each_name_once_all_or_one_view(
+    tmp_path, monkeypatch, rows_at_once
+):
     table = predictions(patients=6, repeats=2)
     table.loc[:3, "patient_id"] = "NA"
+    table = pd.concat([table.assign(view="0"), table], ignore_index=True)
     write_csv(tmp_path / "predictions.csv", table)
+    monkeypatch.setattr(module, "_ROWS_AT_ONCE", rows_at_once)
     found = read_predictions(tmp_path)
     pd.testing.assert_frame_equal(found, table, check_dtype=False)
-    assert len({id(name) for name in found["nodule_id"].to_numpy(object)}) <= 24
-    assert (found["patient_id"] == "NA").sum() == 4
+    ids = found["nodule_id"]  # of which each is in memory once
+    assert ids.dtype != object or ids.map(id).nunique() == ids.nunique()
+    assert (found["patient_id"] == "NA").sum() == 8
+    for view in ("0", "fused", "none of them"):
+        wanted = found[found["view"] == view].reset_index(drop=True)
+        alone = read_predictions(tmp_path, view)
+        pd.testing.assert_frame_equal(alone, wanted, check_exact=True)

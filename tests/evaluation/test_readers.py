@@ -5,29 +5,22 @@ import pandas as pd
 import pytest
 
 from labkit.annotations import lidc
-from labkit.errors import InputError
 from labkit.evaluation import readers
 from labkit.evaluation.statistics import roc_auc
+from tests.evaluation.tables import refused
 
 
 def _annotations(ratings: dict[str, list[int]], patients: dict[str, str] | None = None):
-    return pd.DataFrame(
-        [
-            {"nodule_id": n, "patient_id": (patients or {}).get(n, n), "malignancy": r}
-            for n, opinions in ratings.items()
-            for r in opinions
-        ]
-    )
+    rows = [(n, (patients or {}).get(n, n), r) for n, each in ratings.items() for r in each]
+    return pd.DataFrame(rows, columns=["nodule_id", "patient_id", "malignancy"])
 
 
 def test_every_reader_meets_the_median_of_the_others():
     table = readers.comparisons(_annotations({"a": [5, 4, 1], "b": [3, 3, 3], "c": [1, 5]}))
     # a: 5 against (4, 1) = 2.5; 4 against (5, 1) = 3, undecided; 1 against (5, 4) = 4.5. b: nobody
     # decides. c: too few readers.
-    assert table[["nodule_id", "opinion", "label"]].to_numpy().tolist() == [
-        ["a", 5, 0],
-        ["a", 1, 1],
-    ]
+    found = table[["nodule_id", "opinion", "label"]].to_numpy().tolist()
+    assert found == [["a", 5, 0], ["a", 1, 1]]
     two = readers.comparisons(_annotations({"c": [1, 5]}), min_readers=2)
     assert two[["opinion", "label"]].to_numpy().tolist() == [[1, 1], [5, 0]]
 
@@ -93,36 +86,11 @@ def test_lidcs_four_reader_nodules_give_the_known_numbers():
     assert found.strict[1].value > found.lenient[1].value
 
 
-def test_ratings_in_one_column_become_annotations():
-    nodules = pd.DataFrame({"nodule_id": ["a", "b"], "patient_id": "p", "ratings": ["5|4|3", "1"]})
-    table = readers.from_ratings(nodules)
-    assert table["malignancy"].tolist() == [5, 4, 3, 1]
-    assert table["nodule_id"].tolist() == ["a", "a", "a", "b"]
-    with pytest.raises(InputError, match="b: its ratings"):
-        readers.from_ratings(nodules.assign(ratings=["5|4", "x|1"]))
-    with pytest.raises(InputError, match="no column of single ratings"):
-        readers.from_ratings(nodules.drop(columns="ratings"))
-
-
-@pytest.mark.real
-def test_the_real_cubes_ratings_give_a_reader(real_cubes):
-    with np.load(real_cubes) as file:
-        nodules = pd.DataFrame({k: file[k] for k in ("nodule_id", "patient_id", "ratings")})
-    found = readers.against_the_rest(readers.from_ratings(nodules), resamples=200)
-    assert found.auc.value == pytest.approx(0.804, abs=1e-3)
-    assert found.auc.low < 0.79 < 0.82 < found.auc.high
-    assert found.nodules == 602
-
-
 def test_annotations_that_cannot_be_judged_are_refused():
     good = _annotations({"a": [5, 4, 4], "b": [1, 2, 1]})
-    with pytest.raises(InputError, match="lack the columns malignancy"):
-        readers.against_the_rest(good.drop(columns="malignancy"))
-    with pytest.raises(InputError, match="rated 1 to 5"):
-        readers.against_the_rest(good.assign(malignancy=0))
-    with pytest.raises(InputError, match="2 or more"):
-        readers.against_the_rest(good, min_readers=1)
-    with pytest.raises(InputError, match="no nodule has both"):
-        readers.against_the_rest(good, {"elsewhere": 0.5})
-    with pytest.raises(InputError, match="no nodule is left"):
-        readers.against_the_rest(good, min_readers=4)
+    judge = readers.against_the_rest
+    refused("lack the columns malignancy", judge, good.drop(columns="malignancy"))
+    refused("rated 1 to 5", judge, good.assign(malignancy=0))
+    refused("2 or more", judge, good, min_readers=1)
+    refused("no nodule has both", judge, good, {"elsewhere": 0.5})
+    refused("no nodule is left", judge, good, min_readers=4)
