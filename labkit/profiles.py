@@ -1,4 +1,5 @@
-"""How much of everything: `smoke` for CI, `lab` for a class hour, `paper` for the printed protocol.
+"""How much of everything: `smoke` for CI, `demo` for minutes on any laptop, `lab` for a class hour,
+and `paper` for the printed protocol.
 
 Lessons never ask which profile it is; they ask the profile for its numbers.
 """
@@ -6,13 +7,17 @@ Lessons never ask which profile it is; they ask the profile for its numbers.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from labkit.errors import InputError
+from labkit.imaging.planes import PLANES
 
 if TYPE_CHECKING:
+    from labkit.evaluation.crossval import Plan
     from labkit.training.config import TrainingConfig
+
+_OF_THE_PAPER = ("sweep_folds", "sweep_repeats", "paper_views", "luna16_scans", "luna16_seed")
 
 
 @dataclass(frozen=True)
@@ -20,7 +25,7 @@ class Profile:
     """The sizes of one profile.
 
     Args:
-        name: "smoke", "lab" or "paper".
+        name: "smoke", "demo", "lab" or "paper".
         nodules: labelled nodules in the simulated cohort; None takes all of them.
         uncertain: whether the cohort also holds nodules of uncertain malignancy.
         epochs: most epochs a network is trained.
@@ -29,6 +34,12 @@ class Profile:
         resamples: of the bootstrap.
         printed_protocol: train by `TrainingConfig.paper` rather than `TrainingConfig.brief`.
         task: what is learnt, `Cohort.task`: "malignancy" or "luna16".
+        sweep_folds: how many of the folds the sweeps of Figs. 5 to 7 train; None takes all.
+        sweep_repeats: of the sweeps; None takes as many as of the rest.
+        paper_views: views that the paper's figures and tables train.
+        luna16_scans: in the simulated LUNA-16; None takes all that there are.
+        luna16_seed: of the sample of these scans: few can be learnt from only if nodules are in
+            them. The first four of seed 1875 have 13 nodules, of seed 0 two.
     """
 
     name: str
@@ -40,47 +51,54 @@ class Profile:
     resamples: int
     printed_protocol: bool
     task: str = "malignancy"
+    sweep_folds: int | None = None
+    sweep_repeats: int | None = None
+    paper_views: tuple[int, ...] = tuple(range(len(PLANES)))
+    luna16_scans: int | None = None
+    luna16_seed: int = 0
 
-    @property
-    def luna16_scans(self) -> int | None:
-        """Scans in the simulated LUNA-16; None takes all that there are.
-
-        >>> get("lab").luna16_scans
-        60
-        """
-        return _LUNA16_SCANS[self.name]
-
-    @property
-    def luna16_seed(self) -> int:
-        """Of the sample of these scans: few scans can be learnt from only if nodules are in them.
-
-        >>> get("lab").luna16_seed
-        0
-        """
-        return _LUNA16_SEED[self.name]
+    def as_dict(self) -> dict[str, Any]:
+        """Return the sizes of cohort, training and cross-validation, as files have them."""
+        return {k: v for k, v in asdict(self).items() if k not in _OF_THE_PAPER}
 
     def training(self, **changes: Any) -> TrainingConfig:
-        """The training protocol of this profile, with `changes`."""
+        """Return the training protocol of this profile, with `changes`."""
         from labkit.training.config import TrainingConfig
 
         protocol = TrainingConfig.paper if self.printed_protocol else TrainingConfig.brief
         of_task = TrainingConfig.of_task(self.task)
         return protocol(**{"epochs": self.epochs, **of_task, **changes})
 
+    def plan(self, sweep: bool = False) -> Plan:
+        """Return folds and repeats of ST-CNN and MT-CNN, or of the variants of a sweep.
+
+        A sweep's folds are among those of the two, so that a variant is compared with them on the
+        nodules that both judged. Folds of LUNA-16 are its official subsets.
+
+        >>> get("lab").plan(sweep=True)
+        Plan(folds=5, repeats=1, split='patient', first_folds=3)
+        """
+        from labkit.evaluation.crossval import Plan
+
+        split = "subset" if self.task == "luna16" else "patient"
+        if not sweep:
+            return Plan(self.folds, self.repeats, split)
+        few = self.sweep_folds is not None and self.sweep_folds < self.folds
+        first = self.sweep_folds if few else None
+        return Plan(self.folds, self.sweep_repeats or self.repeats, split, first)
+
 
 PROFILES = {
-    "smoke": Profile("smoke", 48, False, 2, 2, 1, 200, False),
-    "lab": Profile("lab", None, False, 12, 5, 1, 2000, False),
-    "paper": Profile("paper", None, True, 150, 10, 10, 2000, True),
-}
-
-_LUNA16_SCANS = {"smoke": 4, "lab": 60, "paper": None}
-# The first four scans of this seed have 13 nodules, of seed 0 two.
-_LUNA16_SEED = {"smoke": 1875, "lab": 0, "paper": 0}
+    "smoke": Profile("smoke", 48, False, 2, 2, 1, 200, False, sweep_folds=2,
+                     paper_views=(0, 1, 2, 8), luna16_scans=4, luna16_seed=1875),
+    "demo": Profile("demo", 240, False, 16, 3, 1, 2000, False, sweep_folds=2, luna16_scans=60),
+    "lab": Profile("lab", None, False, 12, 5, 1, 2000, False, sweep_folds=3, luna16_scans=60),
+    "paper": Profile("paper", None, True, 150, 10, 10, 2000, True, sweep_repeats=1),
+}  # fmt: skip
 
 
-def get(name: str | None = None) -> Profile:
-    """The profile of this name, else the one that `LABKIT_PROFILE` names, else `lab`.
+def get(name: str | None = None, default: str = "lab") -> Profile:
+    """Return the profile of this name, else the one that `LABKIT_PROFILE` names, else the default.
 
     Raises:
         InputError: no profile is called so.
@@ -88,7 +106,7 @@ def get(name: str | None = None) -> Profile:
     >>> get("paper").folds
     10
     """
-    name = name or os.environ.get("LABKIT_PROFILE") or "lab"
+    name = name or os.environ.get("LABKIT_PROFILE") or default
     if name not in PROFILES:
         raise InputError(f"no profile is called {name!r}; there are {', '.join(PROFILES)}")
     return PROFILES[name]

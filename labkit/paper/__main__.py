@@ -21,14 +21,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add.add_argument("--partial", action="store_true", help="unfinished figures as well")
     options = parser.parse_args(arguments)
     try:
-        done = results.collect(options.folder, options.cohort, options.partial)
+        written, refused = results.collect(options.folder, options.cohort, options.partial)
     except (InputError, FileNotFoundError) as error:
         print(f"labkit.paper: {error}", file=sys.stderr)
         return 2
-    for file in done.files:
-        print(f"wrote {file}")
-    for name, why in done.refused.items():
-        print(f"left out {name}: {why}")
+    lines = [*(f"wrote {f}" for f in written), *(f"left out {n}: {w}" for n, w in refused.items())]
+    print(*lines, sep="\n")
     return 0
 
 

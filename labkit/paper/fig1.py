@@ -26,10 +26,7 @@ RULES: dict[str, dict[str, Any]] = {
 
 
 def counts(rule: str) -> dict[str, Any]:
-    """Classes, patients and scores of the nodules that a rule leaves.
-
-    Args:
-        rule: a name in `RULES`.
+    """Count classes, patients and scores of the nodules that one of `RULES` leaves.
 
     Returns:
         benign, uncertain, malignant, nodules, patients, and by_score: (score, nodules) pairs of the
@@ -40,27 +37,25 @@ def counts(rule: str) -> dict[str, Any]:
     (388, 441, 363)
     """
     changes = RULES[rule]
-    table = lidc.nodules(**changes)
-    score = table[f"malignancy_{changes.get('aggregate', 'median')}"]
+    nodules = lidc.nodules(**changes)
+    score = nodules[f"malignancy_{changes.get('aggregate', 'median')}"]
     by_score = ((4 * score).round() / 4).value_counts().sort_index()
     return {
-        "benign": int((table["label"] == 0).sum()),
-        "uncertain": int(table["label"].isna().sum()),
-        "malignant": int((table["label"] == 1).sum()),
-        "nodules": len(table),
-        "patients": int(table["patient_id"].nunique()),
-        "by_score": [
-            [s, n] for s, n in zip(by_score.index.tolist(), by_score.tolist(), strict=True)
-        ],
+        "benign": int((nodules["label"] == 0).sum()),
+        "uncertain": int(nodules["label"].isna().sum()),
+        "malignant": int((nodules["label"] == 1).sum()),
+        "nodules": len(nodules),
+        "patients": int(nodules["patient_id"].nunique()),
+        "by_score": [[score, count] for score, count in by_score.to_dict().items()],
     }
 
 
 def fig1(experiment: Experiment, runs: None) -> dict[str, Any]:
-    """`rules`: rule -> what `counts` says. Nothing is trained for it."""
+    """Count nodules by score under every rule: `rules`. Nothing is trained for it."""
     return {"rules": {rule: counts(rule) for rule in RULES}, "missing": []}
 
 
 def table(values: dict[str, Any]) -> pd.DataFrame:
-    """One row a rule: rule, benign, uncertain, malignant, nodules, patients."""
+    """Return one row a rule: rule, benign, uncertain, malignant, nodules, patients."""
     rows = [{"rule": rule, **found} for rule, found in values["rules"].items()]
     return pd.DataFrame(rows).drop(columns="by_score")

@@ -1,153 +1,191 @@
-"""What the paper says of alpha beside what was measured, phrased by the numbers and by nobody.
+"""Fig. 7: alpha, and the search for it as Algorithm 1 prints it and without looking at the test.
 
-A verdict has four values: "shown", "contradicted", "not shown" (the data leave it open), and
-"not finished" (variants are missing). Where it rests on a comparison, `judging` says what counts.
+Line 9 of Algorithm 1 takes the alpha whose cross-validated result is best and reports that very
+result: the maximum of several noisy numbers, too high on average even when all alphas are equally
+good. Two ways not to: nested (each fold's alpha is chosen on the inner validation split of its
+training patients), and the bootstrap bias correction of Tsamardinos, Greasidou and Borboudakis,
+Machine Learning 107:1895 (2018), which repeats the printed search on samples of patients and judges
+what it chose by the patients left out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy import integrate, stats
 
-from labkit.evaluation.statistics import MARGIN_AUC
-from labkit.paper.claims import CONTRADICTED, NOT_FINISHED, NOT_SHOWN, SHOWN, inside, side
-from labkit.paper.declared import ALPHAS, alpha_label
+from labkit.errors import InputError
+from labkit.evaluation import statistics
+from labkit.evaluation.predictions import select_view
+from labkit.evaluation.statistics import RESAMPLES, Interval, Patients, plain, roc_auc, scores
+from labkit.paper.declared import ALPHAS, Experiment, alpha_label
+from labkit.paper.values import Runs, at_places, sweep
 
-_SURE = 0.95
-_INTERVAL = 2 * stats.norm.ppf(0.975)
+Place = tuple[int, int]
+
+
+def fig7(experiment: Experiment, runs: Runs) -> dict[str, Any]:
+    """Compute the sweep over alpha (IV-E), and `search`, what a search for it finds."""
+    values = sweep(experiment, runs)
+    there, _ = runs.finished(experiment)
+    done = {a: there[alpha_label(a)] for a in ALPHAS if alpha_label(a) in there}
+    if len(done) < 2:
+        return {**values, "search": None}
+    plan = runs.profile.plan(sweep=True)
+    found = search(
+        {a: runs.in_sweep(v)[0] for a, v in done.items()},
+        {a: val_auc(runs.networks(v, plan)) for a, v in done.items()},
+        resamples=runs.profile.resamples,
+    )
+    choices = [{"repeat": r, "fold": f, "alpha": a} for (r, f), a in found.chosen.items()]
+    shares = {alpha_label(a): round(share, 4) for a, share in found.how_often.items()}
+    values["search"] = {
+        "among": sorted(done),
+        "best": found.best,
+        "printed": plain(found.printed),
+        "nested": plain(found.nested),
+        "nested_choices": choices,
+        "optimism": plain(found.optimism),
+        "bootstrap_corrected": plain(found.corrected),
+        "bootstrap_optimism": round(found.search_optimism, 6),
+        "best_in_share_of_bootstraps": shares,
+    }
+    return values
+
+
+def val_auc(networks: Mapping[tuple[int, int, int], Mapping[str, Any]]) -> dict[Place, float]:
+    """Return (repeat, fold) -> mean over views of the AUC on the inner validation split."""
+    aucs: dict[Place, list[float]] = {}
+    for (repeat, fold, _), of in networks.items():
+        aucs.setdefault((repeat, fold), []).append(float(of["val_auc"]))
+    return {place: float(np.mean(of_views)) for place, of_views in aucs.items()}
+
+
+@dataclass(frozen=True)
+class Search:
+    """What a search for a setting finds, and what is left of it on patients it did not see."""
+
+    best: float
+    """Setting with the highest AUC on the test folds."""
+    printed: Interval
+    """That AUC, as Algorithm 1 would report it."""
+    chosen: dict[Place, float]
+    """(repeat, fold) -> setting that the nested search takes there."""
+    nested: Interval
+    """AUC of the nested search."""
+    optimism: Interval
+    """`printed` less `nested`, paired over patients. The setting that is best is held fixed, so
+    that the interval does not tell how often another one would have been."""
+    corrected: Interval
+    """Mean AUC, on patients left out, of what the printed search chooses on a bootstrap sample."""
+    search_optimism: float
+    """`printed` less the value of `corrected`."""
+    how_often: dict[float, float]
+    """Setting -> share of bootstrap samples in which it is best."""
+
+
+def search(
+    runs: Mapping[float, pd.DataFrame],
+    val_auc: Mapping[float, Mapping[Place, float]],
+    view: str = "fused",
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Search:
+    """Search the setting with the best AUC in both ways. Ties go to the smaller setting.
+
+    Args:
+        runs: setting -> predictions, all of the same nodules and folds.
+        val_auc: setting -> (repeat, fold) -> AUC on that fold's inner validation split.
+        view: which view's predictions are judged.
+        resamples, seed: of the bootstraps over patients.
+
+    Raises:
+        InputError: fewer than two settings, or runs of different nodules or folds.
+    """
+    settings = sorted(runs)
+    if len(settings) < 2:
+        raise InputError("a search needs two settings or more to choose from")
+    parts = {s: select_view(runs[s], view) for s in settings}
+    labels, _, patients = scores(parts[settings[0]], view)
+    key = ["repeat", "fold", "nodule_id"]
+    tested = {s: part[key].sort_values(key, ignore_index=True) for s, part in parts.items()}
+    for s in settings[1:]:
+        if not tested[s].equals(tested[settings[0]]):
+            raise InputError(f"the runs of {settings[0]:g} and {s:g} have different folds")
+    every = np.stack([scores(parts[s], view)[1] for s in settings])
+    test = np.array([np.mean([roc_auc(labels, run) for run in of_one]) for of_one in every])
+    best = int(np.argmax(test))
+    chosen = {p: max(settings, key=lambda s: (val_auc[s][p], -s))
+              for p in sorted(val_auc[settings[0]])}  # fmt: skip
+    nested = pd.concat([at_places(parts[s], [p]) for p, s in chosen.items()], ignore_index=True)
+    honest = scores(nested, view)[1]
+    drawn: dict[str, Any] = {"groups": patients, "resamples": resamples, "seed": seed}
+    corrected, share = _bias_corrected(labels, every, patients, resamples, seed)
+    printed = statistics.bootstrap_auc(labels, every[best], **drawn)
+    return Search(
+        best=settings[best],
+        printed=printed,
+        chosen=chosen,
+        nested=statistics.bootstrap_auc(labels, honest, **drawn),
+        optimism=statistics.bootstrap_auc_difference(labels, every[best], honest, **drawn),
+        corrected=corrected,
+        search_optimism=printed.value - corrected.value,
+        how_often=dict(zip(settings, share.tolist(), strict=True)),
+    )
+
+
+def _bias_corrected(
+    labels: NDArray, every: NDArray, patients: NDArray, resamples: int, seed: int
+) -> tuple[Interval, NDArray[np.float64]]:
+    """AUC on the patients left out of what is best on those drawn; how often each is best."""
+    whose = Patients.of(patients, len(labels))
+    of_each = [statistics.auc_of_samples(labels, runs, whose) for runs in every]
+    blocks = list(whose.resample(resamples, seed))
+    left_out = [(w == 0).astype(float) for w in blocks]
+    inside, outside = (
+        np.stack([np.concatenate([of(w) for w in weights]) for of in of_each])
+        for weights in (blocks, left_out)
+    )
+    usable = np.isfinite(inside[0]) & np.isfinite(outside[0])
+    if not usable.any():
+        raise InputError("too few patients: no bootstrap sample leaves both classes out")
+    best = inside[:, usable].argmax(axis=0)
+    values = np.take_along_axis(outside[:, usable], best[None], axis=0)[0]
+    share = np.bincount(best, minlength=len(every)) / len(best)
+    return statistics.percentile_interval(np.append(values.mean(), values)), share
 
 
 def expected_maximum(k: int) -> float:
-    """Mean of the largest of k independent standard normal numbers.
+    """Compute the mean of the largest of k independent standard normal numbers.
 
     The integral of k x phi(x) Phi(x)^(k-1) over x.
 
     >>> round(expected_maximum(2), 4), round(expected_maximum(7), 4)
     (0.5642, 1.3522)
     """
-    value, _ = integrate.quad(
-        lambda x: k * x * stats.norm.pdf(x) * stats.norm.cdf(x) ** (k - 1), -8, 8
-    )
-    return float(value)
+    normal = stats.norm
+    density = lambda x: k * x * normal.pdf(x) * normal.cdf(x) ** (k - 1)  # noqa: E731
+    return float(integrate.quad(density, -8, 8)[0])
 
 
 def own_error(values: Mapping[str, Any]) -> float:
-    """Standard error of one variant's AUC that it does not share with the others.
+    """Estimate the standard error of an alpha's AUC that it does not share with the others.
 
     What all variants get wrong together moves no ranking. A difference of two variants has the
     errors of their own, twice: each is its standard error over the square root of two. Taken as
-    the median of the comparisons with alpha 0.
-
-    Args:
-        values: of fig7's JSON, with a comparison or more.
+    the median of the comparisons with alpha 0, of fig7's JSON with a comparison or more.
     """
     of = [c["auc_difference"] for c in values["comparisons"].values()]
-    return float(np.median([(d["high"] - d["low"]) / _INTERVAL for d in of]) / np.sqrt(2))
+    interval = 2 * stats.norm.ppf(0.975)
+    return float(np.median([(d["high"] - d["low"]) / interval for d in of]) / np.sqrt(2))
 
 
 def expected_luck(values: Mapping[str, Any]) -> float:
-    """By how much the best of several equally good alphas looks better than it is, on average."""
+    """Compute by how much the best of several equally good alphas looks too good on average."""
     return expected_maximum(len(values["search"]["among"])) * own_error(values)
-
-
-def alpha_verdicts(values: Mapping[str, Any]) -> pd.DataFrame:
-    """The paper's claims about alpha (IV-D, IV-E) against a measured sweep.
-
-    Args:
-        values: of fig7's JSON, finished or not.
-
-    Returns:
-        Columns claim, measured, verdict.
-    """
-    aucs = {label: of["metrics"]["auc"]["value"] for label, of in values["variants"].items()}
-    rows = [
-        ("alpha = 0.3 is best", *_best(values, aucs)),
-        ("0.2 and 0.4 give the same", *_same(values, aucs)),
-        ("the AUC rises with alpha, then falls", *_shape(values, aucs)),
-        ("alpha = 1 is the worst of all", *_worst(values, aucs)),
-        ("alpha = 1 is much worse than ST-CNN", *_against_zero(values, 1.0, better=False)),
-        ("alpha = 0.3 is far better than ST-CNN", *_against_zero(values, 0.3, better=True)),
-    ]
-    return pd.DataFrame(rows, columns=["claim", "measured", "verdict"])
-
-
-def _against_zero(values: Mapping[str, Any], alpha: float, better: bool) -> tuple[str, str]:
-    """A difference to alpha 0: found with Holm's correction, excluded by the margin, or open."""
-    pair = values["comparisons"].get(f"{alpha_label(alpha)} less {alpha_label(0)}")
-    if pair is None:
-        return "", NOT_FINISHED
-    d, margin = pair["auc_difference"], pair["equivalence"]["margin"]
-    measured = (
-        f"{d['value']:+.4f} ({d['low']:+.4f} to {d['high']:+.4f}), Holm's p = {pair['p_holm']:.2g}"
-    )
-    if side(pair):
-        right = (side(pair) > 0) == better
-        if right and inside(pair, margin):
-            return f"{measured}; less than {margin:g} all the same", NOT_SHOWN
-        return measured, SHOWN if right else CONTRADICTED
-    if inside(pair, margin):
-        return f"{measured}; no difference larger than {margin:g}", CONTRADICTED
-    return measured, NOT_SHOWN
-
-
-def _best(values: Mapping[str, Any], aucs: Mapping[str, float]) -> tuple[str, str]:
-    if not _all(aucs):
-        return "", NOT_FINISHED
-    search = values["search"]
-    share = search["best_in_share_of_bootstraps"]
-    best = alpha_label(search["best"])
-    measured = f"{best} is highest here, and in {share[best]:.0%} of bootstraps"
-    if best != alpha_label(0.3):
-        measured += f"; alpha 0.3 in {share[alpha_label(0.3)]:.0%}"
-    sure = {name for name, s in share.items() if s >= _SURE}
-    if not sure:
-        return measured, NOT_SHOWN
-    return measured, SHOWN if alpha_label(0.3) in sure else CONTRADICTED
-
-
-def _same(values: Mapping[str, Any], aucs: Mapping[str, float]) -> tuple[str, str]:
-    names = [alpha_label(a) for a in (0.2, 0.4)]
-    if not set(names) <= set(aucs) or not values["comparisons"]:
-        return "", NOT_FINISHED
-    one, two = (aucs[n] for n in names)
-    luck = float(stats.norm.ppf(0.975) * np.sqrt(2)) * own_error(values)
-    measured = f"AUC {one:.4f} and {two:.4f}; equal ones stay within {luck:.4f} in 95 % of studies"
-    if abs(one - two) + luck < MARGIN_AUC:
-        return measured, SHOWN
-    return measured, CONTRADICTED if abs(one - two) > luck else NOT_SHOWN
-
-
-def _shape(values: Mapping[str, Any], aucs: Mapping[str, float]) -> tuple[str, str]:
-    """Whether the six AUCs differ by more than luck would make them differ."""
-    if not _all(aucs):
-        return "", NOT_FINISHED
-    six = [aucs[alpha_label(a)] for a in ALPHAS]
-    reach, error = max(six) - min(six), own_error(values)
-    luck = float(stats.studentized_range.ppf(_SURE, len(six), np.inf)) * error
-    measured = f"they span {reach:.4f}; six equal ones stay within {luck:.4f} in 95 % of studies"
-    if reach <= luck:
-        return measured, NOT_SHOWN
-    top = int(np.argmax(six))
-    rises_then_falls = 0 < top < len(six) - 1 and bool(
-        (np.diff(six[: top + 1]) >= 0).all() and (np.diff(six[top:]) <= 0).all()
-    )
-    return measured, SHOWN if rises_then_falls else NOT_SHOWN
-
-
-def _worst(values: Mapping[str, Any], aucs: Mapping[str, float]) -> tuple[str, str]:
-    if not _all(aucs) or alpha_label(0) not in aucs:
-        return "", NOT_FINISHED
-    upwards = sorted(aucs, key=lambda name: aucs[name])
-    place = upwards.index(alpha_label(1)) + 1
-    measured = f"lowest: {upwards[0]}; alpha 1 is number {place} of {len(upwards)} from below"
-    # One of seven equal ones is always the lowest: it has to be found below alpha 0 as well.
-    pair = values["comparisons"][f"{alpha_label(1)} less {alpha_label(0)}"]
-    return measured, SHOWN if place == 1 and side(pair) < 0 else NOT_SHOWN
-
-
-def _all(aucs: Mapping[str, float]) -> bool:
-    return {alpha_label(a) for a in ALPHAS} <= set(aucs)

@@ -1,20 +1,17 @@
-"""The paper's figures as they are committed: `results/COHORT_NAME.json`, made by `reproduce`.
+"""Read the committed results, and commit what `reproduce` made: `results/COHORT_NAME.json`.
 
-Fig. 1 shows labels and no images, so that it is of no cohort: `results/fig1.json`.
+    values = results.read("fig7", "simulated")
+    style.show(paper.alpha_figure(values))
 
-    values = committed.read("fig7", "simulated")
-    style.show(sweeps.alpha_figure(values))
-
-`collect` puts them there, from a folder that `reproduce` wrote. Runs are never copied: a figure's
-JSON has everything that it shows, and what it was measured on.
+Fig. 1 shows labels and no images, so that it is of no cohort: `results/fig1.json`. Runs are never
+copied: a figure's JSON has everything that it shows, and what it was measured on.
 """
 
 from __future__ import annotations
 
-import functools
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,98 +19,10 @@ import pandas as pd
 
 from labkit import paths
 from labkit.errors import InputError
+from labkit.evaluation.statistics import Interval
 from labkit.io import read_json, write_atomically, write_json
-from labkit.paper import values as luna
 from labkit.paper.declared import EXPERIMENTS
-
-# The committed measurements in `results/`: runs that take too long for a lesson.
-
-
-COLUMNS = (
-    "images", "method", "nodules", "auc", "sensitivity", "specificity", "protocol", "device",
-    "date",
-)  # fmt: skip
-
-
-def table(pattern: str = "*.json", folder: Path | None = None) -> pd.DataFrame:
-    """What cross-validation runs measured, where and when; one row a method.
-
-    Files without runs are passed over: the folder also holds other measurements.
-
-    Args:
-        pattern: which files, such as "real_cubes*.json".
-        folder: None takes `paths.results()`.
-
-    Returns:
-        Columns `COLUMNS`; metrics as text, value and 95 % interval over patients. Empty when
-        nothing is there.
-
-    Raises:
-        FileNotFoundError: there is no folder of results.
-        InputError: a file that is not readable as JSON.
-    """
-    rows: list[dict[str, Any]] = []
-    for values in _collected(pattern, folder).values():
-        of_size: dict[str, Any] = {}
-        for method, run in values["runs"].items():
-            rows += _row(method, run, "fused")
-            of_size = run if "size_only" in run["metrics"] else of_size
-        if of_size:  # the diameter's own score is the same in all runs on the same folds
-            rows += _row("size only", of_size, "size_only")
-    return pd.DataFrame(rows, columns=list(COLUMNS))
-
-
-def comparisons(pattern: str = "*.json", folder: Path | None = None) -> dict[str, dict[str, Any]]:
-    """Paired differences of the committed runs, as `plots.compare.differences_figure` takes them.
-
-    Returns:
-        "file: what less what" -> what `summary.compare` returned.
-
-    Raises:
-        As `table`.
-    """
-    return {
-        f"{name}: {what}": result
-        for name, values in _collected(pattern, folder).items()
-        for what, result in values.get("comparisons", {}).items()
-    }
-
-
-def _collected(pattern: str, folder: Path | None) -> dict[str, dict[str, Any]]:
-    return dict(_files_with_runs(pattern, folder or paths.results()))
-
-
-def _files_with_runs(pattern: str, folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    for file in sorted(folder.glob(pattern)):
-        values = read_json(file, "a measured result")
-        if isinstance(values, dict) and "runs" in values:
-            yield file.stem, values
-
-
-def _row(method: str, run: dict[str, Any], view: str) -> list[dict[str, Any]]:
-    found = run["metrics"].get(view)
-    if not found:
-        return []
-    plan, kind = run["plan"], "simulated" if run["cohort"]["simulated"] else "real"
-    return [
-        {
-            "images": f"{run['cohort']['name']} ({kind})",
-            "method": method,
-            "nodules": found["nodules"],
-            **{m: _in_words(found[m]) for m in ("auc", "sensitivity", "specificity")},
-            "protocol": (
-                f"{plan['repeats']} x {plan['folds']} folds by {plan['split']}, at most "
-                f"{run['config']['epochs']} epochs"
-            ),
-            "device": run["hardware"]["device"],
-            "date": run["started"][:10],
-        }
-    ]
-
-
-def _in_words(metric: dict[str, float]) -> str:
-    return f"{metric['value']:.3f} ({metric['low']:.3f} to {metric['high']:.3f})"
-
+from labkit.paper.values import is_luna, judged
 
 NODULES = ("simulated", "real")
 """Kinds of images of nodules whose malignancy is learnt."""
@@ -121,36 +30,22 @@ LUNA = "luna"
 """LUNA-16's candidates, or simulated ones: which, `provenance` says."""
 COHORTS = (*NODULES, LUNA)
 """What results are committed for."""
-_PICTURES = {"fig4": ("fig4_nodules",)}
-"""What is made of a figure's networks and images, and so of no JSON; real images stay out."""
-
-
-@dataclass(frozen=True)
-class Collected:
-    """What `collect` did.
-
-    Args:
-        files: that it wrote.
-        refused: name of a figure or table -> why it was left out.
-    """
-
-    files: tuple[Path, ...]
-    refused: Mapping[str, str]
+COLUMNS = (
+    "images", "method", "nodules", "auc", "sensitivity", "specificity", "protocol", "device",
+    "date",
+)  # fmt: skip
 
 
 def read(name: str, cohort: str) -> dict[str, Any]:
-    """The values of a committed figure or table.
-
-    Args:
-        name: of `EXPERIMENTS`, such as "fig7".
-        cohort: "simulated", "real" or "luna"; any of them for a figure of labels alone.
+    """Read the values of a committed figure or table, such as "fig7" of "simulated" images.
 
     Raises:
         InputError: no such figure or cohort, or it is not committed; says which are.
     """
-    _check(cohort, name)
-    file = _file(name, cohort)
-    if not file.is_file():
+    _check(cohort)
+    if name not in EXPERIMENTS:
+        raise InputError(f"no figure or table is called {name}; there are {', '.join(EXPERIMENTS)}")
+    if not (file := _file(name, cohort)).is_file():
         here = ", ".join(f"{n} ({c})" for n, c in there(COHORTS)) or "none yet"
         raise InputError(
             f"{file}: not committed; there are: {here}. `labkit reproduce {name}` makes it, "
@@ -161,146 +56,182 @@ def read(name: str, cohort: str) -> dict[str, Any]:
 
 
 def there(cohorts: Iterable[str] = NODULES) -> list[tuple[str, str]]:
-    """(name, cohort) of every committed figure and table, in the order of `EXPERIMENTS`.
+    """Return (name, cohort) of every committed figure and table, in the order of `EXPERIMENTS`.
 
     A figure of labels alone is there for every kind of images.
-
-    Args:
-        cohorts: of `COHORTS`; without it those of nodules, which have the same form. LUNA-16's
-            have rows, baselines and units of their own, and are there for who asks for them.
     """
     kinds = tuple(cohorts)
     return [(n, c) for n in EXPERIMENTS for c in kinds if _file(n, c).is_file()]
 
 
-def kind(values: Mapping[str, Any]) -> str | None:
-    """Which of `COHORTS` a figure's values are of; None for a figure of labels alone.
-
-    >>> kind({"task": "luna16", "cohort": {"simulated": True}}), kind({"rules": {}})
-    ('luna', None)
-    >>> kind({"cohort": {"simulated": True}})
-    'simulated'
-    """
-    if "cohort" not in values:
-        return None
-    if luna.is_luna(values):
-        return LUNA
-    return "simulated" if values["cohort"]["simulated"] else "real"
-
-
 def picture(name: str, cohort: str = NODULES[0]) -> tuple[Path, str]:
-    """A committed picture that no JSON can be drawn to, and its alternative text.
+    """Return a committed picture that no JSON can be drawn to, and its alternative text.
 
-    Args:
-        name: such as "fig4_nodules".
-        cohort: of its images; only simulated ones are committed.
-
-    Raises:
-        InputError: no such picture, or its figure is not committed.
+    Only pictures of simulated images are committed, such as "fig4_nodules".
     """
-    of = {p: figure for figure, pictures in _PICTURES.items() for p in pictures}
+    known = {f"{e.name}_{ending}": e.name for e in EXPERIMENTS.values() for ending in e.draw_images}
     file = paths.results() / f"{cohort}_{name}.png"
-    if name not in of or not file.is_file():
-        raise InputError(f"{file}: not committed; there may be {', '.join(of)} of simulated CT")
-    return file, str(read(of[name], cohort)["alt_text"][name])
+    if name not in known or not file.is_file():
+        raise InputError(f"{file}: not committed; there may be {', '.join(known)} of simulated CT")
+    return file, str(read(known[name], cohort)["alt_text"][name])
 
 
 def provenance(values: Mapping[str, Any]) -> str:
-    """On what, how, where and when a committed figure was measured, in a few lines.
-
-    Args:
-        values: that `read` gave.
-    """
+    """Say on what, how, where and when a figure was measured, in a few lines."""
     if "cohort" not in values:
         return f"labels of LIDC-IDRI's readers, no images\n{values['date'][:10]}"
-    cohort = values["cohort"]
+    cohort, hardware, counted = values["cohort"], values["hardware"], ""
     images = "simulated" if cohort["simulated"] else "real"
-    what = "candidates of LUNA-16" if luna.is_luna(values) else "labelled nodules"
-    processor = values["hardware"]["gpu"] or values["hardware"]["processor"]
-    done = values.get("variants") or values.get("rows") or {}
-    first = [of["metrics"] for of in done.values()][:1]
-    judged = "".join(f", {metrics['nodules']} of them judged" for metrics in first)
-    for metrics in first:
-        if (found := luna.judged(metrics)) is not None:
-            judged += f" in {found['scans']} scans with {found['nodules']} nodules"
+    what = "candidates of LUNA-16" if is_luna(values) else "labelled nodules"
+    if finished := values.get("variants") or values.get("rows"):
+        metrics = next(iter(finished.values()))["metrics"]
+        counted = f", {metrics['nodules']} of them judged"
+        if found := judged(metrics):
+            counted += f" in {found['scans']} scans with {found['nodules']} nodules"
     state = "" if values["complete"] else f"; not finished: {', '.join(values['missing'])}"
     return (
-        f"{cohort['labelled']} {what}, {images} CT{judged}\n"
-        f"{values['protocol']}\n"
-        f"{values['date'][:10]}, {processor}, torch {values['hardware']['torch']}{state}"
+        f"{cohort['labelled']} {what}, {images} CT{counted}\n{values['protocol']}\n"
+        f"{values['date'][:10]}, {hardware['gpu'] or hardware['processor']}, "
+        f"torch {hardware['torch']}{state}"
     )
 
 
-def collect(folder: str | Path, cohort: str, partial: bool = False) -> Collected:
+def at_chance(values: Mapping[str, Any]) -> pd.DataFrame:
+    """Count the networks of each setting of a sweep that never learnt, of those trained.
+
+    Returns:
+        One row a (layers, model) of fig6, or a (setting, model), such as ("dropout none",
+        "ST-CNN"): `networks`, and `at chance`, missing where it was not counted.
+    """
+    rows, named = {}, "setting"
+    for label, of in values["variants"].items():
+        model, _, setting = label.partition(", ")
+        place: str | int = setting or "as it is"
+        if " layer" in setting:
+            place, named = int(setting.split()[0]), "layers"
+        rows[place, model] = (of["trained"]["networks"], of["trained"].get("at_chance"))
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=["networks", "at chance"])
+    table.index = pd.MultiIndex.from_tuples(rows, names=[named, "model"])
+    return table.astype("Int64")
+
+
+def collect(
+    folder: str | Path, cohort: str, partial_too: bool = False
+) -> tuple[list[Path], dict[str, str]]:
     """Copy the finished figures of a folder that `reproduce` wrote into `results/`.
 
     Args:
         folder: with NAME.json; its runs stay where they are.
         cohort: "simulated", "real" or "luna": what its images are, which is checked.
-        partial: take unfinished ones as well. They never replace a finished one.
+        partial_too: take unfinished ones as well. They never replace a finished one.
+
+    Returns:
+        The files that were written, and name of a figure or table -> why it was left out.
 
     Raises:
         InputError: nothing to copy, or figures of the other kind of images.
     """
     _check(cohort)
     folder = Path(folder)
-    found = {n: folder / f"{n}.json" for n in EXPERIMENTS if (folder / f"{n}.json").is_file()}
-    if not found:
+    files = {n: file for n in EXPERIMENTS if (file := folder / f"{n}.json").is_file()}
+    if not files:
         raise InputError(f"{folder}: holds no figure; give a folder that `labkit reproduce` wrote")
-    values = {n: read_json(file, "a figure or table") for n, file in found.items()}
-    taken, refused = {}, {}
-    for name, of in values.items():
-        if (made_of := kind(of)) not in (None, cohort):
-            raise InputError(f"{found[name]}: made of {made_of} images, not {cohort}")
-        if (why := _why_not(name, cohort, of, partial)) is None:
-            taken[name] = of
-        else:
-            refused[name] = why
-    if not taken:
-        said = "; ".join(f"{n}: {why}" for n, why in refused.items())
+    found = {name: read_json(file, "a figure or table") for name, file in files.items()}
+    for name, values in found.items():
+        if (made_of := kind(values)) not in (None, cohort):
+            raise InputError(f"{files[name]}: made of {made_of} images, not {cohort}")
+    why = {name: _why_not(name, cohort, values, partial_too) for name, values in found.items()}
+    refused = {name: reason for name, reason in why.items() if reason}
+    if len(refused) == len(found):
+        said = "; ".join(f"{n}: {reason}" for n, reason in refused.items())
         raise InputError(f"{folder}: nothing to copy ({said})")
     written = []
-    for name, of in taken.items():
-        write_json(_file(name, cohort), of)
+    for name in (n for n in found if n not in refused):
         written.append(_file(name, cohort))
-        written += _copy_pictures(name, folder, cohort)
-    return Collected(tuple(written), refused)
+        write_json(written[-1], found[name])
+        for ending in EXPERIMENTS[name].draw_images if cohort == NODULES[0] else ():
+            made = folder / f"{name}_{ending}.png"  # real images stay out
+            if made.is_file():
+                written.append(paths.results() / f"{cohort}_{made.name}")
+                write_atomically(written[-1], partial(shutil.copyfile, made))
+    return written, refused
 
 
-def _copy_pictures(name: str, folder: Path, cohort: str) -> list[Path]:
-    """Pictures of simulated images; of an unfinished figure there may be none."""
-    there = _PICTURES.get(name, ()) if cohort == NODULES[0] else ()
-    copied = []
-    for made in (folder / f"{p}.png" for p in there):
-        if made.is_file():
-            file = paths.results() / f"{cohort}_{made.name}"
-            write_atomically(file, functools.partial(shutil.copyfile, made))
-            copied.append(file)
-    return copied
+def kind(values: Mapping[str, Any]) -> str | None:
+    """Return which of `COHORTS` a figure's values are of; None for a figure of labels alone.
 
-
-def _why_not(name: str, cohort: str, values: Mapping[str, Any], partial: bool) -> str | None:
-    """Why a figure is not copied, or None."""
-    if values["complete"]:
+    >>> kind({"task": "luna16", "cohort": {"simulated": True}}), kind({"rules": {}})
+    ('luna', None)
+    """
+    if "cohort" not in values:
         return None
+    return LUNA if is_luna(values) else NODULES[0 if values["cohort"]["simulated"] else 1]
+
+
+def _why_not(name: str, cohort: str, values: Mapping[str, Any], partial_too: bool) -> str:
+    """Why a figure is not copied; nothing for one that is."""
+    if values["complete"]:
+        return ""
     missing = f"{len(values['missing'])} variants are not finished"
-    if not partial:
+    if not partial_too:
         return f"{missing}; --partial takes it all the same"
-    if len(values.get("variants", values.get("rows", {}))) == 0:
+    if not values.get("variants", values.get("rows")):
         return "no variant is finished"
     file = _file(name, cohort)
-    if file.is_file() and read_json(file, "a committed figure")["complete"]:
-        return f"{missing}, and the committed one is complete"
-    return None
+    complete = file.is_file() and read_json(file, "a committed figure")["complete"]
+    return f"{missing}, and the committed one is complete" if complete else ""
 
 
 def _file(name: str, cohort: str) -> Path:
-    of_labels = not EXPERIMENTS[name].variants
-    return paths.results() / (f"{name}.json" if of_labels else f"{cohort}_{name}.json")
+    prefix = f"{cohort}_" if EXPERIMENTS[name].variants else ""
+    return paths.results() / f"{prefix}{name}.json"
 
 
-def _check(cohort: str, name: str | None = None) -> None:
+def _check(cohort: str) -> None:
     if cohort not in COHORTS:
         raise InputError(f"cohort must be one of {', '.join(COHORTS)}, not {cohort!r}")
-    if name is not None and name not in EXPERIMENTS:
-        raise InputError(f"no figure or table is called {name}; there are {', '.join(EXPERIMENTS)}")
+
+
+# Single cross-validations that take too long for a lesson, committed beside the figures.
+
+
+def table(pattern: str = "*.json", folder: Path | None = None) -> pd.DataFrame:
+    """Tabulate what committed cross-validations measured, where and when; one row a method.
+
+    Files that the pattern matches and that hold no runs are passed over; no folder is
+    `paths.results()`. Metrics are text, value and 95 % interval over patients.
+    """
+    rows = []
+    for _, values in _with_runs(pattern, folder):
+        named = [(method, run, "fused") for method, run in values["runs"].items()]
+        # The diameter's own score is the same in all runs on the same folds.
+        sized = [run for _, run, _ in named if "size_only" in run["metrics"]][-1:]
+        named += [("size only", run, "size_only") for run in sized]
+        for method, run, view in named:
+            if found := run["metrics"].get(view):
+                plan, epochs = run["plan"], run["config"]["epochs"]
+                metrics = (Interval(**found[m]) for m in ("auc", "sensitivity", "specificity"))
+                rows.append((
+                    f"{run['cohort']['name']} ({kind(run)})", method, found["nodules"],
+                    *map(str, metrics),
+                    f"{plan['repeats']} x {plan['folds']} folds by {plan['split']}, at most "
+                    f"{epochs} epochs",
+                    run["hardware"]["device"], run["started"][:10],
+                ))  # fmt: skip
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def comparisons(pattern: str = "*.json", folder: Path | None = None) -> dict[str, dict[str, Any]]:
+    """Read paired differences of committed runs: "file: what less what" -> comparison."""
+    return {
+        f"{name}: {what}": result
+        for name, values in _with_runs(pattern, folder)
+        for what, result in values.get("comparisons", {}).items()
+    }
+
+
+def _with_runs(pattern: str, folder: Path | None) -> Iterator[tuple[str, dict[str, Any]]]:
+    for file in sorted((folder or paths.results()).glob(pattern)):
+        values = read_json(file, "a measured result")
+        if isinstance(values, dict) and "runs" in values:
+            yield file.stem, values

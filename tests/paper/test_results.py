@@ -1,0 +1,222 @@
+"""Committed results: what is copied into results/, what is refused, and what a reader is told."""
+
+import pytest
+
+from labkit import paths
+from labkit.errors import InputError
+from labkit.io import write_json
+from labkit.paper import __main__ as command
+from labkit.paper import fig1, results
+from labkit.paper.declared import EXPERIMENTS, MT, ST, depth_label, dropout_label
+
+
+def figure(name, simulated=True, missing=()):
+    metrics = {"nodules": 450, "patients": 300}
+    return {
+        "name": name, "date": "2020-01-02T03:04:05+00:00", "protocol": "three folds",
+        "cohort": {"simulated": simulated, "labelled": 751}, "missing": list(missing),
+        "hardware": {"gpu": None, "processor": "an abacus", "torch": "2.0"},
+        "variants": {"alpha 0": {"metrics": metrics}}, "complete": not missing,
+    }  # fmt: skip
+
+
+def write(folder, *figures):
+    for values in figures:
+        write_json(folder / f"{values['name']}.json", values)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """The folder of committed results."""
+    folder = tmp_path / "results"
+    folder.mkdir()
+    monkeypatch.setenv("LABKIT_RESULTS", str(folder))
+    return folder
+
+
+@pytest.fixture
+def made(tmp_path):
+    """What `reproduce` wrote."""
+    folder = tmp_path / "reproduced"
+    (folder / "runs" / "discs").mkdir(parents=True)
+    (folder / "runs" / "discs" / "run.json").write_text("{}")
+    return folder
+
+
+def test_finished_figures_are_copied_to_the_letter_and_unfinished_left_out(made, folder):
+    write(made, figure("fig7"), figure("fig6", missing=["4 layers"]))
+    (made / "notes.json").write_text("{}")
+    written, refused = results.collect(made, "simulated")
+    assert [f.name for f in written] == ["simulated_fig7.json"]
+    assert "1 variants are not finished" in refused["fig6"]
+    assert [f.name for f in folder.iterdir()] == ["simulated_fig7.json"]
+    assert results.read("fig7", "simulated") == figure("fig7")
+    assert results.there() == [("fig7", "simulated")]
+
+
+@pytest.mark.parametrize("simulated", [True, False])
+def test_pictures_of_images_are_copied_where_these_are_simulated(made, folder, simulated):
+    write(made, figure("fig4", simulated) | {"alt_text": {"fig4_nodules": "two nodules"}})
+    (made / "fig4_nodules.png").write_bytes(b"a picture")
+    written, _ = results.collect(made, "simulated" if simulated else "real")
+    if simulated:
+        file, alt = results.picture("fig4_nodules")
+        assert file.name == "simulated_fig4_nodules.png" and file in written
+        assert (file.read_bytes(), alt) == (b"a picture", "two nodules")
+    else:
+        assert [f.name for f in folder.iterdir()] == ["real_fig4.json"]
+        with pytest.raises(InputError, match="not committed"):
+            results.picture("fig4_nodules", "real")
+
+
+def test_a_figure_of_labels_alone_is_of_no_images(made, folder):
+    labels = {"name": "fig1", "date": "2020-01-02", "rules": {}, "missing": [], "complete": True}
+    write(made, labels)
+    assert [f.name for f in results.collect(made, "real")[0]] == ["fig1.json"]
+    assert results.read("fig1", "simulated") == results.read("fig1", "real") == labels
+    assert "no images" in results.provenance(labels)
+
+
+def test_an_unfinished_figure_is_taken_when_wanted_but_replaces_no_finished_one(made, folder):
+    half = figure("fig7", missing=["alpha 1"])
+    write(made, half)
+    with pytest.raises(InputError, match="--partial"):
+        results.collect(made, "simulated")
+    assert list(folder.iterdir()) == []
+    results.collect(made, "simulated", True)
+    assert results.read("fig7", "simulated") == half
+    write(made, figure("fig7"))
+    results.collect(made, "simulated")
+    write(made, half)
+    with pytest.raises(InputError, match="committed one is complete"):
+        results.collect(made, "simulated", True)
+    assert results.read("fig7", "simulated") == figure("fig7")
+    write(made, figure("fig6", missing=["alpha 0"]) | {"variants": {}})
+    (made / "fig7.json").unlink()
+    with pytest.raises(InputError, match="no variant is finished"):
+        results.collect(made, "simulated", True)
+
+
+@pytest.mark.parametrize("simulated", [True, False])
+def test_simulated_images_are_not_committed_as_real_ones(made, folder, simulated):
+    write(made, figure("fig7", simulated))
+    right = "simulated" if simulated else "real"
+    for wrong in {"simulated", "real", "luna"} - {right}:
+        with pytest.raises(InputError, match=f"made of {right} images, not {wrong}"):
+            results.collect(made, wrong)
+    assert len(results.collect(made, right)[0]) == 1
+
+
+def test_what_is_not_committed_is_missed_by_name_with_what_there_is(made, folder):
+    with pytest.raises(InputError, match=r"real_fig7\.json: not committed; there are: none yet"):
+        results.read("fig7", "real")
+    write(made, figure("fig7"))
+    results.collect(made, "simulated")
+    for name, cohort, said in (
+        ("fig6", "simulated", r"there are: fig7 \(simulated\)\. `labkit reproduce fig6"),
+        ("fig99", "real", "no figure or table is called fig99"),
+        ("fig7", "mice", "one of simulated, real, luna, not 'mice'"),
+    ):
+        with pytest.raises(InputError, match=said):
+            results.read(name, cohort)
+    with pytest.raises(InputError, match="holds no figure"):
+        results.collect(folder, "real")
+
+
+def test_provenance_says_what_was_judged_where_and_when_and_what_is_missing():
+    said = results.provenance(figure("fig7", missing=["alpha 1"]))
+    for words in ("751", "simulated CT", "450 of them", "three folds", "2020-01-02", "abacus"):
+        assert words in said
+    assert said.endswith("not finished: alpha 1")
+    assert "not finished" not in results.provenance(figure("fig7"))
+
+
+def test_the_command_says_what_it_wrote_and_fails_with_one_line(made, folder, capsys):
+    write(made, figure("fig7"), figure("fig6", missing=["4 layers"]))
+    assert command.main(["collect", str(made), "simulated"]) == 0
+    said = capsys.readouterr().out
+    assert "simulated_fig7.json" in said and "left out fig6" in said
+    assert command.main(["collect", str(folder), "simulated"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize(("name", "cohort"), results.there(results.COHORTS))
+def test_every_committed_figure_says_what_it_was_measured_on(name, cohort):
+    values = results.read(name, cohort)
+    assert values["name"] == name and values["title"] == EXPERIMENTS[name].title
+    assert values["hardware"]["torch"] and values["date"][:2] == "20"
+    if EXPERIMENTS[name].variants:
+        assert results.kind(values) == cohort
+        assert values["cohort"]["sha256"]["views.npy"] and "CT" in results.provenance(values)
+
+
+def test_the_committed_counts_are_those_of_the_readers_as_they_are_read_now():
+    printed = results.read("fig1", "real")["rules"][fig1.DEFAULT]
+    assert printed == fig1.counts(fig1.DEFAULT) and printed["nodules"] == 1192
+
+
+def test_networks_that_never_learnt_are_counted_by_setting_and_model():
+    def counted(trained):
+        return results.at_chance({"variants": {n: {"trained": of} for n, of in trained.items()}})
+
+    def of(networks, at_chance):
+        return {"networks": networks, "at_chance": at_chance}
+
+    none = {m: dropout_label(m, "none") for m in ("st", "mt")}
+    table = counted({ST.label: of(45, 0), none["st"]: of(27, 3), none["mt"]: of(27, 4)})
+    assert table.loc[("dropout none", "MT-CNN")].tolist() == [27, 4]
+    assert table.loc[("as it is", "ST-CNN"), "at chance"] == 0
+    table = counted({depth_label("mt", 1): of(27, 23), depth_label("st", 3): {"networks": 27}})
+    assert table.loc[(1, MT.label), "at chance"] == 23 and table.index.names[0] == "layers"
+    assert table["at chance"].isna().tolist() == [False, True]
+
+
+METRIC = {"value": 0.9, "low": 0.85, "high": 0.93}
+VIEW = {"nodules": 479, **dict.fromkeys(("auc", "sensitivity", "specificity"), METRIC)}
+RUN = {
+    "cohort": {"name": "real_cubes", "simulated": False}, "config": {"epochs": 40},
+    "plan": {"folds": 10, "repeats": 1, "split": "patient"},
+    "hardware": {"device": "CPU, 2 threads, bf16"}, "started": "2026-01-02T03:04:05+00:00",
+    "metrics": {"0": VIEW, "fused": VIEW, "size_only": VIEW},
+}  # fmt: skip
+COMPARISON = {"auc_difference": {"value": 0.01, "low": -0.01, "high": 0.03}}
+RESULT = {
+    "runs": {"ST-CNN": RUN, "MT-CNN": RUN},
+    "comparisons": {"MT-CNN less ST-CNN": COMPARISON},
+}
+
+
+def test_every_method_has_a_row_and_size_only_one(tmp_path):
+    write_json(tmp_path / "real_cubes.json", RESULT)
+    table = results.table(folder=tmp_path)
+    assert table["method"].tolist() == ["ST-CNN", "MT-CNN", "size only"]
+    assert table.iloc[0].to_dict() == {
+        "images": "real_cubes (real)", "method": "ST-CNN", "nodules": 479,
+        **dict.fromkeys(("auc", "sensitivity", "specificity"), "0.900 (0.850 to 0.930)"),
+        "protocol": "1 x 10 folds by patient, at most 40 epochs",
+        "device": "CPU, 2 threads, bf16", "date": "2026-01-02",
+    }  # fmt: skip
+    found = results.comparisons(folder=tmp_path)
+    assert found == {"real_cubes: MT-CNN less ST-CNN": COMPARISON}
+    fused = RUN | {"metrics": {"fused": VIEW}}
+    write_json(tmp_path / "real_cubes.json", {"runs": {"ST-CNN": fused, "MT-CNN": fused}})
+    assert results.table(folder=tmp_path)["method"].tolist() == ["ST-CNN", "MT-CNN"]
+
+
+def test_other_measurements_and_other_names_are_passed_over(tmp_path):
+    nothing = results.table(folder=tmp_path)
+    assert nothing.empty and tuple(nothing.columns) == results.COLUMNS
+    assert results.comparisons(folder=tmp_path) == {}
+    write_json(tmp_path / "bench.json", {"seconds": 1})
+    write_json(tmp_path / "list.json", [1, 2])
+    write_json(tmp_path / "simulated.json", RESULT)
+    assert results.table("real_*.json", tmp_path).empty
+    assert len(results.table(folder=tmp_path)) == 3
+    (tmp_path / "real.json").write_text("{", encoding="utf-8")
+    with pytest.raises(InputError, match=r"real\.json"):
+        results.table(folder=tmp_path)
+
+
+def test_what_is_committed_can_be_read():
+    table = results.table(folder=paths.results())
+    assert {"ST-CNN", "MT-CNN", "size only"} <= set(table["method"])
