@@ -1,164 +1,115 @@
-"""The house style of the course's figures: colours, CT images, alternative text.
+"""The house style of the figures, and the parts that several of them are made of.
 
 Colours are those of Okabe and Ito (2008), told apart by colour-blind readers; a class or a method
 has the same colour in every figure. In a lesson: `style.use()` once, then `style.show(figure)`.
+
+A function that draws is marked `@figure`, and returns its figure with an alternative text. Three
+arguments mean the same everywhere: `simulated` says that the images were simulated, `mark` is the
+word written on every image ("" for real CT), `title` stands above.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import wraps
 from importlib import resources
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
-from matplotlib.transforms import Bbox
-from numpy.typing import ArrayLike, NDArray
+from matplotlib.patheffects import withStroke
+from numpy.typing import ArrayLike
 from PIL import Image
 
+from labkit import models
+from labkit.annotations.lidc import UNCERTAIN as UNCERTAIN_SCORE
 from labkit.errors import InputError
+from labkit.evaluation.statistics import Interval
+from labkit.imaging.views import PLANES
 
-BLACK = "#000000"
-ORANGE = "#E69F00"
-SKY = "#56B4E9"
-GREEN = "#009E73"
-YELLOW = "#F0E442"
-BLUE = "#0072B2"
-VERMILION = "#D55E00"
-PURPLE = "#CC79A7"
-GREY = "#7A7A7A"
+BLACK, GREY = "#000000", "#7A7A7A"
+ORANGE, SKY, GREEN, YELLOW = "#E69F00", "#56B4E9", "#009E73", "#F0E442"
+BLUE, VERMILION, PURPLE = "#0072B2", "#D55E00", "#CC79A7"
 
-BENIGN = BLUE
-MALIGNANT = VERMILION
-UNCERTAIN = GREY
+BENIGN, MALIGNANT, UNCERTAIN = BLUE, VERMILION, GREY
 CLASSES = {0: BENIGN, 1: MALIGNANT, None: UNCERTAIN}
 CLASS_COLUMNS = {"benign": BENIGN, "uncertain": UNCERTAIN, "malignant": MALIGNANT}
 
-ST = ORANGE
-MT = GREEN
-SIZE_ONLY = BLACK
-METHODS = {"st": ST, "mt": MT, "size": SIZE_ONLY, "detector": SIZE_ONLY}
+ST, MT, SIZE_ONLY = ORANGE, GREEN, BLACK
+NETWORKS = {kind: (models.NETWORKS[kind].name, c) for kind, c in (("st", ST), ("mt", MT))}
+"""Short name of a network -> its name in figures, and its colour."""
+METHODS = {
+    "st": ST, "mt": MT, "size": SIZE_ONLY, "detector": SIZE_ONLY,
+    "mean of the training": GREY, "gaussian blur": ORANGE, "principal components": PURPLE,
+}  # fmt: skip
+"""How the name of a method begins -> its colour."""
 
 READERS = (ORANGE, SKY, GREEN, PURPLE)  # seen on white and on CT
 SIMULATED = "simulated"
+_BOX = {"facecolor": "black", "edgecolor": "none", "alpha": 0.6, "pad": 1.2}
+_ON_IMAGES: dict[str, Any] = {"color": "white", "fontsize": 7, "bbox": _BOX}
+_SHEET = str(resources.files("labkit.plots") / "house.mplstyle")
+P = ParamSpec("P")
+Arrays = Mapping[str, ArrayLike]
+Tables = Mapping[str, pd.DataFrame]
+Values = Mapping[str, Any]
+Drawn = tuple[Figure, str]
+"""A figure and its alternative text."""
 
 
-@contextmanager
-def house_style() -> Iterator[None]:
-    """Draw with the house style inside a `with` block, and leave matplotlib as it was.
-
-    >>> with house_style():
-    ...     plt.rcParams["axes.spines.top"]
-    False
-    """
-    with plt.style.context(_sheet()):
-        yield
+def house_style() -> AbstractContextManager[None]:
+    """Draw with the house style inside a `with` block, and leave matplotlib as it was."""
+    return plt.style.context(_SHEET)
 
 
 def use() -> None:
     """Set the house style for the rest of the process: the first cell of every lesson."""
-    plt.style.use(_sheet())
+    plt.style.use(_SHEET)
 
 
-def show_ct(
-    ax: Axes,
-    hu: Any,
-    low: float = -1000.0,
-    high: float = 400.0,
-    ticks: bool = False,
-    **changes: Any,
-) -> None:
-    """Draw an image of HU in the paper's window, (-1000, 400) as black to white.
+def figure(draw: Callable[P, Drawn]) -> Callable[P, Figure]:
+    """Draw in the house style, and give the figure the alternative text returned beside it."""
 
-    Args:
-        ax: axes to draw on.
-        hu: (rows, columns) HU.
-        low: HU drawn black.
-        high: HU drawn white.
-        ticks: whether the axes keep theirs, and their spines.
-        **changes: further arguments of `Axes.imshow`.
-    """
-    ax.imshow(hu, **{"cmap": "gray", "vmin": low, "vmax": high, **changes})
-    if not ticks:
-        ax.set_xticks([])
-        ax.set_yticks([])
-        ax.spines[:].set_visible(False)
-    ax.grid(visible=False)
+    @wraps(draw)
+    def drawn(*args: P.args, **kwargs: P.kwargs) -> Figure:
+        with house_style():
+            return describe(*draw(*args, **kwargs))
+
+    return drawn
 
 
-def mark_simulated(ax: Axes, word: str = SIMULATED) -> None:
-    """Write "simulated" into the lower left corner of an image.
-
-    Every image made of simulated CT carries the word.
-    """
-    ax.text(
-        0.03,
-        0.03,
-        word,
-        transform=ax.transAxes,
-        color="white",
-        fontsize=7,
-        ha="left",
-        va="bottom",
-        bbox={"facecolor": "black", "edgecolor": "none", "alpha": 0.6, "pad": 1.2},
-    )
+def subplots(
+    rows: int = 1, columns: int = 1, size: tuple[float, float] = (6.4, 4.0), **options: Any
+) -> tuple[Figure, Any]:
+    """Make a figure of a size in inches that belongs to nobody, and its axes as pyplot does."""
+    made = Figure(figsize=size, layout="constrained")
+    return made, made.subplots(rows, columns, **options)
 
 
-def mark_kind(ax: Axes, simulated: bool) -> None:
-    """Say above the axes, on the right, which kind of CT what is drawn was measured on."""
-    word = "simulated CT" if simulated else "real CT"
-    ax.set_title(word, loc="right", fontweight="normal", color=GREY, fontsize=9)
+def panels(n: int, columns: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
+    """Make a figure of n panels in rows, of a width and of a height a row in inches."""
+    rows = -(-n // columns)
+    made, axes = subplots(rows, columns, (width, rows * height), squeeze=False)
+    for ax in axes.flat[n:]:
+        ax.set_axis_off()
+    return made, list(axes.flat[:n])
 
 
 def describe(figure: Figure, alt: str) -> Figure:
-    """Give a figure its alternative text, for readers who cannot see it.
-
-    Every plot function ends with it, since only it knows what it drew.
-
-    Args:
-        figure: what was drawn.
-        alt: one to three sentences with what there is to see.
-
-    Returns:
-        The figure.
-
-    Raises:
-        InputError: no text.
-    """
-    text = " ".join(alt.split())
-    if not text:
-        raise InputError("an alternative text has to say what the figure shows; it is empty")
-    figure.set_label(text)
+    """Give a figure its alternative text, for readers who cannot see it, and return it."""
+    figure.set_label(" ".join(alt.split()))
     return figure
 
 
-def spoken_counts(counts: pd.DataFrame) -> str:
-    """Class counts in words, for alternative texts.
-
-    >>> spoken_counts(pd.DataFrame([[3, 1]], index=["all"], columns=["benign", "malignant"]))
-    'all: 3 benign, 1 malignant'
-    """
-    rows = counts.to_dict("index").items()
-    return "; ".join(f"{k}: {', '.join(f'{n} {c}' for c, n in row.items())}" for k, row in rows)
-
-
 def alt_text(figure: Figure) -> str:
-    """What `describe` was told.
-
-    Raises:
-        InputError: the figure was never described.
-    """
-    text = figure.get_label()
-    if not isinstance(text, str) or not text:
+    """Return the alternative text that `describe` was told; an InputError if it was not."""
+    if not (text := str(figure.get_label())):
         raise InputError("the figure has no alternative text; pass it through style.describe")
     return text
 
@@ -167,204 +118,238 @@ def show(figure: Figure, colors: int | None = None) -> None:
     """Show a figure in a notebook with its alternative text, once, and release it.
 
     Args:
-        figure: what `describe` was told of.
         colors: keep that many at most (2 to 256): CT is full of noise, and takes a third of the
             space with 256.
     """
-    from IPython.display import display
-
     # Drawn here, since notebooks know how to draw only figures that pyplot has made.
-    image = io.BytesIO()
+    image, alt = io.BytesIO(), alt_text(figure)
     figure.savefig(image, format="png")
-    if colors is not None:
-        image = _with_fewer_colours(image, colors)
-    # nbconvert's classic template makes it the image's alt; the lab template and JupyterLab 4 do
-    # not yet, so lessons also say below each figure what there is to see.
-    display(
-        {"image/png": image.getvalue(), "text/plain": alt_text(figure)},
-        metadata={"image/png": {"alt": alt_text(figure)}},
-        raw=True,
-    )
+    _display(image, alt, colors)
     plt.close(figure)
 
 
 def show_file(file: Path, alt: str, colors: int | None = None) -> None:
-    """Show a picture that is kept as PNG in a notebook, with its alternative text.
+    """Show a picture that is kept as PNG in a notebook, as `show` shows a figure."""
+    _display(io.BytesIO(file.read_bytes()), alt, colors)
 
-    Args:
-        file: of the picture.
-        alt: what there is to see.
-        colors: keep that many at most, as in `show`.
-    """
+
+def _display(image: io.BytesIO, alt: str, colors: int | None) -> None:
     from IPython.display import display
 
-    image = io.BytesIO(file.read_bytes())
     if colors is not None:
-        image = _with_fewer_colours(image, colors)
-    display(
-        {"image/png": image.getvalue(), "text/plain": alt},
-        metadata={"image/png": {"alt": alt}},
-        raw=True,
-    )
+        drawn = Image.open(image).convert("RGB")
+        red, green, blue = drawn.split()
+        if red.tobytes() == green.tobytes() == blue.tobytes():
+            drawn = red
+        else:  # an octree keeps rare colours, which a median cut would give to the many greys
+            drawn = drawn.quantize(colors, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+        drawn.save(image := io.BytesIO(), format="png", optimize=True)
+    # nbconvert's classic template makes it the image's alt; the lab template and JupyterLab 4 do
+    # not yet, so lessons also say below each figure what there is to see.
+    data, metadata = {"image/png": image.getvalue(), "text/plain": alt}, {"image/png": {"alt": alt}}
+    display(data, metadata=metadata, raw=True)
 
 
-def _with_fewer_colours(image: io.BytesIO, colors: int) -> io.BytesIO:
-    """A PNG of at most that many colours; of one channel where all is grey."""
-    drawn = Image.open(image).convert("RGB")
-    red, green, blue = drawn.split()
-    if red.tobytes() == green.tobytes() == blue.tobytes():
-        drawn = red
-    else:  # an octree keeps rare colours, which a median cut would give to the many greys
-        drawn = drawn.quantize(colors, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
-    smaller = io.BytesIO()
-    drawn.save(smaller, format="png", optimize=True)
-    return smaller
+# Images
 
 
-def _sheet() -> str:
-    return str(resources.files("labkit.plots") / "house.mplstyle")
+def show_ct(
+    ax: Axes, image: ArrayLike, low: float = -1000.0, high: float = 400.0, *, title: str = "",
+    mark: str = "", frame: str = "", pixel_mm: tuple[float, float] | None = None,
+    ticks: bool = False, **look: Any,
+) -> None:  # fmt: skip
+    """Draw an image (rows, columns) in the paper's window, (-1000, 400) HU as black to white.
 
-
-# CT slices in true proportions, and what is drawn over them.
-
-
-def draw_image(
-    ax: Axes,
-    image: ArrayLike,
-    pixel_mm: tuple[float, float],
-    mark: str,
-    low: float = -1000.0,
-    high: float = 400.0,
-) -> None:
-    """An image in true proportions, its axes in mm."""
-    hu = np.asarray(image)
-    show_ct(ax, hu, low, high, extent=_extent(hu.shape, pixel_mm))
+    Args:
+        frame: colour of a frame.
+        pixel_mm: height and width of a pixel: the axes are in mm from the image's middle.
+        ticks: whether the axes keep theirs, and their spines.
+        **look: further arguments of `Axes.imshow`.
+    """
+    if pixel_mm is not None:
+        y, x = (n * p / 2 for n, p in zip(np.shape(image), pixel_mm, strict=True))
+        look["extent"] = (-x, x, y, -y)
+    ax.imshow(np.asarray(image), **{"cmap": "gray", "vmin": low, "vmax": high, **look})
+    if not ticks:
+        ax.set(xticks=[], yticks=[])
+        ax.spines[:].set_visible(False)
+    if frame:
+        ax.spines[:].set(visible=True, color=frame, linewidth=2.5)
+    ax.grid(visible=False)
+    if title:
+        ax.set_title(title, fontsize=9, fontweight="normal")
     if mark:
         mark_simulated(ax, mark)
 
 
-def draw_tint(ax: Axes, mask: ArrayLike, color: str, pixel_mm: tuple[float, float]) -> None:
-    """Tint where a mask is, and outline it."""
-    shown = np.ma.masked_equal(np.asarray(mask, dtype=float), 0.0)
-    ax.imshow(
-        shown,
-        cmap=_single(color),
-        alpha=0.45,
-        vmin=0,
-        vmax=1,
-        extent=_extent(shown.shape, pixel_mm),
-    )
-    draw_outline(ax, mask, color, pixel_mm)
+def mark_simulated(ax: Axes, word: str = SIMULATED) -> None:
+    """Write "simulated" into the lower left corner of an image, as on all of simulated CT."""
+    ax.text(0.03, 0.03, word, transform=ax.transAxes, **_ON_IMAGES)
 
 
-def draw_outline(ax: Axes, mask: ArrayLike, color: str, pixel_mm: tuple[float, float]) -> None:
-    """Outline a mask."""
-    values = np.asarray(mask, dtype=float)
-    if values.min() < 0.5 < values.max():
-        extent = _extent(values.shape, pixel_mm)
-        ax.contour(values, [0.5], colors=[color], linewidths=0.9, extent=extent, origin="upper")
-
-
-def _single(color: str) -> ListedColormap:
-    return ListedColormap([color])
-
-
-def _extent(
-    shape: tuple[int, ...], pixel_mm: tuple[float, float]
-) -> tuple[float, float, float, float]:
-    y, x = (n * p / 2 for n, p in zip(shape, pixel_mm, strict=True))
-    return -x, x, y, -y
-
-
-def draw_title(ax: Axes, text: str) -> None:
-    """Title of an image."""
-    ax.set_title(text, fontsize=9, fontweight="normal")
-
-
-def draw_ruler(ax: Axes, mm: float) -> None:
-    """A bar of a known length in the upper left corner."""
+def scale_bar(ax: Axes, mm: float) -> None:
+    """Draw a bar of a known length into the upper left corner of an image in mm."""
     left, right, bottom, top = (*ax.get_xlim(), *ax.get_ylim())
     x, y = left + 0.05 * (right - left), top + 0.06 * (bottom - top)
-    ax.plot([x, x + mm], [y, y], color="white", linewidth=2.5, solid_capstyle="butt")
-    ax.text(x, y + 0.02 * (bottom - top), f"{mm:g} mm", color="white", fontsize=7, va="top")
+    shade = [withStroke(linewidth=4.5, foreground="#444444")]
+    ax.plot([x, x + mm], [y, y], color="white", lw=2.5, solid_capstyle="butt", path_effects=shade)
+    ax.text(x, y + 0.04 * (bottom - top), f"{mm:g} mm", va="top", **_ON_IMAGES)
 
 
-# Names beside points, where they cover neither a name, a point nor a line.
+# Names, titles and colours
 
 
-_SIZE = 8.5  # points
-_ANGLES = np.deg2rad([0, 180, 270, 90, 315, 45, 225, 135, 292, 68, 248, 112])
+def titles(ax: Axes, title: str, simulated: bool) -> None:
+    """Write a title on the left; on the right, where it is so, that the CT was simulated."""
+    ax.set_title(title)
+    if simulated:
+        mark_kind(ax, simulated)
 
 
-@dataclass(frozen=True)
-class Point:
-    """A point that `Axes.scatter` drew.
+def mark_kind(ax: Axes, simulated: bool) -> None:
+    """Say above the axes, on the right, which kind of CT what is drawn was measured on."""
+    word = "simulated CT" if simulated else "real CT"
+    ax.set_title(word, loc="right", fontweight="normal", color=GREY, fontsize=9)
+
+
+def method_colours(names: Iterable[str]) -> dict[str, str]:
+    """Return one colour a method: known ones have their own, others are dealt out.
+
+    >>> method_colours(["MT-CNN", "ST-CNN"]) == {"MT-CNN": MT, "ST-CNN": ST}
+    True
+    """
+    colours: dict[str, str] = {}
+    for name in names:
+        known = [c for key, c in METHODS.items() if name.lower().startswith(key)]
+        free = [c for c in (*known, SKY, PURPLE, BLUE, VERMILION) if c not in colours.values()]
+        colours[name] = free[0] if free else GREY
+    return colours
+
+
+def view_name(view: str | int) -> str:
+    """Return what a view is called in a figure: its plane's name, or "fused", or "size only".
+
+    >>> view_name("3"), view_name("size_only")
+    ('diagonal x plus', 'size only')
+    """
+    text = str(view)
+    return (PLANES[int(text)].name if text.isdigit() else text).replace("_", " ")
+
+
+def name_ticks(ax: Axes, ticks: Sequence[float], names: Sequence[str] | None = None) -> None:
+    """Put ticks on the x axis where they are told, and nowhere else."""
+    ax.set_xticks(ticks, names or [f"{t:g}" for t in ticks])
+    ax.minorticks_off()
+
+
+def name_rows(ax: Axes, names: Sequence[str]) -> None:
+    """Make the axis upwards one of names, from top to bottom."""
+    ax.set_yticks(range(len(names)), list(names))
+    ax.set_ylim(len(names) - 0.5, -0.5)
+    ax.grid(visible=False, axis="y")
+
+
+# Values with their intervals
+
+
+def whisker(
+    ax: Axes, at: float, of: Interval, colour: str, marker: str = "o", label: str | None = None,
+    *, upright: bool = True, lw: float = 1.4, **look: Any,
+) -> None:  # fmt: skip
+    """Draw a value as a point with its interval as a line, upright over `at` or across at `at`."""
+    line, point = ([at, at], [of.low, of.high]), (at, of.value)
+    ax.plot(*(line if upright else line[::-1]), color=colour, lw=lw)
+    ax.plot(*(point if upright else point[::-1]), marker, color=colour, label=label, **look)
+
+
+def series(
+    ax: Axes, points: Mapping[float, Interval], colour: str, label: str | None, join: bool = True
+) -> None:
+    """Draw values with their intervals over their places, joined by a thin line."""
+    if join and points:
+        ax.plot(list(points), [of.value for of in points.values()], color=colour, lw=1, alpha=0.6)
+    for i, (x, of) in enumerate(points.items()):
+        whisker(ax, x, of, colour, label=None if i else label)
+
+
+def level(ax: Axes, of: Interval, colour: str, label: str, ls: str = "-") -> None:
+    """Draw a reference that has no place on the x axis: a line across, in a band."""
+    ax.axhspan(of.low, of.high, color=colour, alpha=0.12, lw=0)
+    ax.axhline(of.value, color=colour, label=label, lw=1.2, ls=ls)
+
+
+def interval_rows(
+    ax: Axes, found: Mapping[str, Mapping[str, Interval]], colours: Mapping[str, str],
+    width: float = 0.5,
+) -> str:  # fmt: skip
+    """Draw a row a name, with every method's value and interval in it; return all in words.
 
     Args:
-        name: to be written beside it.
-        x: in the axes' data.
-        y: in the axes' data.
-        area: `s` of scatter, square points.
+        found: method -> name of a row -> value; a hollow marker has no interval.
+        width: how much of a row the methods take.
     """
+    names = list(dict.fromkeys(name for of in found.values() for name in of))
+    words = []
+    for method, of in found.items():
+        usual = "D" if colours[method] == SIZE_ONLY else "o"
+        ax.plot([], [], usual, color=colours[method], label=method)
+        for name, value in of.items():
+            here = [m for m in found if name in found[m]]
+            shift = (here.index(method) - (len(here) - 1) / 2) / max(1, len(here) - 1)
+            at = names.index(name) + width * shift
+            sure, marker = np.isfinite(value.low), "s" if name == "fused" else usual
+            face = colours[method] if sure else "none"
+            whisker(ax, at, value, colours[method], marker, upright=False, mfc=face)
+            if np.isfinite(value.value):
+                text = f"{value}" if sure else f"{value.value:.3f}, no interval"
+                words.append(f"{'' if name == method else method} {name} {text}".strip())
+    name_rows(ax, names)
+    return "; ".join(words)
 
-    name: str
-    x: float
-    y: float
-    area: float
+
+# Nodules by class
 
 
-def name_points(ax: Axes, points: Sequence[Point]) -> None:
-    """Write every point's name at the nearest free place, the largest first, with a line if far.
+def class_of(score: float) -> str:
+    """Return the class that a median malignancy falls into."""
+    if score == UNCERTAIN_SCORE:
+        return "uncertain"
+    return "malignant" if score > UNCERTAIN_SCORE else "benign"
 
-    Args:
-        ax: with everything else drawn and its figure laid out (`draw_without_rendering`).
-        points: to be named.
+
+def score_bars(ax: Axes, counts: Mapping[float, int], totals: bool = False) -> None:
+    """Draw how many nodules have which malignancy score (Fig. 1), in the classes' colours."""
+    for name, colour in CLASS_COLUMNS.items():
+        of = {score: n for score, n in counts.items() if class_of(score) == name}
+        label = f"{name}: {sum(of.values())}" if totals else name
+        bars = ax.bar(list(of), list(of.values()), 0.4, color=colour, label=label)
+        ax.bar_label(bars, padding=2, fontsize=8)
+    ax.set(ylabel="nodules", xticks=np.arange(1, 5.5, 0.5))
+    ax.grid(visible=False, axis="x")
+    ax.legend(loc="upper right")
+
+
+def class_bars(ax: Axes, counts: pd.DataFrame, percent: bool = False) -> None:
+    """Draw a bar a row of three stacked counts, named within, or of their shares."""
+    wide = counts.mul(100 / counts.sum(axis=1), axis=0) if percent else counts
+    left = np.zeros(len(counts))
+    for name, colour in CLASS_COLUMNS.items():
+        bars = ax.barh(range(len(counts)), wide[name], left=left, color=colour, label=name)
+        seen = wide[name] > 0.03 * wide.sum(axis=1).max()
+        texts = [str(n) if s else "" for n, s in zip(counts[name], seen, strict=True)]
+        ax.bar_label(bars, texts, label_type="center", color="white", fontsize=8)
+        left += wide[name].to_numpy(dtype=float)
+    for y, total in enumerate([] if percent else left):
+        ax.text(total, y, f" {total:.0f}", va="center", fontsize=8)
+    name_rows(ax, [str(name) for name in counts.index])
+    ax.set(xlim=(0, 100 if percent else 1.1 * left.max()))
+
+
+def spoken_counts(counts: pd.DataFrame) -> str:
+    """Return class counts in words, for alternative texts.
+
+    >>> spoken_counts(pd.DataFrame([[3, 1]], index=["all"], columns=["benign", "malignant"]))
+    'all: 3 benign, 1 malignant'
     """
-    figure = ax.get_figure()
-    assert isinstance(figure, Figure)
-    unit = figure.dpi / 72
-    inside, to_pixels = ax.get_window_extent(), ax.transData
-    taken = [text.get_window_extent() for text in ax.texts]
-    legend = ax.get_legend()
-    if legend is not None:
-        taken.append(legend.get_window_extent())
-    for line in ax.lines:
-        taken += _along(to_pixels.transform(np.asarray(line.get_xydata())))
-    centres = {p.name: np.asarray(to_pixels.transform((p.x, p.y))) for p in points}
-    radii = {p.name: unit * np.sqrt(p.area / np.pi) for p in points}
-    taken += [Bbox([centres[n] - r, centres[n] + r]) for n, r in radii.items()]
-    for name in sorted(radii, key=lambda n: -radii[n]):
-        text = ax.text(0.5, 0.5, name, fontsize=_SIZE, ha="center", va="center", zorder=4)
-        extent = text.get_window_extent()
-        size = np.array([extent.width, extent.height])
-        corner = _free(centres[name], radii[name] + 2 * unit, size, taken, inside, unit)
-        taken.append(Bbox([corner, corner + size]))
-        text.set_position(tuple(to_pixels.inverted().transform(corner + size / 2)))
-        nearest = np.clip(centres[name], corner, corner + size)
-        if np.hypot(*(nearest - centres[name])) > radii[name] + 9 * unit:
-            ends = to_pixels.inverted().transform([centres[name], nearest])
-            ax.plot(ends[:, 0], ends[:, 1], color=GREY, lw=0.7, zorder=2)
-
-
-def _free(
-    centre: NDArray[Any], start: float, size: NDArray[Any], taken: list[Bbox], inside: Bbox,
-    unit: float,
-) -> NDArray[Any]:  # fmt: skip
-    """Lower left corner, in pixels, of the nearest free place for a name; beside it if none is."""
-    for ring in range(16):
-        for angle in _ANGLES:
-            way = np.array([np.cos(angle), np.sin(angle)])
-            corner = centre + way * (start + 6 * unit * ring + np.abs(way) * size / 2) - size / 2
-            box = Bbox([corner, corner + size])
-            held = box.x0 > inside.x0 and box.x1 < inside.x1
-            held = held and box.y0 > inside.y0 and box.y1 < inside.y1
-            if held and not any(box.overlaps(other) for other in taken):
-                return corner
-    return np.asarray(centre + np.array([start, -size[1] / 2]))
-
-
-def _along(xy: NDArray[Any]) -> list[Bbox]:
-    """Small boxes along a line, so that names keep off it."""
-    steps = np.linspace(0, 1, 200)
-    places = [a + t * (b - a) for a, b in pairwise(xy) for t in steps]
-    return [Bbox([place - 1, place + 1]) for place in places]
+    rows = counts.to_dict("index").items()
+    return "; ".join(f"{k}: {', '.join(f'{n} {c}' for c, n in row.items())}" for k, row in rows)

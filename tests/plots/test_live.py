@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 import threading
 
 import matplotlib.pyplot as plt
@@ -13,12 +14,7 @@ from PIL import Image
 
 from labkit.errors import InputError
 from labkit.plots import live, style
-from labkit.plots.live import Curve, Growing, Progress
-from labkit.training import progress as journal
-
-
-def curve(epochs: int, level: float = 0.0, model: str = "mt") -> Curve:
-    return Curve.of(rows(epochs, level, model))
+from labkit.training import progress
 
 
 def rows(epochs: int, level: float = 0.0, model: str = "mt") -> list[dict]:
@@ -29,24 +25,22 @@ def rows(epochs: int, level: float = 0.0, model: str = "mt") -> list[dict]:
     ]  # fmt: skip
 
 
-def drawn(figure: Growing, progress: dict[str, Progress], last: bool = False) -> Image.Image:
-    image = io.BytesIO()
-    figure.draw(progress, image, last)
-    return Image.open(image)
+def a_run(folder, finished=(), under_way=()) -> live.Run:
+    """A run with networks of these histories."""
+    run = live.Run(folder)
+    for name, history in enumerate(finished):
+        progress.finish(folder, f"view{name}", history)
+    for name, history in enumerate(under_way, len(finished)):
+        file = folder / "live" / f"view{name}.jsonl"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("".join(json.dumps(row) + "\n" for row in history))
+    return run.look()
 
 
-def test_it_tells_how_far_a_run_has_come():
-    begun = Progress([curve(3)] * 2, [curve(1)], 18)
-    assert begun.in_words() == "2 of 18 networks, 1 under way"
-    assert begun.in_words(last=True) == "2 of 18 networks, stopped with 1 under way"
-    assert Progress([curve(3)] * 18, [], 18).in_words(last=True) == "18 of 18 networks"
-    assert Progress([], [curve(1)], 1).in_words() == "0 of 1 network, 1 under way"
-
-
-def test_the_mean_is_of_finished_networks_as_far_as_all_reach():
-    figure = Growing()
-    drawn(figure, {"": Progress([curve(6), curve(4, 0.1)], [curve(9, 0.3)], 3)})
-    ax = figure._figure.axes[2]
+def test_the_mean_is_of_finished_networks_as_far_as_all_reach(tmp_path):
+    figure = live.empty_figure()
+    live.draw(figure, {"": a_run(tmp_path, [rows(6), rows(4, 0.1)], [rows(9, 0.3)])})
+    ax = figure.axes[2]
     assert ax.get_title(loc="left") == "AUC, validation"
     mean = max((line for line in ax.lines if len(line.get_xdata())), key=lambda x: x.get_lw())
     np.testing.assert_allclose(mean.get_xdata(), [0, 1, 2, 3])
@@ -55,119 +49,75 @@ def test_the_mean_is_of_finished_networks_as_far_as_all_reach():
     assert [len(s) for s in thin] == [6, 4] and [len(s) for s in under_way] == [9]
 
 
-def test_a_redraw_shows_what_is_new_at_the_same_size():
-    figure = Growing(simulated=True)
-    first = drawn(figure, {"": Progress([], [curve(2)], 2)})
-    grown = drawn(figure, {"": Progress([], [curve(5)], 2)})
-    again = drawn(figure, {"": Progress([], [curve(2)], 2)})
-    assert first.size == grown.size
-    assert np.any(np.asarray(first) != np.asarray(grown))
-    np.testing.assert_array_equal(np.asarray(first), np.asarray(again))
-
-
-def test_what_is_not_there_is_not_drawn():
-    figure = Growing()
-    drawn(figure, {"": Progress([curve(3, model="st")], [], 1)})
-    assert [ax.get_visible() for ax in figure._figure.axes] == [True, True, True, False]
-    drawn(figure, {"": Progress([curve(3, model="mt")], [], 1)})
-    assert all(ax.get_visible() for ax in figure._figure.axes)
-
-
-def test_of_single_networks_the_title_says_which_are_trained():
-    figure = Growing()
-    both = {"one": Progress([curve(3)], [], 1), "two": Progress([], [curve(2)], 1)}
-    drawn(figure, both)
-    assert figure._title.get_text() == "trained: one; under way: two"
-    drawn(figure, both, last=True)
-    assert figure._title.get_text() == "trained: one; stopped: two"
-    drawn(figure, {"one": Progress([curve(3)], [], 2), "two": Progress([], [curve(2)], 2)})
-    assert figure._title.get_text() == "one: 1 of 2 networks; two: 0 of 2 networks, 1 under way"
-
-
-def test_the_legend_covers_no_curve():
-    figure = Growing()
-    runs = {f"setting {i}": Progress([curve(3, 0.1 * i)], [], 1) for i in range(4)}
-    drawn(figure, runs)
-    (legend,) = figure._figure.legends
-    assert [t.get_text() for t in legend.get_texts()] == list(runs)
+def test_title_and_legend_name_the_runs_and_cover_no_curve(tmp_path):
+    figure = live.empty_figure()
+    both = {"one": a_run(tmp_path / "1", [rows(3)]), "two": a_run(tmp_path / "2", [], [rows(2)])}
+    more = {"one": both["one"], "two": a_run(tmp_path / "3", [], [rows(2), []])}
+    title, titles = figure.texts[0], []
+    for runs, last in ((both, False), (both, True), (more, False)):
+        live.draw(figure, runs, last)
+        titles.append(title.get_text())
+    assert titles == ["trained: one; under way: two", "trained: one; stopped: two",
+                      "one: 1 of 1 network; two: 0 of 2 networks, 1 under way"]  # fmt: skip
+    (legend,) = figure.legends
+    assert [t.get_text() for t in legend.get_texts()] == ["one", "two"]
     box = legend.get_window_extent()
-    assert not any(box.overlaps(ax.get_window_extent()) for ax in figure._figure.axes)
-    assert not box.overlaps(figure._title.get_window_extent())
+    for other in (title, *figure.axes):
+        assert not box.overlaps(other.get_window_extent())
 
 
-def test_methods_have_their_colours():
-    figure = Growing()
-    image = drawn(figure, {"ST-CNN": Progress([curve(4, model="st")], [], 1),
-                           "MT-CNN": Progress([curve(4, 0.1)], [], 1)})  # fmt: skip
-    for method in (style.ST, style.MT):
-        assert (np.asarray(image) == list(bytes.fromhex(method[1:]))).all(axis=2).sum() > 100
-
-
-def test_another_thread_may_draw_and_pyplot_knows_nothing_of_it():
-    figure, sizes = Growing(), []
-    before = dict(plt.rcParams)
-    thread = threading.Thread(
-        target=lambda: sizes.append(drawn(figure, {"": Progress([curve(3)], [], 1)}).size)
-    )
+def test_methods_have_their_colours_in_whichever_thread_they_are_drawn(tmp_path):
+    runs = {"ST-CNN": a_run(tmp_path / "st", [rows(4, model="st")]),
+            "MT-CNN": a_run(tmp_path / "mt", [rows(4, 0.1)])}  # fmt: skip
+    figure, images, before = live.empty_figure(), [], dict(plt.rcParams)
+    thread = threading.Thread(target=lambda: images.append(live.draw(figure, runs)[0]))
     thread.start()
     thread.join()
-    assert sizes == [(924, 627)]
     assert plt.get_fignums() == [] and dict(plt.rcParams) == before
+    image = np.asarray(Image.open(io.BytesIO(images[0])))
+    for method in (style.ST, style.MT):
+        assert (image == list(bytes.fromhex(method[1:]))).all(axis=2).sum() > 100
 
 
 def test_outside_a_notebook_the_block_runs_and_nothing_else(tmp_path, capsys):
     threads = threading.active_count()
     with live.curves(tmp_path / "run") as folder:
         assert threading.active_count() == threads
-        journal.writer(folder, "view0")(rows(1)[0])
+        progress.writer(folder, "view0")(rows(1)[0])
     assert not folder.exists() and not (tmp_path / "run").exists()
     assert capsys.readouterr() == ("", "")
     with pytest.raises(KeyboardInterrupt), live.curves():
         raise KeyboardInterrupt
 
 
-def test_what_a_killed_run_left_is_not_under_way(tmp_path):
-    for name in ("left", "again"):
-        journal.writer(tmp_path, name)(rows(1)[0])
-    source = live._Source(tmp_path)
-    assert source.look().curves == []
-    note = journal.writer(tmp_path, "again")
-    note(rows(1)[0])
-    assert [len(c.epoch) for c in source.look().under_way] == [1]
-    journal.finish(tmp_path, "again", rows(4))
-    state = source.look()
-    assert [len(c.epoch) for c in state.finished] == [4] and not state.under_way
-    assert state.finished[0] is source.look().finished[0], "read once"
-
-
-def test_networks_that_are_cut_off_stay_in_the_last_figure(tmp_path):
-    source = live._Source(tmp_path)
-    journal.writer(tmp_path, "view0")(rows(1)[0])
-    assert len(source.look().under_way) == 1
-    journal.clear(tmp_path)
-    assert len(source.look(last=True).under_way) == 1
-    assert source.look().under_way == []
-
-
-def test_a_folder_that_holds_no_run_is_told(tmp_path):
-    (tmp_path / "run.json").write_text('{"plan": {}}')
-    with pytest.raises(InputError, match=r"run\.json: not the record of a run"):
-        live._Source(tmp_path).look()
+def test_what_a_killed_run_left_is_not_under_way_and_what_is_cut_off_stays_at_last(tmp_path):
+    for name in ("left", "again", "cut off"):
+        progress.writer(tmp_path, name)(rows(1)[0])
+    run = live.Run(tmp_path).look()
+    assert not run.finished and not run.under_way
+    for name in ("again", "cut off"):
+        progress.writer(tmp_path, name)(rows(1)[0])
+    assert len(run.look().under_way) == 2
+    progress.finish(tmp_path, "again", rows(4))
+    assert [len(c) for c in run.look().finished] == [4] and len(run.under_way) == 1
+    progress.clear(tmp_path)
+    assert len(run.look(last=True).under_way) == 1
+    assert not run.look().under_way
 
 
 SETUP = """
 import time, warnings
 from labkit.plots import live
-from labkit.training import journal
+from labkit.training import progress
 
 def train(folder, name, epochs=3, finish=True):
-    note = journal.writer(folder, name)
+    note = progress.writer(folder, name)
     for e in range(epochs):
         note({"epoch": e, "learning_rate": 1e-3, "train_cls": 0.7 - e / 10, "val_cls": 0.69,
               "train_img": None, "val_auc": 0.5 + e / 10})
         time.sleep(0.15)
     if finish:
-        journal.finish(folder, name, [{"epoch": e, "val_auc": 0.5, "train_cls": 0.6,
+        progress.finish(folder, name, [{"epoch": e, "val_auc": 0.5, "train_cls": 0.6,
                                        "val_cls": 0.6, "train_img": None} for e in range(9)])
 """
 SCENES = {
@@ -186,18 +136,8 @@ with live.curves(every_s=0.1) as folder:
     train(folder, "view0")
     train(folder, "view1", finish=False)
     time.sleep(1.5)
-    journal.clear(folder)
+    progress.clear(folder)
     raise KeyboardInterrupt
-""",
-    "failed": """
-with live.curves(every_s=0.1) as folder:
-    train(folder, "view0")
-    journal.begin(folder, ["view1"])
-    raise ValueError("no")
-""",
-    "nothing": """
-with live.curves():
-    pass
 """,
     "unreadable": """
 with warnings.catch_warnings(record=True) as said, live.curves(every_s=0.1) as folder:
@@ -224,8 +164,6 @@ def executed():
         ("finished", ["display_data"], "2 of 2 networks."),
         ("named", ["display_data"], "ST-CNN: 1 of 1 network; MT-CNN: 1 of 1 network."),
         ("interrupted", ["display_data", "error"], "1 of 2 networks, stopped with 1 under way."),
-        ("failed", ["display_data", "error"], "1 of 2 networks, stopped."),
-        ("nothing", [], None),
         ("unreadable", ["display_data", "stream"], None),
     ],
 )
@@ -240,10 +178,13 @@ def test_a_notebook_keeps_one_figure(executed, scene, kinds, words):
         assert figure.metadata["image/png"]["alt"] == figure.data["text/plain"]
     if words is not None:
         assert words in figures[0].data["text/plain"]
+    errors = [o.ename for o in outputs if o.output_type == "error"]
+    assert errors == ["KeyboardInterrupt"] * (scene == "interrupted")
+    said = [o.text for o in outputs if o.output_type == "stream"]
+    assert said == (["1 True\n"] if scene == "unreadable" else [])
 
 
-def test_a_notebook_still_sees_what_went_wrong(executed):
-    errors = {s: [o.ename for o in outputs if o.output_type == "error"]
-              for s, outputs in executed.items()}  # fmt: skip
-    assert errors["interrupted"] == ["KeyboardInterrupt"] and errors["failed"] == ["ValueError"]
-    assert [o.text for o in executed["unreadable"] if o.output_type == "stream"] == ["1 True\n"]
+def test_a_folder_that_holds_no_run_is_told(tmp_path):
+    (tmp_path / "run.json").write_text('{"plan": {}}')
+    with pytest.raises(InputError, match=r"run\.json: not the record of a run"):
+        live.Run(tmp_path).look()

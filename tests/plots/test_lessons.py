@@ -1,0 +1,419 @@
+"""The lessons' own figures show the numbers they were given, in the right place and proportion."""
+
+import json
+from dataclasses import fields, replace
+from itertools import product
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.colors import to_hex
+from mpl_toolkits.mplot3d.art3d import Poly3DCollection
+
+from labkit.annotations import lidc
+from labkit.errors import InputError
+from labkit.imaging.lungs import Steps
+from labkit.imaging.views import PLANES
+from labkit.imaging.volume import Volume
+from labkit.models.mtcnn import MTCNN, STCNN
+from labkit.plots import lesson01, lesson02, lesson03, lesson05, lesson08, lesson11, style
+from labkit.simulate.scanner import center_of, scan_crop
+from tests.plots.test_figures import HERO, candidates
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture(scope="module")
+def nodules() -> pd.DataFrame:
+    return lidc.nodules()
+
+
+@pytest.fixture(scope="module")
+def hero(nodules) -> pd.Series:
+    return nodules.set_index("nodule_id", drop=False).loc[HERO]
+
+
+# Lesson 01
+
+
+def test_the_bars_of_fig_1_are_as_high_as_the_counts_in_their_class_s_colour(nodules):
+    (ax,) = lesson01.malignancy_scores(nodules).axes
+    drawn = {round(b.get_x() + b.get_width() / 2, 2): b for b in ax.patches}
+    expected = nodules["malignancy_median"].value_counts()
+    assert {score: bar.get_height() for score, bar in drawn.items()} == expected.to_dict()
+    for score, bar in drawn.items():
+        wanted = style.UNCERTAIN if score == 3 else style.CLASSES[int(score > 3)]
+        assert to_hex(bar.get_facecolor()).upper() == wanted
+    legend = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert legend == ["benign: 388", "uncertain: 441", "malignant: 363"]
+
+
+def test_outlines_are_drawn_in_mm_from_the_nodule_a_panel_a_slice(hero):
+    contours = lidc.contours(HERO)
+    figure = lesson01.outlines(contours, hero)
+    titles = [ax.get_title(loc="left") for ax in figure.axes]
+    assert titles == [f"z = {z:.1f} mm" for z in sorted({c.z_mm for c in contours})]
+    lines = [line for ax in figure.axes for line in ax.get_lines()]
+    assert len(lines) == len(contours)
+    readers = list(dict.fromkeys(c.annotation_id for c in contours))
+    for reader, color in zip(readers, style.READERS, strict=True):
+        own = [c.vertices_row_col_px[:, 1] for c in contours if c.annotation_id == reader]
+        width = max(np.ptp(line.get_xdata()) for line in lines if line.get_color() == color)
+        assert width == pytest.approx(max(map(np.ptp, own)) * hero["pixel_spacing_mm"])
+    everything = np.concatenate([line.get_xydata() for line in lines])
+    assert np.abs(everything.mean(axis=0)).max() < 3  # mm
+
+
+def test_a_simulated_slice_lies_under_its_outlines(hero):
+    ct, contours = scan_crop(hero, half_width_mm=15), lidc.contours(HERO)
+    (image,) = lesson01.outlines(contours, hero, ct, center_of(hero)).axes[5].get_images()
+    left, right, bottom, top = image.get_extent()
+    shown = image.get_array()
+    # Near the nodule's centre there is bright tissue, when picture and outlines are aligned.
+    x = left + (np.arange(shown.shape[1]) + 0.5) * (right - left) / shown.shape[1]
+    y = top + (np.arange(shown.shape[0]) + 0.5) * (bottom - top) / shown.shape[0]
+    near = (np.abs(y)[:, None] < 4) & (np.abs(x) < 2)
+    assert shown[near].mean() > np.ma.median(shown) + 400
+    assert hero["pixel_spacing_mm"] == pytest.approx((right - left) / shown.shape[1])
+    assert np.mean(shown) < -500
+    with pytest.raises(InputError, match="center_xyz_mm"):
+        lesson01.outlines(contours, hero, ct)
+
+
+# Lesson 02
+
+
+def test_kept_states_the_share_of_each_nodule_that_each_mask_holds():
+    z, y, x = np.ogrid[:12, :40, :40]
+    ball = ((z - 6) * 2.0) ** 2 + (y - 20.0) ** 2 + (x - 20.0) ** 2 < 16
+    half = ball & (x < 20)
+    volume = Volume(np.where(ball, 30, -850).astype(np.int16), (1.0, 1.0, 2.0))
+    masks = {"all": np.ones(volume.shape, bool), "half": half, "none": np.zeros_like(ball)}
+    figure = lesson02.kept(volume, {"ball": ball}, masks, half_width_mm=10)
+    share = round(100 * half.sum() / ball.sum())
+    titles = [ax.get_title(loc="left") for ax in figure.axes]
+    assert titles == ["all: 100 %", f"half: {share} %", "none: 0 %"]
+    drawn = figure.axes[0].get_images()[0].get_array()
+    assert drawn.shape == (21, 21)
+    assert drawn[10, 10] == 30  # the nodule in the middle of its panel
+
+
+SHAPE = (9, 12, 14)
+
+
+@pytest.fixture
+def scan():
+    return Volume(RNG.normal(-500, 300, SHAPE).astype(np.int16), (1.0, 1.0, 2.5))
+
+
+@pytest.fixture
+def found():
+    """Every step's mask is a box of its own; the left lung lies at larger x."""
+    masks = {}
+    for number, field in enumerate(fields(Steps)):
+        masks[field.name] = np.zeros(SHAPE, bool)
+        masks[field.name][2:7, 2:10, 1 + number : 5 + number] = True
+    return Steps(**masks)
+
+
+def tints(figure):
+    """The coloured layers of every panel, as masks."""
+    return [[np.asarray(i.get_array())[..., 3] > 0 for i in ax.images[1:]] for ax in figure.axes]
+
+
+def test_the_steps_are_shown_in_their_order_where_lungs_and_airways_are(scan, found):
+    figure = lesson02.steps(scan, found, at=4)
+    assert [ax.get_title("left")[0] for ax in figure.axes] == list("123456")
+    order = ["threshold", "body", "airways", "without_airways", "right", "left", "closed"]
+    for layer, name in zip((a for panel in tints(figure) for a in panel), order, strict=True):
+        assert (layer == getattr(found, name)[4]).all(), name
+    airways = np.zeros(SHAPE, bool)
+    airways[5, 3:5, 3:5] = True
+    (layer,) = tints(lesson02.steps(scan, replace(found, airways=airways)))[2]
+    assert (layer == airways[5]).all()
+
+
+def test_coronal_slices_have_the_head_up_and_a_scan_lying_otherwise_looks_the_same(scan, found):
+    figure = lesson02.steps(scan, found, at=3, plane="coronal")
+    (layer,) = tints(figure)[0]
+    assert (layer == found.threshold[::-1, 3]).all()
+    assert figure.axes[0].get_aspect() == pytest.approx(2.5)
+    turned = replace(scan, voxels=scan.voxels[::-1, :, ::-1], direction=np.diag([-1.0, 1, -1]))
+    other = Steps(**{f.name: getattr(found, f.name)[::-1, :, ::-1] for f in fields(Steps)})
+    for plane in ("axial", "coronal", "sagittal"):
+        one = lesson02.steps(scan, found, at=5, plane=plane)
+        two = lesson02.steps(turned, other, at=5, plane=plane)
+        for a, b in zip(one.axes, two.axes, strict=True):
+            for first, second in zip(a.images, b.images, strict=True):
+                assert (first.get_array() == second.get_array()).all()
+
+
+# Lesson 03
+
+
+@pytest.fixture
+def images() -> np.ndarray:
+    return RNG.normal(-400, 300, (9, 16, 16))
+
+
+@pytest.mark.parametrize("number", range(9))
+def test_a_plane_leaves_the_cube_through_its_edges(number):
+    corners = lesson03.plane_corners_xyz_mm(PLANES[number], 64)
+    edges = np.linalg.norm(np.roll(corners, -1, axis=0) - corners, axis=1)
+    # A face's plane is 64 by 64; a plane through two opposite edges holds two of the cube's
+    # edges (64) and two diagonals of its faces.
+    wanted = [64] * 4 if number < 3 else [64, 64, 90.51, 90.51]
+    assert sorted(edges) == pytest.approx(wanted, abs=0.01)
+    assert corners.mean(axis=0) == pytest.approx([0, 0, 0])
+    assert np.abs(corners).max() == pytest.approx(32)
+    if number >= 3:
+        cube = {*product((-32, 32), repeat=3)}
+        assert {tuple(np.round(corner).astype(int)) for corner in corners} <= cube
+
+
+def toward_viewer(ax) -> np.ndarray:
+    """Unit vector from the middle of a 3-D drawing to its viewer."""
+    up, around = np.radians([ax.elev, ax.azim])
+    return np.array([np.cos(up) * np.cos(around), np.cos(up) * np.sin(around), np.sin(up)])
+
+
+def test_a_painted_image_lies_on_its_plane_the_right_way_round():
+    # Grey that grows toward the viewer. A drawing is painted from the back to the front, so its
+    # greys must come in rising order, which they would not if the image were turned or mirrored.
+    viewer = toward_viewer(lesson03.in_space(np.zeros((9, 8, 8))).axes[0])
+    points = [plane.points_xyz_mm((0, 0, 0), 8, 8.0) for plane in PLANES]
+    figure = lesson03.in_space([10 * (p @ viewer) - 300 for p in points])
+    figure.canvas.draw()
+    for number in (0, 3, 7):
+        filled = [c for c in figure.axes[number].collections if isinstance(c, Poly3DCollection)]
+        greys = max((c.get_facecolor() for c in filled), key=len)[:, 0]
+        assert len(greys) == 64
+        assert np.ptp(greys) > 0.1
+        assert (np.diff(greys) > -1e-6).all()
+
+
+def test_nine_views_show_their_hu_with_names_and_directions(images):
+    axes = lesson03.nine_views(images).axes
+    for number, ax in enumerate(axes):
+        assert np.array_equal(ax.get_images()[0].get_array(), images[number])
+        assert ax.get_images()[0].get_clim() == (-1000, 400)
+        assert ax.get_title(loc="left").split() == [str(number), PLANES[number].name]
+        assert to_hex(ax.spines["left"].get_edgecolor()).upper() == lesson03.PLANE_COLORS[number]
+    assert (axes[0].get_xlabel(), axes[0].get_ylabel()) == ("to left →", "← to back")
+    assert axes[8].get_xlabel() == "to left and front →"
+    assert all(not ax.texts for ax in lesson03.nine_views(images, mark="").axes)
+
+
+def test_windows_clip_and_the_margins_squares_frame_what_they_cut_out(images):
+    limits = {"paper": (-1000, 400), "soft": (-160, 240)}
+    below, _, soft = lesson03.windows(images[0], limits).axes
+    shown = np.asarray(soft.get_images()[0].get_array())
+    assert shown == pytest.approx(np.clip((images[0] + 160) / 400, 0, 1), abs=1e-6)
+    assert [tuple(line.get_xdata()) for line in below.get_lines()] == list(limits.values())
+    view = np.arange(76 * 76.0).reshape(76, 76)
+    wide, middle, shifted = lesson03.margin(view, [(6, -6)]).axes
+    assert np.array_equal(middle.get_images()[0].get_array(), view[6:70, 6:70])
+    assert np.array_equal(shifted.get_images()[0].get_array(), view[12:76, 0:64])
+    assert [square.get_xy() for square in wide.patches] == [(5.5, 5.5), (-0.5, 11.5)]
+    with pytest.raises(InputError, match="room for shifts of 6"):
+        lesson03.margin(view, [(7, 0)])
+
+
+# Lesson 05
+
+
+@pytest.mark.parametrize("kind", [MTCNN, STCNN])
+@pytest.mark.parametrize("depth", [1, 2, 3, 4, 5])
+def test_the_table_counts_every_parameter(kind, depth):
+    net = kind(depth=depth)
+    table = lesson05.network_table(net)
+    assert table["parameters"].sum() == sum(p.numel() for p in net.parameters())
+    pooled = table[table["layer"] == "max pooling"]["output"].tolist()
+    assert [int(o.split(" x ")[-1]) for o in pooled] == [64 >> k for k in range(1, depth + 1)]
+    assert not any(m._forward_hooks for m in net.modules())
+
+
+def test_the_table_and_the_drawing_of_the_printed_network():
+    table = lesson05.network_table(MTCNN())
+    assert table.groupby("branch")["parameters"].sum().to_dict() == {
+        "ClsNet": 4096 * 256 + 256 + 256 * 16 + 16 + 16 * 2 + 2,
+        "ImgNet": 64 * 32 * 9 + 32 + 32 * 24 * 9 + 24 + 24 * 25 + 1,
+        "ShareNet": 24 * 25 + 24 + 24 * 32 * 9 + 32 + 32 * 64 * 9 + 64,
+    }
+    assert table["output"].iloc[-1] == "1 x 64 x 64"
+    for places, n in (("none", 0), ("fc1", 1), ("fc1+fc2", 2)):
+        layers = lesson05.network_table(STCNN(dropout_on=places))["layer"]
+        assert (layers == "dropout").sum() == n
+
+    def names(net) -> set[str]:
+        return {t.get_text() for t in lesson05.network_figure(net).axes[0].texts}
+
+    assert {"ShareNet", "ClsNet", "ImgNet", "64 × 8 × 8"} <= names(MTCNN())
+    assert "ImgNet" not in names(STCNN())
+
+
+HARDWARE = {"processor": "a processor", "gpu": None, "threads": 1}
+
+
+def stage(name: str, flop: float, size: float, seconds: float) -> dict:
+    return {"stage": name, "flop": 2 * flop, "flop_executed": flop, "bytes": size,
+            "seconds": seconds}  # fmt: skip
+
+
+@pytest.fixture
+def roofline() -> dict:
+    """A machine of 100 GFLOP/s and 10 GB/s: its ridge lies at 10 FLOP a byte."""
+    stages = [
+        stage("conv 1", 4e9, 1e8, 0.05),  # 40 FLOP a byte, 80 GFLOP/s; at least 40 ms
+        stage("max pooling", 1e7, 1e8, 0.02),  # 0.1 FLOP a byte; at least 10 ms
+        stage("FC 2", 1e6, 2e5, 0.001),
+    ]
+    return {
+        "hardware": HARDWARE, "device": "cpu", "date": "2026-01-02T03:04:05", "batch_size": 64,
+        "steps": {"fp32": {"seconds": 0.08, "stages": stages}},
+        "roof": {"flop_per_s": {"fp32": 1e11}, "bytes_per_s": {"copy": 1e10, "triad": 8e9}},
+    }  # fmt: skip
+
+
+def test_the_roofline_tells_arithmetic_from_memory_where_it_was_measured(roofline):
+    table = lesson05.table(roofline).set_index("stage")
+    assert table["limit"].tolist() == ["arithmetic", "memory", "memory"]
+    assert table["FLOP/byte"]["conv 1"] == pytest.approx(40)
+    assert table["GFLOP/s"]["conv 1"] == pytest.approx(80)
+    assert table["least ms"].tolist() == pytest.approx([40, 10, 0.02])
+    assert table["share"].sum() == pytest.approx(1)
+    (ax,) = lesson05.roofline_figure(roofline).axes
+    places = np.concatenate([c.get_offsets() for c in ax.collections])
+    wanted = table[["FLOP/byte", "GFLOP/s"]].to_numpy()
+    np.testing.assert_allclose(np.sort(places, axis=0), np.sort(wanted, axis=0))
+    assert {"conv 1", "max pooling", "FC 2"} <= {t.get_text() for t in ax.texts}
+    # The roof bends at the ridge.
+    assert any(np.isclose(line.get_xdata(), 10).any() for line in ax.lines)
+    roofline["steps"]["fp32"]["stages"][0]["kernel_seconds"] = 0.025  # a GPU's kernels alone
+    assert lesson05.table(roofline)["ms"].tolist() == pytest.approx([25, 20, 1])
+    with pytest.raises(InputError, match="bf16 was not measured; there is fp32"):
+        lesson05.roofline_figure(roofline, "bf16")
+
+
+def test_no_name_covers_another(roofline):
+    near = [stage(f"conv {k}", 4e9 * (1 + 0.05 * k), 1e8, 0.05) for k in range(6)]
+    roofline["steps"]["fp32"]["stages"] = near
+    figure = lesson05.roofline_figure(roofline)
+    figure.draw_without_rendering()
+    named = [t for t in figure.axes[0].texts if t.get_text().startswith("conv")]
+    boxes = [t.get_window_extent() for t in named]
+    assert len(boxes) == 6
+    for i, box in enumerate(boxes):
+        assert not any(box.overlaps(other) for other in boxes[:i])
+
+
+def test_speed_has_a_panel_for_training_and_one_for_every_machine(tmp_path):
+    training = {"hardware": HARDWARE, "ratio": {"textbook, fp32": 1.0, "labkit, fp32": 3.0}}
+    ways = {"one after another": {"ms_per_round": 1000.0, "tflops": 0.1},
+            "vmap": {"ms_per_round": 2000.0, "tflops": 0.05}}  # fmt: skip
+    cpu = {"hardware": HARDWARE, "networks": 9, "batch_size": 64, "precision": "fp32", "ways": ways}
+    gpu = cpu | {"device": "cuda", "hardware": {"processor": "a processor", "gpu": "a GPU"}}
+    with pytest.raises(
+        InputError, match=r"missing; make it by python -m benchmarks\.speed\.training"
+    ):
+        lesson05.committed(tmp_path)
+    for name, of in (("_a_gpu", gpu), ("", cpu)):
+        (tmp_path / f"benchmark_layouts{name}.json").write_text(json.dumps(of))
+    assert lesson05.committed(tmp_path) == (None, [cpu, gpu])
+    axes = lesson05.speed_figure(training, [cpu, gpu]).axes
+    titles = [ax.get_title("left") for ax in axes]
+    assert len(titles) == 3 and "a GPU" in titles[2] and "a processor" in titles[1]
+    assert [p.get_width() for p in axes[0].patches] == pytest.approx([1, 3])
+    assert [p.get_width() for p in axes[1].patches] == pytest.approx([1000, 2000])
+    assert axes[1].texts[1].get_text() == "2,000 ms, 0.5 × as fast, 50 GFLOP/s"
+    with pytest.raises(InputError, match="no benchmark to draw"):
+        lesson05.speed_figure()
+    for spoilt in ({}, [], {**cpu, "ways": {}}):
+        (tmp_path / "benchmark_layouts.json").write_text(json.dumps(spoilt))
+        with pytest.raises(
+            InputError, match=r"benchmark_layouts\.json.*benchmarks\.speed\.layouts"
+        ):
+            lesson05.committed(tmp_path)
+    with pytest.raises(InputError, match=r"roofline\.json.*python -m benchmarks\.speed\.roofline"):
+        lesson05.read(tmp_path / "roofline.json")
+
+
+# Lesson 08
+
+
+def test_alpha_scales_the_images_gradient_and_no_other():
+    watched = pd.DataFrame(
+        {
+            "epoch": [0, 1, 2], "train_cls": [0.7, 0.6, 0.4], "train_img": [0.5, 0.45, 0.43],
+            "cls": [0.1, 0.3, 0.9], "img": [0.4, 0.2, 0.06],
+        }
+    )  # fmt: skip
+    sizes, gradients = (
+        {line.get_label(): line.get_ydata() for line in ax.get_lines()}
+        for ax in lesson08.gradients_figure(watched, 0.3, floor=0.4).axes
+    )
+    assert gradients["image, times alpha = 0.3"] == pytest.approx(0.3 * watched["img"])
+    assert gradients["class"] == pytest.approx(watched["cls"])
+    assert list(gradients["image"]) == watched["img"].tolist()
+    assert set(sizes["floor of $L_{img}$"]) == {0.4}
+    assert len(lesson08.gradients_figure(watched, 1.0).axes[1].get_lines()) == 2
+
+
+# Lesson 10
+
+
+# Lesson 11
+
+
+def test_a_hit_is_a_nodule_even_where_an_excluded_finding_is_too():
+    kinds = lesson11.kind(candidates()).tolist()
+    assert kinds == ["nodule", "nodule", "excluded", *["false positive"] * 3]
+
+
+def test_marks_lie_on_the_voxels_of_their_candidates():
+    voxels = np.full((40, 60, 100), -850, np.int16)
+    volume = Volume(voxels, (0.5, 0.5, 2.0), (-24.75, -14.75, 0.0), series_uid="a")
+    (ax,) = lesson11.on_slice(volume, candidates(), 20.0).axes
+    assert ax.get_images()[0].get_extent() == [-25.0, 25.0, 15.0, -15.0]
+    marks = {m.get_label(): m.get_xydata().tolist() for m in ax.lines if ":" in m.get_label()}
+    assert marks == {
+        "nodule: 2": [[-10.0, -5.0], [-9.0, -5.0]],
+        "excluded: 1": [[10.0, 5.0]],
+        "false positive: 1": [[0.0, 0.0]],  # not the one 60 mm above, nor another scan's
+    }
+    with pytest.raises(InputError, match="outside the scan"):
+        lesson11.on_slice(volume, candidates(), 500.0)
+
+
+def test_kinds_stand_in_rows_the_surest_first_and_a_nodule_once():
+    class Luna:
+        nodules, simulated = candidates(), True
+        views = np.zeros((6, 9, 76, 76), np.uint8)
+
+    rows = lesson11.kinds_rows(Luna, ["vessel", "branching", "hilum"], n=2)
+    numbers = {name: of.tolist() for name, of in rows.items()}
+    assert numbers == {"nodule": [0], "vessel": [3, 5], "branching": [4]}
+    figure = lesson11.kinds_figure(Luna, ["vessel", "branching"], n=2)
+    assert [ax.get_ylabel() for ax in figure.axes[::2]] == ["nodule", "vessel", "branching"]
+    assert figure.axes[0].get_title("left") == "9 mm"
+    Luna.nodules = candidates().drop(columns="score")
+    with pytest.raises(InputError, match="score"):
+        lesson11.kinds_rows(Luna, ["vessel"], n=2)
+
+
+def test_both_axes_show_one_curve():
+    labels = np.repeat([1, 0], [20, 2000])
+    scored = {"MT-CNN": (labels, RNG.normal(2.0 * labels))}
+    left, right = lesson11.two_axes_figure(scored, scans=20).axes
+    rate, a_scan = left.get_lines()[0].get_data(), right.get_lines()[0].get_data()
+    np.testing.assert_allclose(100 * rate[0], a_scan[0])
+    np.testing.assert_array_equal(rate[1], a_scan[1])
+
+
+def test_twins_carry_their_words_and_come_in_pairs():
+    slices = np.random.default_rng(0).uniform(-1000, 400, (4, 64, 64))
+    figure = lesson02.twins_figure(slices, slices, ["one", "two"])
+    words = [t.get_text() for ax in figure.axes for t in ax.texts]
+    assert words.count("real") == words.count("simulated") == 4
+    with pytest.raises(InputError, match="give pairs"):
+        lesson02.twins_figure(slices, slices[:2])
