@@ -9,42 +9,48 @@ be committed where the runs cannot.
 
 from __future__ import annotations
 
-import argparse
 import math
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from benchmarks.command import write_computed
+from benchmarks.common import command
 from labkit.annotations import lidc
 from labkit.cohorts.cohort import Cohort
 from labkit.errors import InputError
 from labkit.evaluation import calibration as evaluation_calibration
 from labkit.evaluation import crossval, readers, size, statistics
-from labkit.evaluation.calibration import BrierParts, Calibration, calibration
+from labkit.evaluation.calibration import Calibration, calibration
+from labkit.evaluation.predictions import one_view, paired, read_predictions, select_view
 from labkit.evaluation.readers import ReaderCeiling
-from labkit.evaluation.statistics import Interval
+from labkit.evaluation.reconstruction import over_patients
+from labkit.evaluation.statistics import (
+    RESAMPLES,
+    Floats,
+    Interval,
+    Patients,
+    percentile_interval,
+    plain,
+)
 from labkit.io import read_json
 from labkit.paper import values as measured
-from labkit.paper.values import plain
 from labkit.training.machines import provenance
 
 ST, MT, SIZE = "ST-CNN", "MT-CNN", "size only"
 MAX_SLICE_THICKNESS_MM = 2.5
+RATIO = 1.1
+"""The larger diameter of a pair may be this many times the smaller. Readers' own diameters of one
+nodule differ by more than that."""
 _DIGITS = 6
 
 
 def belief(
-    st_run: Path,
-    mt_run: Path,
-    cohort_folder: Path,
-    *,
-    resamples: int = 2000,
+    st_run: Path, mt_run: Path, cohort_folder: Path, *, resamples: int = RESAMPLES
 ) -> dict[str, Any]:
     """Judge the runs of ST-CNN and MT-CNN on one cohort in every way of lesson 13.
 
@@ -55,72 +61,73 @@ def belief(
 
     Returns:
         Numbers ready for JSON: `methods`, `comparisons` with Holm's `family`, `specificity` of MT
-        less ST, `fusion` less each single view, with Holm's `fusion_family` of each network,
-        `bands`, `size_matched`, `calibration`, `temperature`, `readers`, and what was trained,
-        where and when.
+        less ST, `fusion` less each single view, with Holm's `fusion_family` of each network, and
+        what else lesson 13 looks at.
 
     Raises:
         InputError: an unfinished run, runs of other models, cohorts or folds.
     """
-    cohort = Cohort.open(cohort_folder)
-    trained = {
-        ST: _finished(st_run, "st", cohort),
-        MT: _finished(mt_run, "mt", cohort),
-    }
-    st, mt = crossval.read_predictions(st_run), crossval.read_predictions(mt_run)
+    cohort, folders = Cohort.open(cohort_folder), {ST: st_run, MT: mt_run}
+    trained = {ST: _finished(st_run, "st", cohort), MT: _finished(mt_run, "mt", cohort)}
+    st, mt = read_predictions(st_run), read_predictions(mt_run)
     methods = {ST: (st, crossval.FUSED), MT: (mt, crossval.FUSED), SIZE: (st, crossval.SIZE_ONLY)}
     comparisons = {
         f"{a} less {b}": measured.compare(methods[a], methods[b], resamples)
         for a, b in ((MT, ST), (MT, SIZE), (ST, SIZE))
     }
     family = measured.correct(comparisons)
-    fusion = {name: _fused_less_views(methods[name][0], resamples) for name in (ST, MT)}
+    fusion = {
+        name: {
+            view: measured.compare(methods[name], (methods[name][0], view), resamples)
+            for view in methods[name][0]["view"].astype(str).unique()
+            if view.isdigit()
+        }
+        for name in (ST, MT)
+    }
+    of_methods = {name: measured.measure(run, resamples) for name, run in methods.items()}
+    for values in of_methods.values():
+        values.pop("roc")
     return {
         "about": "What two finished runs can and cannot claim; see lesson 13.",
         **provenance(),
         "cohort": trained[ST]["cohort"],
         "trained": trained,
         "resamples": resamples,
-        "methods": {name: _measured(run, resamples) for name, run in methods.items()},
+        "methods": of_methods,
         "comparisons": comparisons,
         "family": family,
-        "specificity": {
-            f"{MT} less {ST}": plain(_specificity_difference(mt, st, resamples)),
-        },
+        "specificity": {f"{MT} less {ST}": plain(_specificity_difference(mt, st, resamples))},
         "fusion": fusion,
         "fusion_family": {name: measured.correct(pairs) for name, pairs in fusion.items()},
         "bands": _records(size.by_size(methods, cohort.nodules, resamples=resamples)),
         "size_matched": {
-            name: _matched(run, cohort.nodules, resamples) for name, run in methods.items()
+            name: {"ratio": RATIO}
+            | {
+                how: matched(
+                    run[0], cohort.nodules, run[1], within_folds=inside, resamples=resamples
+                )
+                for how, inside in (("pooled", False), ("within_folds", True))
+            }
+            for name, run in methods.items()
         },
         "calibration": {
             name: from_calibration(calibration(*run, resamples=resamples))
             for name, run in methods.items()
         },
-        "temperature": {
-            ST: scale(st_run, cohort, resamples),
-            MT: scale(mt_run, cohort, resamples),
-        },
+        "temperature": {name: scale(run, cohort, resamples) for name, run in folders.items()},
         "readers": _readers(methods, cohort, resamples),
     }
 
 
-def scale(run: Path, cohort: Cohort, resamples: int = 2000) -> dict[str, Any]:
-    """Calibration of a run's fused probabilities before and after temperature scaling.
+def scale(run: Path, cohort: Cohort, resamples: int = RESAMPLES) -> dict[str, Any]:
+    """Calibrate a run's fused probabilities by a temperature a repeat and fold, before and after.
 
-    Args:
-        run: folder of a finished run.
-        cohort: that it was trained on.
-        resamples: of the bootstraps.
-
-    Returns:
-        `temperatures` (one a repeat and fold), `before` and `after` as `from_calibration` gives
-        them, and how the run was trained; or `not_computed` and why.
+    Where its networks did not keep what they said of validation nodules: `not_computed` and why.
     """
-    predictions = crossval.read_predictions(run)
+    predictions = read_predictions(run)
     values = read_json(run / "metrics.json", "a finished run")
     try:
-        validation = crossval.steadied(crossval.validation(run, cohort))
+        validation = crossval.steadied(crossval.validation_predictions(run, cohort))
     except InputError:  # the reader is told, and other parts stand without it
         return {"not_computed": "its networks did not keep what they said of validation nodules"}
     scaled, found = evaluation_calibration.scale_run(predictions, validation)
@@ -135,26 +142,35 @@ def scale(run: Path, cohort: Cohort, resamples: int = 2000) -> dict[str, Any]:
 
 
 def from_calibration(found: Calibration) -> dict[str, Any]:
-    """A calibration as JSON has it; `to_calibration` reads it back."""
+    """Return a calibration as JSON has it; `calibration.from_json` reads it back."""
     return {
         "brier": plain(found.brier),
-        "parts": {k: round(v, _DIGITS) for k, v in asdict(found.parts).items()},
+        "parts": {k: round(v, _DIGITS) for k, v in brier_parts(found).items()},
         "error": plain(found.error),
         "error_if_calibrated": [round(v, _DIGITS) for v in found.error_if_calibrated],
         "table": _records(found.table),
     }
 
 
-def to_calibration(values: Mapping[str, Any]) -> Calibration:
-    """The calibration that `from_calibration` wrote, for `plots.calibration`."""
-    mean, most = values["error_if_calibrated"]
-    return Calibration(
-        Interval(**values["brier"]),
-        BrierParts(**values["parts"]),
-        Interval(**values["error"]),
-        (mean, most),
-        pd.DataFrame(values["table"]),
-    )
+def brier_parts(found: Calibration) -> dict[str, float]:
+    """Compute what the Brier score is made of, over the bins of a calibration.
+
+    value = reliability - resolution + uncertainty + within (Murphy 1973; the last as in Stephenson,
+    Coelho and Jolliffe, Wea Forecasting 23:752, 2008, without which bins make the sum inexact):
+    squared distance of a bin's mean probability from its observed share, too large of few nodules;
+    how far the shares lie apart; what a constant probability gets; and what the bins hide.
+    """
+    predicted, observed = found.table["predicted"], found.table["observed"]
+    mean = partial(np.average, weights=found.table["predictions"])
+    share = float(mean(observed))
+    reliability = float(mean((predicted - observed) ** 2))
+    resolution = float(mean((observed - share) ** 2))
+    uncertainty = share * (1 - share)
+    within = found.brier.value - reliability + resolution - uncertainty
+    return {
+        "value": found.brier.value, "reliability": reliability, "resolution": resolution,
+        "uncertainty": uncertainty, "within": within,
+    }  # fmt: skip
 
 
 def _finished(run: Path, model: str, cohort: Cohort) -> dict[str, Any]:
@@ -168,67 +184,97 @@ def _finished(run: Path, model: str, cohort: Cohort) -> dict[str, Any]:
     return {key: values[key] for key in kept}
 
 
-def _measured(run: measured.Run, resamples: int) -> dict[str, Any]:
-    values = measured.measure(run, resamples)
-    values.pop("roc")
-    return values
-
-
 def _specificity_difference(first: pd.DataFrame, second: pd.DataFrame, resamples: int) -> Interval:
     """Paired, by bootstrap over patients, at the threshold of 0.5."""
-    labels, one, two, patients = statistics.paired_scores(first, second)
-    right = [(p < statistics.DEFAULT_THRESHOLD).mean(axis=0) for p in (one, two)]
-    weights = statistics.resample_weights(len(labels), patients, resamples, seed=0)
-    weights = np.vstack([np.ones(len(labels)), weights])[:, labels == 0]
-    found = (weights @ (right[0] - right[1])[labels == 0]) / weights.sum(axis=1)
-    return statistics.percentile(float(found[0]), found[1:], 0.95)
+    pair = paired(first, second, crossval.FUSED)
+    right = [(p.probabilities < statistics.DEFAULT_THRESHOLD).mean(axis=0) for p in pair]
+    benign = pair[0].labels == 0
+    weights = over_patients(pair[0].patients, resamples)[:, benign]
+    found = (weights @ (right[0] - right[1])[benign]) / weights.sum(axis=1)
+    return percentile_interval(found)
 
 
-def _fused_less_views(predictions: pd.DataFrame, resamples: int) -> dict[str, Any]:
-    """View -> the fusion compared with it."""
-    single = [v for v in predictions["view"].astype(str).unique() if v.isdigit()]
-    fused = (predictions, crossval.FUSED)
-    return {view: measured.compare(fused, (predictions, view), resamples) for view in single}
+def matched(
+    predictions: pd.DataFrame, nodules: pd.DataFrame, view: str = crossval.FUSED,
+    less: str = crossval.SIZE_ONLY, *, ratio: float = RATIO, within_folds: bool = True,
+    resamples: int = RESAMPLES,
+) -> dict[str, Any]:  # fmt: skip
+    """Compute how often a malignant nodule outscores a benign one of nearly its size, ties half.
 
+    The diameter has next to nothing to say of such a pair, so that whatever orders it must be
+    something else.
 
-def _matched(run: measured.Run, nodules: pd.DataFrame, resamples: int) -> dict[str, Any]:
-    predictions, view = run
-    values: dict[str, Any] = {"ratio": size.RATIO}
-    for name, inside in (("pooled", False), ("within_folds", True)):
-        found = size.matched_auc(
-            predictions, nodules, view, within_folds=inside, resamples=resamples
-        )
-        values[name] = {"auc": plain(found.auc), "pairs": found.pairs,
-                        "malignant": found.malignant, "benign": found.benign}  # fmt: skip
-        if view != crossval.SIZE_ONLY:
-            ahead = size.matched_difference(
-                predictions, nodules, view, crossval.SIZE_ONLY, within_folds=inside,
-                resamples=resamples,
-            )  # fmt: skip
-            values[name]["less size only"] = plain(ahead)
+    Args:
+        predictions: as `crossval.run` returns them.
+        nodules: nodule table with `nodule_id` and `diameter_mm`.
+        view, less: the second one's AUC in the same pairs is taken off, by paired bootstrap.
+        ratio: of the diameters of a pair, at most.
+        within_folds: compare only nodules that the same networks judged.
+        resamples: of the bootstrap over patients, each with all nodules in all repeats.
+
+    Raises:
+        InputError: no such view, a nodule without a diameter, or no pair at all.
+    """
+    sides = [one_view(predictions, name) for name in dict.fromkeys((view, less))]
+    of = sides[0]
+    mm = nodules.set_index("nodule_id")["diameter_mm"].reindex(of.nodules).to_numpy(dtype=float)
+    if not np.all(mm > 0):
+        lost = of.nodules[~(mm > 0)][0]
+        raise InputError(f"{lost}: no diameter in the nodule table; sizes cannot be matched")
+    ill, well = np.flatnonzero(of.labels == 1), np.flatnonzero(of.labels == 0)
+    close = np.abs(np.log(mm[ill])[:, None] - np.log(mm[well])) <= np.log(ratio) + 1e-12
+    won, counted = np.zeros((len(sides), *close.shape)), np.zeros(close.shape)
+    for repeat, fold in enumerate(of.folds):
+        same = close & (fold[ill][:, None] == fold[well]) if within_folds else close
+        counted += same
+        for k, side in enumerate(sides):
+            p = side.probabilities[repeat]
+            won[k] += same * (np.sign(p[ill][:, None] - p[well]) + 1) / 2
+    if not counted.any():
+        raise InputError("no malignant nodule has a benign one of its size: nothing to compare")
+    patients = Patients.of(of.patients, len(of.labels))
+
+    def shares(weights: Floats) -> Floats:
+        one, zero = weights[:, patients.codes[ill]], weights[:, patients.codes[well]]
+        with np.errstate(invalid="ignore"):
+            pairs = ((one @ counted) * zero).sum(axis=1)
+            return np.stack([((one @ w) * zero).sum(axis=1) / pairs for w in won], axis=1)
+
+    found = patients.bootstrap(shares, resamples, seed=0)
+    pair = counted > 0
+    values = {
+        "auc": plain(percentile_interval(found[:, 0])), "pairs": int(pair.sum()),
+        "malignant": int(pair.any(axis=1).sum()), "benign": int(pair.any(axis=0).sum()),
+    }  # fmt: skip
+    if len(sides) > 1:
+        ahead = percentile_interval(found[:, 0] - found[:, 1])
+        values[f"less {less.replace('_', ' ')}"] = plain(ahead)
     return values
+
+
+def from_ratings(nodules: pd.DataFrame) -> pd.DataFrame:
+    """Return one row a reader, as `readers` takes them, of `ratings` like "5|4|4|3"."""
+    split = nodules["ratings"].astype(str).str.split("|")
+    long = nodules[["nodule_id", "patient_id"]].assign(malignancy=split).explode("malignancy")
+    return long.assign(malignancy=pd.to_numeric(long["malignancy"], errors="coerce"))
 
 
 def _readers(methods: Mapping[str, measured.Run], cohort: Cohort, resamples: int) -> dict[str, Any]:
     annotations = lidc.annotations()
     thin = annotations[annotations["slice_thickness_mm"] <= MAX_SLICE_THICKNESS_MM]
     if "ratings" in cohort.nodules:
-        own = readers.from_ratings(cohort.nodules)
+        own = from_ratings(cohort.nodules)
     else:
         own = thin[thin["nodule_id"].isin(cohort.nodules["nodule_id"])]
     values: dict[str, Any] = {
-        "lidc": _ceiling(readers.against_the_rest(thin, resamples=resamples)),
-        "cohort": None,
-    }
+        "lidc": _ceiling(readers.against_the_rest(thin, resamples=resamples)), "cohort": None,
+    }  # fmt: skip
     if own.empty:
         return values
     values["cohort"] = _ceiling(readers.against_the_rest(own, resamples=resamples))
-    for name, (predictions, view) in methods.items():
-        chosen = predictions[predictions["view"].astype(str) == view]
-        mean = chosen.groupby("nodule_id")["probability"].mean()
-        score = {str(nodule): float(p) for nodule, p in mean.items()}
-        found = readers.against_the_rest(own, score, resamples=resamples)
-        values[name] = _ceiling(found)
+    for name, of in methods.items():
+        score = select_view(*of).groupby("nodule_id")["probability"].mean().to_dict()
+        values[name] = _ceiling(readers.against_the_rest(own, score, resamples=resamples))
     return values
 
 
@@ -259,21 +305,8 @@ def _plain(value: Any) -> Any:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command `python -m benchmarks.belief`; returns its exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.belief",
-        description="Judge finished runs of ST-CNN and MT-CNN in every way of lesson 13.",
-    )
-    parser.add_argument("st", type=Path, help="finished run of ST-CNN")
-    parser.add_argument("mt", type=Path, help="finished run of MT-CNN")
-    parser.add_argument("cohort", type=Path, help="cohort that both were trained on")
-    parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
-    options = parser.parse_args(arguments)
-    return write_computed(
-        parser.prog,
-        options.out,
-        lambda: belief(options.st, options.mt, options.cohort),
-    )
+    """Run the command `python -m benchmarks.belief`."""
+    return command(belief, __doc__, arguments)
 
 
 if __name__ == "__main__":

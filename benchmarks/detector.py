@@ -2,36 +2,33 @@
 
     python -m benchmarks.detector --out results/luna16_detector.json
 
-Every scan of `simulated.tuning_series` is simulated and searched; how sensitivity and candidates a
-scan go together follows by raising the threshold, since weaker candidates have no say in what
-becomes of stronger ones.
+Every scan of `simulated_luna16.tuning_series` is simulated and searched; how sensitivity and
+candidates a scan go together follows by raising the threshold, since weaker candidates have no say
+in what becomes of stronger ones.
 """
 
 from __future__ import annotations
 
-import argparse
-import datetime
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from benchmarks.command import write_computed
+from benchmarks.common import command
 from labkit import paths
 from labkit.annotations import lidc, luna16
 from labkit.annotations.luna16 import hits
 from labkit.cohorts import simulated_luna16
-from labkit.cohorts import simulated_luna16 as one
 from labkit.cohorts.cohort import versions
 from labkit.errors import InputError
 from labkit.imaging import blobs
 from labkit.simulate.noise import generator
 from labkit.simulate.scene import KINDS, Scene, lies_on, scene_for_series
+from labkit.training.machines import now
 
 SIZES_MM = (0.0, 4.0, 6.0, 10.0, 20.0, np.inf)
 # LIDC's texture: 1 is non-solid, 5 solid.
@@ -44,7 +41,7 @@ _POINTS_A_SCAN = 200
 def sensitivity_table(
     candidates: pd.DataFrame, nodules: pd.DataFrame, scans: int, thresholds: Iterable[float]
 ) -> pd.DataFrame:
-    """How many nodules are hit, and how many candidates a scan there are, at each threshold.
+    """Count how many nodules are hit, and candidates a scan there are, at each threshold.
 
     Args:
         candidates: `seriesuid`, `x_mm`, `y_mm`, `z_mm`, `score`.
@@ -68,7 +65,7 @@ def sensitivity_table(
 
 
 def best_scores(candidates: pd.DataFrame, nodules: pd.DataFrame) -> np.ndarray:
-    """Of each nodule the score of the strongest candidate that hits it; 0 when none does."""
+    """Return of each nodule the score of the strongest candidate that hits it; 0 when none does."""
     found = hits(candidates, nodules)
     best = np.zeros(len(nodules))
     np.maximum.at(best, found.finding, candidates["score"].to_numpy(float)[found.candidate])
@@ -76,7 +73,7 @@ def best_scores(candidates: pd.DataFrame, nodules: pd.DataFrame) -> np.ndarray:
 
 
 def points_in_lung(scene: Scene, count: int, seed: int) -> np.ndarray:
-    """(count, 3) points drawn evenly in the lungs of a simulated chest."""
+    """Draw (count, 3) points evenly in the lungs of a simulated chest."""
     rng = generator(seed, scene.scan.series_uid, "points in lung")
     low, high = scene.thorax.bounds_xyz_mm()
     low[2] = max(low[2], scene.scan.first_z_mm)
@@ -88,10 +85,10 @@ def points_in_lung(scene: Scene, count: int, seed: int) -> np.ndarray:
 
 
 def measure(
-    scans: int = simulated_luna16.TUNING_SCANS, seed: int = 0, jobs: int | None = None,
+    *, scans: int = simulated_luna16.TUNING_SCANS, seed: int = 0, jobs: int | None = None,
     progress: bool = True,
 ) -> dict[str, Any]:  # fmt: skip
-    """Sensitivity of the detector as it is, by size and texture, and what else it finds.
+    """Measure the detector's sensitivity as it is, by size and texture, and what else it finds.
 
     About 24 s a scan and process; a killed run goes on where it stopped.
 
@@ -113,34 +110,30 @@ def measure(
     series = series[:scans]
     settings = blobs.Settings()
     folder = paths.runs() / "luna16_detector"
-    files = simulated_luna16.make_parts(
-        series,
-        seed,
-        settings,
-        folder,
-        jobs or simulated_luna16.default_jobs(),
-        progress,
-        cut_out=False,
+    _, found = simulated_luna16.simulate_scans(
+        folder, series, seed, settings, jobs, progress, cut_out=False
     )
-    kept = one.settings_of(seed, settings, cut_out=False)
-    parts = [one.kept(file, kept) for file in files.values()]
-    candidates = simulated_luna16.joined([part.candidates for part in parts])
-    nodules = simulated_luna16.joined([part.annotations for part in parts])
+    kept = simulated_luna16.settings_of(seed, settings, cut_out=False)
+    parts = {uid: found[uid] for uid in series}
+    candidates = simulated_luna16.joined(parts, "candidates")
+    nodules = simulated_luna16.joined(parts, "annotations")
     nodules["texture"] = _textures(series)
     nodules["best"] = best_scores(candidates, nodules)
     thresholds = np.arange(settings.least_score, _HIGHEST + 1, _STEP)
     curve = sensitivity_table(candidates, nodules, scans, thresholds)
     at_work = sensitivity_table(candidates, nodules, scans, [settings.least_score])
     nothing = np.ones(len(candidates), bool)
-    for found in (nodules, simulated_luna16.joined([part.excluded for part in parts])):
-        nothing[hits(candidates, found).candidate] = False
+    for findings in (nodules, simulated_luna16.joined(parts, "excluded")):
+        nothing[hits(candidates, findings).candidate] = False
     missed = nodules[nodules["best"] < settings.least_score]
     scenes = [scene_for_series(uid, seed) for uid in series]
     chance = [k for s in scenes for k in lies_on(s, points_in_lung(s, _POINTS_A_SCAN, seed))]
+    sizes = {f"{a:g} to {b:g}" if np.isfinite(b) else f"{a:g} and more": (a, b)
+             for a, b in pairwise(SIZES_MM)}  # fmt: skip
     a_scan = candidates.groupby(luna16.SERIES).size().reindex(series, fill_value=0)
     return {
         "what": "simulated CT: the candidate detector on scans that are in no cohort",
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "date": now(),
         "versions": versions(),
         "settings": {**kept, "scans": scans},
         "series": series,
@@ -148,14 +141,14 @@ def measure(
         **{name: values[0] for name, values in _plain(at_work).items()},
         "least_and_most_candidates_of_a_scan": [int(a_scan.min()), int(a_scan.max())],
         "curve": _plain(curve),
-        "by_diameter_mm": _by_diameter(nodules, settings.least_score),
-        "by_texture": _by_texture(nodules, settings.least_score),
+        "by_diameter_mm": _counts(nodules, "diameter_mm", sizes, settings.least_score),
+        "by_texture": _counts(nodules, "texture", TEXTURES, settings.least_score),
         "missed": _plain(missed[["diameter_mm", "texture", "best"]]),
         "false_positives_lie_on": _shares(candidates["lies_on"][nothing]),
         "any_point_of_lung_lies_on": _shares(pd.Series(chance)),
         "processor_seconds_a_scan": {
-            step: round(float(np.mean([part.seconds.get(step, 0.0) for part in parts])), 2)
-            for step in parts[0].seconds
+            step: round(float(np.mean([p["seconds"].get(step, 0.0) for p in parts.values()])), 2)
+            for step in parts[series[0]]["seconds"]
         },
         "luna16": {"candidates_a_scan": 551065 / 888, "nodules": 1186, "hit": 1120},
         "detector": asdict(settings),
@@ -163,31 +156,20 @@ def measure(
 
 
 def _textures(series: list[str]) -> np.ndarray:
-    """Mean texture ratings, in the order in which the parts name the nodules."""
+    """Return mean texture ratings, in the order in which the parts name the nodules."""
     texture = lidc.nodules(1, None).set_index("nodule_id")["texture"]
     findings = luna16.from_lidc(series).annotations
     ids = [i for uid in series for i in findings["finding_id"][findings["series_uid"] == uid]]
     return texture.loc[ids].to_numpy(float)
 
 
-def _by_diameter(nodules: pd.DataFrame, least: float) -> dict[str, dict[str, int]]:
-    return {
-        f"{low:g} to {high:g}" if np.isfinite(high) else f"{low:g} and more": _count(
-            nodules[(nodules["diameter_mm"] >= low) & (nodules["diameter_mm"] < high)], least
-        )
-        for low, high in pairwise(SIZES_MM)
-    }
-
-
-def _by_texture(nodules: pd.DataFrame, least: float) -> dict[str, dict[str, int]]:
-    return {
-        name: _count(nodules[(nodules["texture"] >= low) & (nodules["texture"] < high)], least)
-        for name, (low, high) in TEXTURES.items()
-    }
-
-
-def _count(nodules: pd.DataFrame, least: float) -> dict[str, int]:
-    return {"nodules": len(nodules), "hit": int((nodules["best"] >= least).sum())}
+def _counts(
+    nodules: pd.DataFrame, column: str, bands: Mapping[str, tuple[float, float]], least: float
+) -> dict[str, dict[str, int]]:
+    """Count nodules, and those that are hit, in each band of a column."""
+    best = {name: nodules["best"][(nodules[column] >= low) & (nodules[column] < high)]
+            for name, (low, high) in bands.items()}  # fmt: skip
+    return {n: {"nodules": len(b), "hit": int((b >= least).sum())} for n, b in best.items()}
 
 
 def _shares(kinds: pd.Series) -> dict[str, float]:
@@ -202,26 +184,8 @@ def _plain(table: pd.DataFrame) -> dict[str, list[Any]]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command `python -m benchmarks.detector`; returns its exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.detector",
-        description="Measure the candidate detector on simulated scans.",
-    )
-    parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
-    parser.add_argument("--scans", type=int, default=simulated_luna16.TUNING_SCANS)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--jobs", type=int, help="processes (default: cores)")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    options = parser.parse_args(arguments)
-    return write_computed(
-        parser.prog,
-        options.out,
-        lambda: measure(options.scans, options.seed, options.jobs, not options.quiet),
-        lambda values: (
-            f"sensitivity {values['sensitivity']:.3f} at {values['candidates_a_scan']:.0f} "
-            "candidates a scan"
-        ),
-    )
+    """Run the command `python -m benchmarks.detector`."""
+    return command(measure, __doc__, arguments)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How well lungs are segmented: against the truth of simulated scans, and on a real scan if given.
 
-    python benchmarks/lungs.py --scans 12 --out results/lungs.json [--dicom FOLDER]
+    python -m benchmarks.lungs --scans 12 --out results/lungs.json [--dicom FOLDER]
 
 Scans are drawn at random from LIDC-IDRI's, each simulated whole. Dice is against the scene's own
 lungs; `kept` is the least share of any consensus nodule (3 readers or more, half of them agreeing)
@@ -9,34 +9,27 @@ that the dilated mask holds. Of a real scan, volumes and the nodules' outlined p
 
 from __future__ import annotations
 
-import argparse
-import resource
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
+from benchmarks.common import command, peak_gb, timed
 from labkit.annotations import lidc
-from labkit.cohorts.simulated import SCENE_VERSION
-from labkit.errors import InputError
 from labkit.imaging import lungs
-from labkit.imaging.dicom import read_dicom
-from labkit.io import write_json
+from labkit.imaging.dicom import read_series
 from labkit.simulate.scanner import truth, whole_scan
-from labkit.simulate.scene import scene_for_series
+from labkit.simulate.scene import SCENE_VERSION, scene_for_series
 from labkit.training.machines import provenance
 
 
 def simulated(series_uid: str, seed: int) -> dict[str, Any]:
-    """Dice, kept share and seconds of one simulated scan."""
+    """Measure Dice, kept share and seconds of one simulated scan."""
     scene = scene_for_series(series_uid, seed)
     volume, true = whole_scan(scene), truth(scene)
-    start = time.process_time()
-    mask = lungs.segment(volume)
-    seconds = time.process_time() - start
+    _, seconds, mask = timed(lambda: lungs.segment(volume))
     kept = lungs.dilate(mask, volume)
     rated = set(lidc.nodules(max_slice_thickness_mm=None)["nodule_id"])
     numbers = [n for n, x in enumerate(scene.nodules, 1) if x.nodule_id in rated]
@@ -53,12 +46,10 @@ def simulated(series_uid: str, seed: int) -> dict[str, Any]:
 
 
 def real(folder: Path) -> dict[str, Any]:
-    """Volumes of a real scan's lungs, and the share of its nodules' outlined pixels kept."""
-    volume = read_dicom(folder)
+    """Measure volumes of a real scan's lungs, and the share of its outlined pixels kept."""
+    volume = read_series(folder)
     litre = np.prod(volume.spacing_xyz_mm) / 1e6
-    start = time.process_time()
-    found = lungs.steps(volume)
-    seconds = time.process_time() - start
+    _, seconds, found = timed(lambda: lungs.steps(volume))
     kept = lungs.dilate(found.closed, volume)
     shares = []
     table = lidc.annotations()
@@ -81,39 +72,23 @@ def real(folder: Path) -> dict[str, Any]:
     }
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--scans", type=int, default=12, help="simulated scans to measure")
-    parser.add_argument("--seed", type=int, default=0, help="of the choice and the simulation")
-    parser.add_argument("--dicom", type=Path, help="folder of a real LIDC-IDRI scan")
-    parser.add_argument("--out", type=Path, help="write the measurements here, as JSON")
-    options = parser.parse_args()
-    try:
-        measured = real(options.dicom) if options.dicom else None
-        chosen = lidc.scans().sample(options.scans, random_state=options.seed)["series_uid"]
-        rows = [simulated(str(uid), options.seed) for uid in tqdm(chosen, unit="scan")]
-    except InputError as error:
-        print(f"lungs: {error}", file=sys.stderr)
-        return 2
-    for row in rows:
-        print("  ".join(f"{name} {value}" for name, value in row.items()))
-    report = {
+def measure(*, scans: int = 12, seed: int = 0, dicom: Path | None = None) -> dict[str, Any]:
+    """Measure simulated scans, and a real one where its folder is given."""
+    measured = real(dicom) if dicom else None
+    chosen = lidc.scans().sample(scans, random_state=seed)["series_uid"]
+    rows = [simulated(str(uid), seed) for uid in tqdm(chosen, unit="scan")]
+    return {
         **provenance(),
         "scene_version": SCENE_VERSION,
-        "seed": options.seed,
+        "seed": seed,
         "least_dice": min(row["dice"] for row in rows),
         "least_kept": min((row["kept"] for row in rows if row["nodules"]), default=None),
         "nodules": sum(row["nodules"] for row in rows),
-        "peak_memory_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2),
+        "peak_memory_gb": peak_gb(),
         "simulated": rows,
         "real": measured,
     }
-    if options.out:
-        write_json(options.out, report)
-    else:
-        print(measured)
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command(measure, __doc__))

@@ -14,19 +14,16 @@ numbers; both judge the same ones here.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import hashlib
 import importlib.util
-import os
+import io
 import sys
 import tempfile
-import time
 import types
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from unittest import mock
 
 import numpy as np
@@ -35,19 +32,17 @@ import sklearn
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from benchmarks.common import command, timed
 from labkit.annotations import luna16
 from labkit.errors import InputError
 from labkit.evaluation import froc
-from labkit.evaluation.froc import judge
-from labkit.io import write_json
 from labkit.training.machines import provenance
 
 SCRIPT = "noduleCADEvaluationLUNA16.py"
 POSITION = ["x_mm", "y_mm", "z_mm"]
 
 
-@dataclass(frozen=True)
-class Size:
+class Size(NamedTuple):
     """How large a made-up challenge is."""
 
     scans: int
@@ -63,7 +58,7 @@ LARGE = Size(scans=200, nodules=270, marks=20_000, excluded=2_000, bootstraps=20
 
 
 def the_script(folder: Path) -> types.ModuleType:
-    """The challenge's script as a module, without its plots.
+    """Load the challenge's script as a module, without its plots.
 
     Raises:
         InputError: it is not there, or is still Python 2.
@@ -88,7 +83,7 @@ def the_script(folder: Path) -> types.ModuleType:
 
 
 def made(size: Size, seed: int) -> dict[str, pd.DataFrame]:
-    """A challenge: `annotations`, `excluded` and `marks`, with ties and rims."""
+    """Draw a challenge: `annotations`, `excluded` and `marks`, with ties and rims."""
     rng = np.random.default_rng(seed)
     uids = np.array([f"1.2.{i:04d}" for i in range(size.scans)])
 
@@ -113,7 +108,7 @@ def made(size: Size, seed: int) -> dict[str, pd.DataFrame]:
 def compared(
     script: types.ModuleType, challenge: dict[str, pd.DataFrame], size: Size, seed: int
 ) -> dict[str, float]:
-    """The largest differences between both, over one challenge.
+    """Compute the largest differences between both, over one challenge.
 
     A sample of scans in which no nodule is hit, or every mark hits one, has no number in the
     script, which divides by zero; such samples are counted, and bands are compared without any.
@@ -126,32 +121,28 @@ def compared(
         (folder / "series.csv").write_text("".join(f"{uid}\n" for uid in uids))
         given = [folder / f"{name}.csv" for name in ("annotations", "excluded", "series")]
         np.random.seed(seed)  # noqa: NPY002 - the script draws from these numbers
-        start = time.process_time()
-        with quiet(), recorded(script) as curves:
+
+        def theirs() -> Any:
             nodules, series = script.collect(*map(str, given))
-            *_, rates, mean, low, high = script.evaluateCAD(
+            return script.evaluateCAD(
                 series, str(folder / "marks.csv"), str(folder), nodules, "marks",
                 maxNumberOfCADMarks=froc.MAX_MARKS, performBootstrapping=True,
                 numberOfBootstrapSamples=size.bootstraps, confidence=froc.LEVEL,
             )  # fmt: skip
-        seconds = time.process_time() - start
+
+        with recorded(script) as curves:
+            _, seconds, (*_, rates, mean, low, high) = timed(theirs)
         read = (
             luna16.read_submission(folder / "marks.csv"),
             luna16.read_annotations(given[0]),
             luna16.read_excluded(given[1]),
         )
-    start = time.process_time()
-    ours = froc.evaluate(*read, uids, bootstraps=size.bootstraps)
-    labkit_seconds = time.process_time() - start
+    _, labkit_seconds, ours = timed(lambda: froc.evaluate(*read, uids, bootstraps=size.bootstraps))
     (fps, sensitivity, thresholds), *samples = curves
     numbers = np.random.RandomState(seed)  # the same numbers once more
-    drawn = np.array(
-        [
-            np.bincount(numbers.randint(size.scans, size=size.scans), minlength=size.scans)
-            for _ in range(size.bootstraps)
-        ]
-    )
-    band = froc.resampled(judge(*read, uids, froc.MAX_MARKS), drawn, rates)
+    samples_of_scans = numbers.randint(size.scans, size=(size.bootstraps, size.scans))
+    drawn = np.array([np.bincount(scans, minlength=size.scans) for scans in samples_of_scans])
+    band = froc.resampled(froc.judge(*read, uids, froc.MAX_MARKS), drawn, rates)
     heights = np.array([np.interp(rates, x, y) for x, y, _ in samples])
     sound = np.isfinite(heights).all(axis=1)
     seven = np.interp(froc.RATES, fps, sensitivity)
@@ -170,7 +161,7 @@ def compared(
     }
     if sound.all():
         # The script keeps its samples in single precision before it sorts and averages them.
-        our_low, our_high = froc._bounds(band.astype(np.float32))
+        our_low, our_high = froc.bounds(band.astype(np.float32))
         found["band"] = max(largest(low, our_low), largest(high, our_high))
         found["band_mean"] = largest(mean, band.mean(axis=0))
     return found
@@ -178,7 +169,10 @@ def compared(
 
 @contextlib.contextmanager
 def recorded(script: types.ModuleType) -> Any:
-    """The curves that the script works out, as they come: of all scans, then of each sample."""
+    """Give the curves that the script works out, of all scans, then of each sample; hide its words.
+
+    It prints a line a scan, and scikit-learn says that classes are missing.
+    """
     curves: list[Any] = []
     compute = script.computeFROC
 
@@ -186,46 +180,40 @@ def recorded(script: types.ModuleType) -> Any:
         curves.append(compute(*given))
         return curves[-1]
 
-    with mock.patch.object(script, "computeFROC", kept):
+    with (
+        mock.patch.object(script, "computeFROC", kept),
+        contextlib.redirect_stdout(io.StringIO()),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")
         yield curves
 
 
 def largest(theirs: NDArray[np.float64], ours: NDArray[np.float64]) -> float:
-    """The largest difference; infinite when there are not as many numbers."""
+    """Compute the largest difference; infinite when there are not as many numbers."""
     if len(theirs) != len(ours):
         return float("inf")
     return float(np.abs(np.asarray(theirs, float) - ours).max(initial=0.0))
 
 
-@contextlib.contextmanager
-def quiet() -> Any:
-    """Without what the script prints, a line a scan, and scikit-learn's word on missing classes."""
-    with (
-        Path(os.devnull).open("w") as nowhere,
-        contextlib.redirect_stdout(nowhere),
-        warnings.catch_warnings(),
-    ):
-        warnings.simplefilter("ignore")
-        yield
-
-
-def measured(folder: Path, trials: int, seed: int, source: str) -> dict[str, Any]:
-    """All that is written: the largest differences of each size, and of which script."""
+def measured(folder: Path, *, trials: int = 200, seed: int = 0, source: str = "") -> dict[str, Any]:
+    """Return all that is written: the largest differences of each size, and of which script."""
     script = the_script(folder)
     rows = []
-    for name, size, count in (
+    for name, size, challenges in (
         ("small", SMALL, trials),
         ("beyond the limit", BEYOND, trials),
         ("large", LARGE, 2),
     ):
         found = pd.DataFrame(
             compared(script, made(size, seed + i), size, seed + i)
-            for i in tqdm(range(count), desc=name, unit="challenge")
+            for i in tqdm(range(challenges), desc=name, unit="challenge")
         )
         times = found[["script_cpu_s", "labkit_cpu_s"]].sum()
         worst = found.drop(columns=[*times.index, "samples_without_a_number"]).max()
         rows.append({
-            "size": name, **vars(size), "challenges": count, "largest_difference": worst.to_dict(),
+            "size": name, **size._asdict(), "challenges": challenges,
+            "largest_difference": worst.to_dict(),
             "samples_without_a_number": int(found["samples_without_a_number"].sum()),
             "bands_compared": int(found["band"].count()) if "band" in found else 0,
             "script_cpu_s_over_labkit": round(float(times.iloc[0] / times.iloc[1]), 1),
@@ -241,26 +229,5 @@ def measured(folder: Path, trials: int, seed: int, source: str) -> dict[str, Any
     }
 
 
-def main() -> int:
-    """Compare, print and write."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("folder", type=Path, help=f"holds {SCRIPT}, in Python 3")
-    parser.add_argument("--trials", type=int, default=200, help="challenges of a size (200)")
-    parser.add_argument("--source", default="", help="where the script is from, noted beside it")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, help="a JSON file")
-    options = parser.parse_args()
-    try:
-        result = measured(options.folder, options.trials, options.seed, options.source)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    for row in result["rows"]:
-        print(row)
-    if options.out:
-        write_json(options.out, result)
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command(measured, __doc__))

@@ -1,8 +1,10 @@
-"""Committed measurements: from runs to `results/`, and from there to the README's table.
+"""Committed measurements: from runs to `results/`, and from there to two pages.
+
+The README has one short table, `results/README.md` all that was measured.
 
     python -m benchmarks.readme collect NAME RUN [RUN ...] --about "what these images are"
     python -m benchmarks.readme pictures runs/demo
-    python -m benchmarks.readme readme
+    python -m benchmarks.readme write
 
 A result keeps the run's settings, data checksums, hardware, versions and date, so that a reader can
 tell what a number was measured on, and repeat it.
@@ -12,57 +14,57 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks.common import in_words
 from labkit import paths
 from labkit.errors import InputError
 from labkit.evaluation import crossval, statistics
+from labkit.evaluation.predictions import read_predictions
 from labkit.io import read_json, write_atomically, write_json
+from labkit.models import NETWORKS
 from labkit.paper import claims, results, table1
 
-# Measured values as the README writes them.
+BEGIN = "<!-- results: begin (python -m benchmarks.readme write) -->"
+END = "<!-- results: end -->"
+_WAYS = {"": "nine views", ", axial": "axial view alone", ", three orthogonal": "three views"}
+_NAMES = {model: NETWORKS[model].name for model in ("st", "mt")}
+_SWEEPS = {"fig7": "alpha", "fig6": "depth", "fig5": "regularisation"}
+# Each metric's title, and its digits.
+_METRICS = {
+    "auc": ("AUC", 3), "sensitivity": ("Sensitivity", 3), "specificity": ("Specificity", 3),
+    "false_positives_per_scan": ("False positives a scan", 1), "cpm": ("CPM", 3),
+}  # fmt: skip
 
 
-def interval(of: Mapping[str, float], digits: int = 3) -> str:
-    """A value with its interval.
-
-    >>> interval({"value": 0.9, "low": 0.85, "high": 0.94}, 2)
-    '0.90 (0.85 to 0.94)'
-    """
-    value, low, high = (f"{of[k]:.{digits}f}" for k in ("value", "low", "high"))
-    return f"{value} ({low} to {high})"
-
-
-def difference(of: Mapping[str, float], digits: int = 3) -> str:
-    """A difference with its interval, all with their signs.
-
-    >>> difference({"value": 0.01, "low": -0.002, "high": 0.022})
-    '+0.010 (-0.002 to +0.022)'
-    """
-    value, low, high = (f"{of[k]:+.{digits}f}" for k in ("value", "low", "high"))
-    return f"{value} ({low} to {high})"
+def line(cells: Iterable[str]) -> str:
+    """Join the cells of a table's line."""
+    return f"| {' | '.join(cells)} |"
 
 
 def judged(pair: Mapping[str, Any], family: Mapping[str, Any], digits: int = 3) -> str:
-    """A difference of AUCs, pooled and within folds, and what DeLong's test says of it."""
-    pooled = difference(pair["auc_difference"], digits)
-    within = difference(pair["within_folds_difference"], digits)
+    """Say a difference of AUCs, pooled and within folds, what DeLong's test says of it, and CPM."""
+    pooled, within = (in_words(pair[f"{part}_difference"], digits, "+")
+                      for part in ("auc", "within_folds"))  # fmt: skip
+    margin = pair["equivalence"]["margin"]
+    same = pair["equivalence"]["shown"]
     return (
         f"{pooled}, within folds {within}; DeLong's test by patient, Holm-corrected over "
-        f"{family['size']}: p = {pair['p_holm']:.2g}{equivalent(pair)}"
+        f"{family['size']}: p = {pair['p_holm']:.2g}"
+        f"{f'; shown to be smaller than {margin:g} either way' if same else ''}{cpm_of(pair)}"
     )
 
 
-def equivalent(pair: Mapping[str, Any]) -> str:
-    """In words, where a difference is shown to be smaller than the margin."""
-    of = pair["equivalence"]
-    return f"; shown to be smaller than {of['margin']:g} either way" if of["shown"] else ""
+def cpm_of(pair: Mapping[str, Any]) -> str:
+    """Say the difference of a pair in CPM, where there is one."""
+    of = pair.get("cpm_difference", {})
+    return f"; in CPM {in_words(of, sign='+')}" if "value" in of else ""
 
 
 def how(values: Mapping[str, Any], by: str) -> str:
-    """How and where the rows of a table were made."""
+    """Say how and where the rows of a table were made."""
     plan, config = values["plan"]["baselines"], values["config"]
     hardware = values["hardware"]
     machine = hardware["gpu"] or f"{hardware['processor']} without a GPU"
@@ -72,60 +74,34 @@ def how(values: Mapping[str, Any], by: str) -> str:
     )
 
 
-# The README's part on LUNA-16's candidates.
-
-
-_readme_luna_ROWS = (
-    table1.DETECTORS,
-    *(f"{model}{which}" for model in ("ST-CNN", "MT-CNN")
-      for which in ("", ", axial", ", three orthogonal", f" {table1.WITH_DETECTOR}")),
-)  # fmt: skip
-# Each metric's title, and its digits.
-_readme_luna_METRICS = {
-    "auc": ("AUC", 3),
-    "sensitivity": ("Sensitivity", 3),
-    "specificity": ("Specificity", 3),
-    "false_positives_per_scan": ("False positives a scan", 1),
-    "cpm": ("CPM", 3),
-}
-
-
 def images(values: dict[str, Any]) -> str:
-    """What LUNA-16 is made of, for a line's beginning."""
+    """Say what LUNA-16 is made of, for a line's beginning."""
     return "LUNA-16, simulated" if values["cohort"]["simulated"] else "LUNA-16"
 
 
 def luna_table() -> list[str]:
-    """Our rows of Table 1 on LUNA-16's candidates, beside the published; none, no lines."""
+    """Write our rows of Table 1 on LUNA-16's candidates, beside the published; none, no lines."""
     if ("table1", results.LUNA) not in results.there((results.LUNA,)):
         return []
     values = results.read("table1", results.LUNA)
-    published = table1.published(values)
-    titles = [title for title, _ in _readme_luna_METRICS.values()]
-    lines = [
-        "| " + " | ".join(["Method", *titles, "As published"]) + " |",
-        "|---" * (len(titles) + 2) + "|",
-    ]
-    for name in (name for name in _readme_luna_ROWS if name in values["rows"]):
-        of_row = values["rows"][name]["metrics"]
+    published, rows = table1.published(values), values["rows"]
+    lines = [line(["Method", *(title for title, _ in _METRICS.values()), "As published"]),
+             "|---" * (len(_METRICS) + 2) + "|"]  # fmt: skip
+    names = [f"{model}{way}" for model in _NAMES.values()
+             for way in (*_WAYS, f" {table1.WITH_DETECTOR}")]  # fmt: skip
+    for name in (name for name in (table1.DETECTORS, *names) if name in rows):
         cells, theirs = [name], []
-        for metric, (title, digits) in _readme_luna_METRICS.items():
-            found = table1.value(of_row, metric)
-            cells.append("not computed" if found is None else interval(found, digits))
+        for metric, (title, digits) in _METRICS.items():
+            found = table1.value(rows[name]["metrics"], metric)
+            cells.append("not computed" if found is None else in_words(found, digits))
             if (name, metric) in published:
                 theirs.append(f"{title} {published[name, metric]:.{digits}f}")
-        lines.append("| " + " | ".join([*cells, ", ".join(theirs)]) + " |")
+        lines.append(line([*cells, ", ".join(theirs)]))
     lines += ["", _what(values)]
     for pairs, family in (("comparisons", "family"), ("together", "together_family")):
         for what, pair in values[pairs].items():
-            lines.append(f"- AUC of {what}: {judged(pair, values[family])}{cpm_of(pair)}.")
+            lines.append(f"- AUC of {what}: {judged(pair, values[family])}.")
     return lines
-
-
-def cpm_of(pair: dict[str, Any]) -> str:
-    """The difference of a pair in CPM, where there is one; "" elsewhere."""
-    of = pair.get("cpm_difference", {})
-    return f"; in CPM {difference(of)}" if "value" in of else ""
 
 
 def _what(values: dict[str, Any]) -> str:
@@ -146,25 +122,29 @@ def _what(values: dict[str, Any]) -> str:
     )
 
 
-# The README's results, written from `results/` and from nothing else.
-#
-# Our rows of Table 1 first, of nodules and of LUNA-16's candidates, then what the sweeps found,
-# then
-# runs that were trained longer, then speed. What is not in `results/` has no line.
+def short_table() -> str:
+    """Return the README's table: our main rows beside the published, a dozen at most."""
+    lines = [line(["Images", "Method", "AUC (95 % interval)", "CPM (95 % interval)",
+                   "As published"]), "|---|---|---|---|---|"]  # fmt: skip
+    main = ("size only", "size + calcification", table1.DETECTORS, "ST-CNN", "MT-CNN",
+            f"MT-CNN {table1.WITH_DETECTOR}")  # fmt: skip
+    for kind, values in _figures("table1", results.COHORTS).items():
+        luna, published = kind == results.LUNA, table1.published(values)
+        for row in (name for name in main if name in values["rows"]):
+            of_row, theirs = values["rows"][row], published.get((row, "auc"))
+            cells = [in_words(table1.value(of_row["metrics"], m)) if m == "auc" or luna else ""
+                     for m in ("auc", "cpm")]  # fmt: skip
+            named = f"{row} (*)" if of_row["note"] and not luna else row
+            said = "" if theirs is None else f"AUC {theirs:.3f}"
+            first = images(values) if luna else kind
+            lines.append(" | ".join([f"| {first}", named, *cells, said]) + " |")
+    return "\n".join([BEGIN, *lines, END])
 
 
-BEGIN = "<!-- results: begin (python -m benchmarks.readme readme) -->"
-END = "<!-- results: end -->"
-_ROWS = ("", ", axial", ", three orthogonal")
-_SAID = {"": "nine views", ", axial": "axial view alone", ", three orthogonal": "three views"}
-_SWEEPS = {"fig7": "alpha", "fig6": "depth", "fig5": "regularisation"}
-_METRICS = ("auc", "sensitivity", "specificity")
-
-
-def readme_block() -> str:
-    """Everything between the README's markers, as Markdown."""
+def whole_block() -> str:
+    """Return all that was measured, as Markdown: tables, differences, sweeps and speeds."""
     parts = {
-        "": _table1(),
+        "Table 1": _table1(),
         "Differences of these rows": _comparisons(),
         "False positives among LUNA-16's candidates": luna_table(),
         "Sweeps": _sweeps(),
@@ -174,44 +154,35 @@ def readme_block() -> str:
     lines = [BEGIN]
     for title, part in parts.items():
         if part:
-            lines += ["", f"**{title}**", "", *part] if title else part
-    return "\n".join([*lines, END])
+            lines += ["", f"### {title}", "", *part]
+    return "\n".join([*lines, "", END])
 
 
 def _figures(name: str, cohorts: tuple[str, ...] = results.NODULES) -> dict[str, dict[str, Any]]:
-    """Kind of images -> a figure's committed values: real, simulated, LUNA-16's."""
+    """Read a figure's committed values by kind of images: real, simulated, LUNA-16's."""
     kinds = {c for n, c in results.there(cohorts) if n == name}
     ordered = sorted(kinds, key=lambda kind: (kind == results.LUNA, kind))
     return {kind: results.read(name, kind) for kind in ordered}
 
 
 def _table1() -> list[str]:
-    """Our rows of Table 1, with published values in columns of their own."""
-    tables = _figures("table1")
+    """Write our rows of Table 1, with published values in columns of their own."""
+    tables, theirs = _figures("table1"), ("auc", "sensitivity")
     if not tables:
         return []
-    lines = [
-        "| Images | Method | AUC (95 % interval) | Sensitivity | Specificity | AUC as published | "
-        "Sensitivity as published |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    lines = [line(["Images", "Method", "AUC (95 % interval)", "Sensitivity", "Specificity",
+                   "AUC as published", "Sensitivity as published"]),
+             "|---" * 7 + "|"]  # fmt: skip
+    named = {name: name for name in ("size only", "size + calcification")}
+    named |= {f"{model}{way}": f"{model}, {said}" for model in _NAMES.values()
+              for way, said in _WAYS.items()}  # fmt: skip
     for kind, values in tables.items():
-        published = {
-            (p["what"].removesuffix(", LIDC-IDRI"), p["metric"]): f"{p['value']:.3f}"
-            for p in values["published"]
-            if p["what"].endswith(", LIDC-IDRI")
-        }
-        rows = values["rows"]
-        named = [(n, n) for n in ("size only", "size + calcification") if n in rows]
-        for model in ("ST-CNN", "MT-CNN"):
-            named += [
-                (f"{model}{row}", f"{model}, {_SAID[row]}") for row in _ROWS if model + row in rows
-            ]
-        for row, said in named:
-            mark = " (*)" if rows[row]["note"] else ""
-            cells = [interval(rows[row]["metrics"][m]) for m in _METRICS]
-            there = [published.get((row, m), "") for m in ("auc", "sensitivity")]
-            lines.append("| " + " | ".join([kind, said + mark, *cells, *there]) + " |")
+        published = table1.published(values)
+        for row, said in ((row, said) for row, said in named.items() if row in values["rows"]):
+            of = values["rows"][row]
+            cells = [in_words(of["metrics"][m]) for m in ("auc", "sensitivity", "specificity")]
+            there = [f"{published[row, m]:.3f}" if (row, m) in published else "" for m in theirs]
+            lines.append(line([kind, said + " (*)" * bool(of["note"]), *cells, *there]))
     lines += ["", "(*) reads the readers' own ratings, which no image method is given.", ""]
     for kind, values in tables.items():
         counts = next(iter(values["rows"].values()))["metrics"]
@@ -235,7 +206,7 @@ def _images(kind: str, values: dict[str, Any]) -> str:
 
 
 def _comparisons() -> list[str]:
-    """Differences of Table 1's rows, corrected for being several."""
+    """List differences of Table 1's rows, corrected for being several."""
     lines = []
     for kind, values in _figures("table1").items():
         for what, pair in values["comparisons"].items():
@@ -252,13 +223,11 @@ def _comparisons() -> list[str]:
 
 
 def _sweeps() -> list[str]:
-    """What the sweeps over alpha, depth and regularisation found, a line each."""
+    """Say what the sweeps over alpha, depth and regularisation found, a line each."""
     lines = []
     for name, what in _SWEEPS.items():
         for kind, values in _figures(name, results.COHORTS).items():
-            pairs, said = values["comparisons"], kind
-            if kind == results.LUNA:
-                said = images(values)
+            pairs, said = values["comparisons"], images(values) if kind == results.LUNA else kind
             if not pairs:
                 continue
             largest = max(pairs, key=lambda p: abs(pairs[p]["auc_difference"]["value"]))
@@ -266,6 +235,8 @@ def _sweeps() -> list[str]:
             kept = [p for p in found if claims.side(pairs[p])]
             same = sum(claims.inside(pair) for pair in pairs.values())
             first = values["variants"].get(largest.split(" less ")[0], {}).get("trained", {})
+            dead = (f" ({first['at_chance']} of the former's {first['networks']} networks never "
+                    "learnt)" if first.get("at_chance") else "")  # fmt: skip
             plan = values["plan"]["sweeps"]
             folds = plan["first_folds"] or plan["folds"]
             state = "" if values["complete"] else f" ({len(values['missing'])} variants to come)"
@@ -275,21 +246,14 @@ def _sweeps() -> list[str]:
                 f"folds{state}: {len(found)} of {len(pairs)} pooled differences survive Holm's "
                 f"correction, {len(kept)} of them within folds as well; {same} are shown to be "
                 f"smaller than {margin:g} both ways; the largest is {largest}: "
-                f"{difference(pairs[largest]['auc_difference'])}{cpm_of(pairs[largest])}"
-                f"{_dead(first)}."
+                f"{in_words(pairs[largest]['auc_difference'], sign='+')}"
+                f"{cpm_of(pairs[largest])}{dead}."
             )
     return lines
 
 
-def _dead(trained: Mapping[str, Any]) -> str:
-    """How many of a variant's networks never learnt, where some did not."""
-    if not trained.get("at_chance"):
-        return ""
-    return f" ({trained['at_chance']} of the former's {trained['networks']} networks never learnt)"
-
-
 def _longer() -> list[str]:
-    """Runs that `benchmarks.readme collect` took, where they were trained longer than Table 1's."""
+    """List runs that `collect` took, where they were trained longer than Table 1's."""
     lines = []
     epochs = {
         values["cohort"]["name"]: values["config"]["epochs"]
@@ -302,7 +266,7 @@ def _longer() -> list[str]:
             continue
         lines.append(f"- `{file.name}`: {values['about']}")
         for model, run in values["runs"].items():
-            auc = interval(run["metrics"][crossval.FUSED]["auc"])
+            auc = in_words(run["metrics"][crossval.FUSED]["auc"])
             plan, config = run["plan"], run["config"]
             lines.append(
                 f"  - {model}: AUC {auc}, {plan['repeats']} x {plan['folds']} folds by "
@@ -311,43 +275,40 @@ def _longer() -> list[str]:
             )
         for what, pair in values["comparisons"].items():
             lines.append(
-                f"  - AUC of {what}: {difference(pair['auc_difference'])}, "
+                f"  - AUC of {what}: {in_words(pair['auc_difference'], sign='+')}, "
                 f"DeLong by patient p = {pair['delong']['p_value']:.2g}"
             )
     return lines
 
 
-def _there(name: str) -> dict[str, Any] | None:
-    """A measurement of `results/`, or None where it was not made."""
+def _there(name: str) -> Any:
+    """Read a measurement of `results/`; None where it was not made."""
     file = paths.results() / f"{name}.json"
     return read_json(file, "a result") if file.is_file() else None
 
 
 def _transfer() -> list[str]:
-    """Lines on networks that saw only simulated images and are tested on real ones."""
+    """Say what networks that saw only simulated images do on real ones."""
     values = _there("transfer")
     if values is None:
         return []
-    metrics = {arm: m["auc"] for arm, m in values["metrics"].items()}
-    d = values["differences"]["simulated less real"]["auc_difference"]
-    auc = {arm: interval(a) for arm, a in metrics.items()}
-    plan = values["plan"]
+    auc = {arm: in_words(of["auc"]) for arm, of in values["metrics"].items()}
+    gap, plan = values["differences"]["simulated less real"]["auc_difference"], values["plan"]
     return [
-        "- Trained on simulated CT alone, the axial MT-CNN has an AUC of "
-        f"{auc['simulated']} on real nodules of other patients; trained on real ones "
-        f"{auc['real']}; the diameter alone {auc['size_only']} ({plan['seeds']} repeats of "
-        f"{plan['folds']} folds by patient).",
-        f"  - AUC of trained on simulated less trained on real: {difference(d)}",
+        f"- Trained on simulated CT alone, the axial MT-CNN has an AUC of {auc['simulated']} on "
+        f"real nodules of other patients; trained on real ones {auc['real']}; the diameter alone "
+        f"{auc['size_only']} ({plan['seeds']} repeats of {plan['folds']} folds by patient).",
+        f"  - AUC of trained on simulated less trained on real: {in_words(gap, sign='+')}",
     ]
 
 
 def _speed() -> list[str]:
-    """Lines on speed from the benchmarks that are there, each a ratio within one run."""
+    """Say what the benchmarks that are there found, each a ratio within one run."""
     lines = []
     if b := _there("benchmark_views"):
-        scan = "real" if b["volume"].startswith("1.") else "synthetic"
         lines.append(
-            f"- The cube and nine views of a nodule in a {scan} scan: "
+            f"- The cube and nine views of a nodule in a "
+            f"{'real' if b['volume'].startswith('1.') else 'synthetic'} scan: "
             f"{b['cube_and_views_ms']:.0f} ms on one core, {b['ratio']:.0f} times less than "
             "resampling the whole scan to 1 mm by SimpleITK's B-spline, from which they differ by "
             f"{b['largest_difference_hu']:.4f} HU at most ({b['date'][:10]})."
@@ -358,14 +319,12 @@ def _speed() -> list[str]:
             f"{b['ratio']:.0f} times less than pylidc (extrapolated from a sample of its scans)."
         )
     if b := _there("benchmark_training"):
-        ratios = ", ".join(
-            f"{ratio:.1f} times as fast in {name.split(', ')[1]}"
-            for name, ratio in b["ratio"].items()
-            if name.startswith("labkit")
-        )
+        ratios = [f"{ratio:.1f} times as fast in {name.split(', ')[1]}"
+                  for name, ratio in b["ratio"].items() if name.startswith("labkit")]  # fmt: skip
         lines.append(
             f"- Nine MT-CNNs trained at batch {b['batch_size']} against the textbook loop, the "
-            f"same updates on the same processor without a GPU: {ratios} ({b['date'][:10]})."
+            f"same updates on the same processor without a GPU: {', '.join(ratios)} "
+            f"({b['date'][:10]})."
         )
     if b := _there("benchmark_simulate"):
         cohort, alone = b["cohort"], b["whole_scan"]["runs"][0]
@@ -415,9 +374,6 @@ def _speed() -> list[str]:
     return lines
 
 
-_NAMES = {"st": "ST-CNN", "mt": "MT-CNN"}
-
-
 def collect(name: str, runs: list[Path], about: str) -> Path:
     """Write `results/NAME.json` from finished runs of one cohort, with their paired comparisons.
 
@@ -438,7 +394,7 @@ def collect(name: str, runs: list[Path], about: str) -> Path:
         read[model] = values
     if len({str(v["cohort"]) for v in read.values()}) > 1:
         raise InputError("the runs are of different cohorts; collect them separately")
-    predictions = {m: crossval.read_predictions(f) for m, f in zip(read, runs, strict=True)}
+    predictions = {m: read_predictions(f) for m, f in zip(read, runs, strict=True)}
     comparisons = {}
     for model, table in predictions.items():
         if crossval.SIZE_ONLY in set(table["view"]):
@@ -468,7 +424,7 @@ def pictures(demo: Path) -> list[Path]:
     from labkit.plots import roc, style, views
     from labkit.training.model import load
 
-    runs = {name: crossval.read_predictions(demo / m) for m, name in _NAMES.items()}
+    runs = {name: read_predictions(demo / m) for m, name in _NAMES.items()}
     model = load(demo / "mt" / "model")
     cohort = simulated_cohort()
     first = runs["MT-CNN"].query("repeat == 0 and fold == 0 and label == 1")
@@ -476,13 +432,11 @@ def pictures(demo: Path) -> list[Path]:
     order = unseen["diameter_mm"].sort_values(kind="stable")
     row = int(order.index[3 * len(order) // 4])  # large enough to show its margin
     probabilities = model.predict(cohort, [row])
+    fused = float(model.fuse(probabilities)[0])
     with style.house_style():
         figures = {
             "nine_views.png": views.nine_views_figure(
-                cohort,
-                row,
-                probabilities=probabilities[0],
-                fused=float(model.fuse(probabilities)[0]),
+                cohort, row, probabilities=probabilities[0], fused=fused
             ),
             "roc.png": roc.roc_figure(runs, simulated=True),
         }
@@ -491,8 +445,8 @@ def pictures(demo: Path) -> list[Path]:
     return [paths.results() / name for name in figures]
 
 
-def write_readme(file: Path) -> None:
-    """Put the block between its markers in the README.
+def write(file: Path, block: str) -> None:
+    """Put a block between its markers in a page.
 
     Raises:
         InputError: the markers are not there.
@@ -501,10 +455,8 @@ def write_readme(file: Path) -> None:
     if text.count(BEGIN) != 1 or text.count(END) != 1:
         raise InputError(f"{file}: needs the lines {BEGIN!r} and {END!r}, once each")
     before, rest = text.split(BEGIN)
-    after = rest.split(END)[1]
-    write_atomically(
-        file, lambda p: p.write_text(before + readme_block() + after, encoding="utf-8")
-    )
+    page = before + block + rest.split(END)[1]
+    write_atomically(file, lambda p: p.write_text(page, encoding="utf-8"))
 
 
 def main() -> int:
@@ -517,7 +469,7 @@ def main() -> int:
     add.add_argument("--about", required=True, help="what the images are")
     draw = commands.add_parser("pictures", help="write the README's pictures from a demo")
     draw.add_argument("demo", type=Path)
-    commands.add_parser("readme", help="write the README's table from results/")
+    commands.add_parser("write", help="write the tables of both pages from results/")
     options = parser.parse_args()
     try:
         if options.command == "collect":
@@ -525,7 +477,8 @@ def main() -> int:
         elif options.command == "pictures":
             print("wrote", *pictures(options.demo))
         else:
-            write_readme(paths.results().parent / "README.md")
+            write(paths.results().parent / "README.md", short_table())
+            write(paths.results() / "README.md", whole_block())
     except InputError as error:
         print(f"benchmarks.readme: {error}", file=sys.stderr)
         return 2

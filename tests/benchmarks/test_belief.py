@@ -1,4 +1,4 @@
-"""Lesson 13's results: what is written from finished runs, and the verdicts drawn from it."""
+"""Lesson 13's results: what is written from finished runs, and folds by nodule."""
 
 import json
 import re
@@ -6,24 +6,21 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
 
 from benchmarks import belief, leakage
 from labkit import paths, profiles
 from labkit.errors import InputError
-from labkit.evaluation import calibration, crossval
-from labkit.evaluation.crossval import read_unit
-from labkit.evaluation.statistics import Interval
+from labkit.evaluation import calibration, crossval, readers
+from labkit.evaluation.crossval import read_network
+from labkit.evaluation.predictions import read_predictions
+from labkit.evaluation.statistics import bootstrap_auc, roc_auc
 from labkit.io import read_json, write_json
 from labkit.models.fusion import auc_weights, fuse
-from labkit.paper import claims
-from labkit.paper.declared import EXPERIMENTS
 from labkit.plots import roc as band_plots
 from labkit.plots.roc import reliability_figure
+from tests.evaluation.tables import predictions
 
 SMOKE = profiles.get("smoke")
-UP, DOWN, OPEN = (0.03, 0.01, 0.05), (-0.03, -0.05, -0.01), (0.0, -0.03, 0.03)
-SLIGHTLY = (0.003, 0.001, 0.005)
 RUN = {"folds": 2, "device": "cpu", "jobs": 1, "progress": False}
 
 
@@ -42,8 +39,8 @@ def judged(discs, runs):
 
 
 def test_validation_nodules_come_back_as_their_networks_left_them(discs, runs):
-    table = crossval.validation(runs / "st", discs)
-    unit = read_unit(runs / "st", (0, 1, 3))
+    table = crossval.validation_predictions(runs / "st", discs)
+    unit = read_network(runs / "st", (0, 1, 3))
     one = table.query("fold == 1 and view == '3'")
     assert one["nodule_id"].tolist() == unit["val_nodule_id"]
     assert one["probability"].tolist() == pytest.approx(unit["val_probability"])
@@ -53,16 +50,16 @@ def test_validation_nodules_come_back_as_their_networks_left_them(discs, runs):
 
 
 def test_validation_is_fused_by_the_weights_of_the_test_nodules(discs, runs):
-    table = crossval.validation(runs / "mt", discs).query("fold == 0")
-    units = [read_unit(runs / "mt", (0, 0, view)) for view in (0, 3)]
+    table = crossval.validation_predictions(runs / "mt", discs).query("fold == 0")
+    units = [read_network(runs / "mt", (0, 0, view)) for view in (0, 3)]
     by_view = np.array([u["val_probability"] for u in units]).T
     expected = fuse(by_view, auc_weights([u["val_auc"] for u in units]))
     assert table.query("view == 'fused'")["probability"].tolist() == pytest.approx(list(expected))
 
 
 def test_no_nodule_is_validated_and_tested_by_one_network(discs, runs):
-    table = crossval.validation(runs / "st", discs)
-    tested = crossval.read_predictions(runs / "st").groupby("fold")["patient_id"].agg(set)
+    table = crossval.validation_predictions(runs / "st", discs)
+    tested = read_predictions(runs / "st").groupby("fold")["patient_id"].agg(set)
     for fold, part in table.groupby("fold"):
         assert not set(part["patient_id"]) & tested[fold]
 
@@ -93,8 +90,8 @@ def test_a_run_from_before_validation_was_kept_says_so(discs, runs, tmp_path):
         unit = json.loads(file.read_text())
         del unit["val_probability"]
         write_json(old / "units" / file.name, unit)
-    with pytest.raises(InputError, match="did not keep"):
-        crossval.validation(old, discs)
+    with pytest.raises(InputError, match="from another version"):
+        crossval.validation_predictions(old, discs)
     assert "did not keep" in belief.scale(old, discs)["not_computed"]
 
 
@@ -117,13 +114,97 @@ def test_what_is_written_is_plain_and_agrees_with_itself(judged, tmp_path):
 
 
 def test_calibration_comes_back_and_can_be_drawn(runs, judged):
-    predictions = crossval.read_predictions(runs / "st")
-    made = calibration.calibration(predictions, resamples=60)
-    back = belief.to_calibration(judged["calibration"]["ST-CNN"])
+    made = calibration.calibration(read_predictions(runs / "st"), resamples=60)
+    back = calibration.from_json(judged["calibration"]["ST-CNN"])
     assert back.brier.value == pytest.approx(made.brier.value, abs=1e-6)
-    assert back.parts.resolution == pytest.approx(made.parts.resolution, abs=1e-6)
     pd.testing.assert_frame_equal(back.table, made.table, check_dtype=False, atol=1e-6)
     assert reliability_figure({"ST-CNN": back}).axes
+
+
+def test_the_brier_scores_parts_are_what_they_should_be():
+    table = predictions(repeats=2)
+    y, p = table["label"].to_numpy(), table["probability"].to_numpy()
+    parts = belief.brier_parts(calibration.calibration(table, bins=4, resamples=1))
+    bin_of = np.searchsorted(np.quantile(p, [0.25, 0.5, 0.75]), p)
+    mean, share = (np.array([v[bin_of == k].mean() for k in bin_of]) for v in (p, y))
+    off = p - mean
+    assert parts["value"] == pytest.approx(np.mean((p - y) ** 2))
+    assert parts["reliability"] == pytest.approx(np.mean((mean - share) ** 2))
+    assert parts["resolution"] == pytest.approx(np.mean((share - y.mean()) ** 2))
+    assert parts["within"] == pytest.approx(np.mean(off**2 - 2 * off * y))
+
+
+def sizes(table, mm):
+    ids = sorted(table["nodule_id"].unique())
+    return pd.DataFrame({"nodule_id": ids, "diameter_mm": np.broadcast_to(mm, len(ids))})
+
+
+def test_among_nodules_of_one_size_the_matched_auc_is_the_auc():
+    table = predictions(30)
+    how = {"less": "fused", "within_folds": False, "resamples": 200}
+    found = belief.matched(table, sizes(table, 10.0), **how)
+    assert (found["pairs"], found["malignant"], found["benign"]) == (900, 30, 30)
+    same = bootstrap_auc(
+        table["label"], table["probability"], groups=table["patient_id"], resamples=200
+    )
+    assert found["auc"] == pytest.approx(
+        {"value": same.value, "low": same.low, "high": same.high}, abs=1e-6
+    )
+    calm, adrift = (predictions(60, drift=d) for d in (0.0, 5.0))
+    within = [belief.matched(t, sizes(t, 9.0), less="fused", resamples=10) for t in (calm, adrift)]
+    assert within[0] == within[1]  # a constant a fold changes no order in it
+    assert within[0]["pairs"] < 60 * 60
+
+
+def test_size_alone_knows_next_to_nothing_among_nodules_of_one_size():
+    """Scores that are the diameter itself, larger in malignant nodules."""
+    table = predictions(200)
+    mm = np.exp(np.random.default_rng(0).normal(2.3, 0.4, 400) + 0.5 * table["label"])
+    table = table.assign(probability=mm / mm.max())
+    nodules = table[["nodule_id"]].assign(diameter_mm=mm)
+    how = {"less": "fused", "within_folds": False, "resamples": 10}
+    found = [belief.matched(table, nodules, ratio=r, **how) for r in (1.02, 1.5, 1e6)]
+    aucs, pairs = ([of["auc"]["value"] for of in found], [of["pairs"] for of in found])
+    auc = roc_auc(table["label"], table["probability"])
+    assert 0.46 < aucs[0] < 0.54 < aucs[1] < aucs[2] == pytest.approx(auc, abs=1e-6)
+    assert auc > 0.75 and pairs[0] < pairs[1] < pairs[2] == 200 * 200
+
+
+def test_a_matched_difference_is_that_of_the_two():
+    table = predictions(40)
+    better = table.assign(view="better", probability=table["probability"] + 0.1 * table["label"])
+    both, nodules = pd.concat([table, better]), sizes(table, np.linspace(5, 12, 80))
+    how = {"ratio": 1.3, "resamples": 200}
+    one = belief.matched(both, nodules, "better", "fused", **how)
+    two = belief.matched(both, nodules, "fused", "fused", **how)
+    difference = one["less fused"]
+    apart = one["auc"]["value"] - two["auc"]["value"]
+    assert difference["value"] == pytest.approx(apart, abs=2e-6)
+    assert 0 <= difference["low"] < difference["value"] < difference["high"]
+    with pytest.raises(InputError, match="n000: no diameter"):
+        belief.matched(both, nodules.iloc[1:], less="fused")
+    apart = sizes(table, np.where(np.arange(80) % 2, 30.0, 3.0))
+    with pytest.raises(InputError, match="of its size"):
+        belief.matched(both, apart, less="fused")
+
+
+def test_ratings_in_one_column_are_the_readers():
+    nodules = pd.DataFrame({"nodule_id": ["a", "b"], "patient_id": "p", "ratings": ["5|4|3", "1"]})
+    table = belief.from_ratings(nodules)
+    assert table["malignancy"].tolist() == [5, 4, 3, 1]
+    assert table["nodule_id"].tolist() == ["a", "a", "a", "b"]
+    with pytest.raises(InputError, match="rated 1 to 5"):
+        readers.comparisons(belief.from_ratings(nodules.assign(ratings=["5|4", "x|1"])))
+
+
+@pytest.mark.real
+def test_the_real_cubes_ratings_give_a_reader(real_cubes):
+    with np.load(real_cubes) as file:
+        nodules = pd.DataFrame({k: file[k] for k in ("nodule_id", "patient_id", "ratings")})
+    found = readers.against_the_rest(belief.from_ratings(nodules), resamples=200)
+    assert found.auc.value == pytest.approx(0.804, abs=1e-3)
+    assert found.auc.low < 0.79 < 0.82 < found.auc.high
+    assert found.nodules == 602
 
 
 def test_bands_without_an_interval_are_none_and_can_be_drawn(judged):
@@ -154,7 +235,7 @@ def test_runs_in_the_wrong_place_are_refused(discs, runs, tmp_path, capsys):
 def test_both_splits_are_trained_compared_and_taken_up_again(discs, tmp_path):
     def once():
         config = SMOKE.training(model="st", views=(0,))
-        return leakage.leakage([discs.folder], tmp_path, config=config, n_folds=2, repeats=2,
+        return leakage.leakage([discs.folder], runs=tmp_path, config=config, folds=2, repeats=2,
                                resamples=50, jobs=1, progress=False)  # fmt: skip
 
     values = once()
@@ -173,121 +254,7 @@ def test_both_splits_are_trained_compared_and_taken_up_again(discs, tmp_path):
 
 def test_two_cohorts_of_one_name_are_refused(discs, tmp_path):
     with pytest.raises(InputError, match="same name"):
-        leakage.leakage([discs.folder, discs.folder], tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("difference", "within", "at_least", "found", "verdict"),
-    [
-        (UP, UP, 0.02, True, "shown"),
-        (UP, UP, 0.02, False, "not shown"),  # lost to the correction
-        (UP, OPEN, 0.02, True, "not shown"),  # pooled only
-        (UP, DOWN, 0.0, True, "not shown"),  # the two ways of counting disagree
-        (UP, UP, 0.04, True, "not shown"),  # surely better, perhaps not by as much
-        (SLIGHTLY, SLIGHTLY, 0.02, True, "contradicted"),  # better, but surely not much
-        (SLIGHTLY, SLIGHTLY, 0.02, False, "contradicted"),  # no correction makes it larger
-        (SLIGHTLY, UP, 0.02, True, "not shown"),
-        (OPEN, OPEN, 0.0, False, "not shown"),
-        (DOWN, DOWN, 0.0, True, "contradicted"),
-        (DOWN, DOWN, 0.0, False, "not shown"),  # the opposite has to be found as well
-        (DOWN, OPEN, 0.0, True, "not shown"),
-        (DOWN, None, 0.0, None, "contradicted"),  # one comparison, of what is not pooled
-    ],
-)
-def test_a_verdict_follows_from_the_intervals(difference, within, at_least, found, verdict):
-    inside = None if within is None else Interval(*within)
-    said = claims.better(Interval(*difference), at_least, found=found, within=inside)
-    assert said == verdict
-
-
-def compared(pooled, within, found=True, same=False):
-    named = ("value", "low", "high")
-    return {
-        "auc_difference": dict(zip(named, pooled, strict=True)),
-        "within_folds_difference": dict(zip(named, within, strict=True)),
-        "equivalence": {"margin": 0.02, "shown": same},
-        "found": found,
-    }
-
-
-@pytest.mark.parametrize(("pooled", "sign"), [(UP, 1), (DOWN, -1)])
-def test_a_difference_turned_round_has_the_other_side(pooled, sign):
-    pair = compared(pooled, pooled)
-    assert claims.side(pair) == sign
-    assert claims.better_pair(pair, sign=sign) == claims.SHOWN
-    assert claims.better_pair(pair, sign=-sign) == claims.CONTRADICTED
-    assert claims.side(compared(pooled, OPEN)) == claims.side(compared(pooled, pooled, False)) == 0
-
-
-def test_no_difference_that_matters_has_to_be_none_within_folds_either():
-    assert claims.inside(compared(SLIGHTLY, SLIGHTLY, same=True))
-    assert not claims.inside(compared(SLIGHTLY, UP, same=True))
-    assert not claims.inside(compared(SLIGHTLY, SLIGHTLY, same=False))
-
-
-def test_fusion_is_better_than_any_view_only_if_it_is_than_every_view():
-    claim = next(c for c in claims.CLAIMS if c.text.startswith("fusing"))
-    better, unsure = compared(UP, UP), compared(UP, OPEN)
-
-    def told(**views):
-        by_view = {name.removeprefix("view_"): pair for name, pair in views.items()}
-        return claim.judge({"belief": {"fusion": {"MT-CNN": by_view}}})
-
-    assert told(view_0=better, view_1=better).verdict == claims.SHOWN
-    one = told(view_0=better, view_1=unsure)
-    assert one.verdict == claims.NOT_SHOWN
-    worse = compared(DOWN, DOWN)
-    assert told(view_0=better, view_1=worse).verdict == claims.CONTRADICTED
-    assert "coronal, the nearest" in told(view_0=better, view_1=worse).measured
-
-
-def test_every_comparison_that_a_claim_names_is_one_that_is_made():
-    """A verdict would be "cannot be judged" for ever if a label were misspelt."""
-    made = {
-        name: {f"{a} less {b}" for a, b in e.comparisons}
-        for name, e in EXPERIMENTS.items()
-    }  # fmt: skip
-    asked = []
-
-    class Asked(dict):
-        def __init__(self, name):
-            self.name = name
-
-        def get(self, key, default=None):
-            if key == "comparisons":
-                return Asked(self.name)
-            asked.append((self.name, key))
-            return None
-
-    class Evidence(dict):
-        def get(self, key, default=None):
-            return Asked(key)
-
-    for claim in claims.CLAIMS:
-        claim.judge(Evidence())
-    assert len(asked) >= 8
-    for name, comparison in asked:
-        if name != "belief":
-            assert comparison in made[name], comparison
-
-
-def test_without_results_nothing_can_be_judged(tmp_path, monkeypatch):
-    monkeypatch.setenv("LABKIT_RESULTS", str(tmp_path))
-    table = claims.verdicts()
-    assert (table["verdict"] == claims.CANNOT).all() and len(table) == 2 * len(claims.CLAIMS)
-
-
-def test_a_claim_that_is_borne_out_is_shown(tmp_path, monkeypatch):
-    monkeypatch.setenv("LABKIT_RESULTS", str(tmp_path))
-    pooled = (0.05, 0.03, 0.07)
-    for within, said, note in ((pooled, "shown", False), ((0.02, -0.01, 0.05), "not shown", True)):
-        values = {"comparisons": {"MT-CNN less ST-CNN": compared(pooled, within)}}
-        write_json(tmp_path / "simulated_table1.json", values)
-        table = claims.verdicts().set_index(["claim", "images"])
-        rows = table.loc["MT-CNN has an obvious advantage over ST-CNN"]
-        assert rows["verdict"].to_dict() == {"simulated": said, "real": claims.CANNOT}
-        assert "+0.050 (+0.030 to +0.070)" in rows.loc["simulated", "measured"]
-        assert (claims.NOT_COUNTED in rows.loc["simulated", "within folds"]) == note
+        leakage.leakage([discs.folder, discs.folder], runs=tmp_path)
 
 
 def test_committed_results_are_of_the_runs_of_table_1():
@@ -302,12 +269,3 @@ def test_committed_results_are_of_the_runs_of_table_1():
         for how in ("auc_difference", "within_folds_difference"):
             assert judged["comparisons"][name][how] == beside["comparisons"][name][how]
         assert not re.search(r"LIDC-IDRI-\d", json.dumps(judged))
-
-
-def test_the_interval_over_trainings_is_welchs():
-    rng = np.random.default_rng(0)
-    one, two = rng.normal(0.9, 0.01, 4).tolist(), rng.normal(0.8, 0.05, 3).tolist()
-    found = leakage._over_trainings(one, two)
-    expected = stats.ttest_ind(one, two, equal_var=False).confidence_interval(0.95)
-    assert (found["low"], found["high"]) == pytest.approx(tuple(expected), abs=2e-6)
-    assert leakage._over_trainings([0.9], [0.8]) is None

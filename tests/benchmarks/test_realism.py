@@ -368,9 +368,11 @@ def test_nothing_that_is_written_is_an_image(measured):
 def test_no_patient_is_trained_on_and_tested(cohorts):
     real, simulated = cohorts
     rows = real.labelled
-    twin_of = transfer._twin_rows(real, simulated)
+    pairs = realism_measure.match(real, simulated)
+    twin_of = np.full(len(real), -1)
+    twin_of[pairs["real_row"]] = pairs["simulated_row"]
     test = rows[::3]
-    sets = transfer._training_sets(real, simulated, twin_of, rows, test)
+    sets = transfer.training_sets(real, simulated, twin_of, rows, test)
     tested = set(real.nodules["patient_id"].iloc[test])
     for arm, train in sets.items():
         source = real if arm == transfer.REAL else simulated

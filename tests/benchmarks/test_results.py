@@ -10,16 +10,26 @@ from labkit.errors import InputError
 from labkit.evaluation import crossval
 from labkit.training.config import TrainingConfig
 
-REPO = Path(__file__).resolve().parents[1]
+REPO = Path(__file__).resolve().parents[2]
 COLLECTED = [
     f for f in sorted((REPO / "results").glob("*.json")) if "runs" in json.loads(f.read_text())
 ]
 
 
-def test_readme_table_is_the_one_that_the_results_give():
-    text = (REPO / "README.md").read_text()
-    block = text[text.index(readme.BEGIN) : text.index(readme.END) + len(readme.END)]
-    assert block == readme.readme_block(), "run: python -m benchmarks.readme readme"
+@pytest.mark.parametrize(
+    ("page", "block"),
+    [("README.md", readme.short_table), ("results/README.md", readme.whole_block)],
+)
+def test_the_tables_of_a_page_are_those_that_the_results_give(page, block):
+    text = (REPO / page).read_text()
+    there = text[text.index(readme.BEGIN) : text.index(readme.END) + len(readme.END)]
+    assert there == block(), "run: python -m benchmarks.readme write"
+
+
+def test_the_readme_has_one_short_table():
+    rows = [line for line in readme.short_table().splitlines() if line.startswith("| ")]
+    assert 1 < len(rows) <= 13
+    assert len((REPO / "README.md").read_text().splitlines()) <= 130
 
 
 @pytest.mark.parametrize("file", COLLECTED, ids=lambda f: f.stem)
@@ -47,7 +57,7 @@ def test_two_runs_are_collected_with_their_paired_difference(discs, tmp_path, mo
     values = json.loads(file.read_text())
     assert set(values["runs"]) == {"ST-CNN", "MT-CNN"}
     assert "MT-CNN less ST-CNN" in values["comparisons"]
-    assert "`discs.json`: Bright and dark discs" in readme.readme_block()
+    assert "`discs.json`: Bright and dark discs" in readme.whole_block()
     with pytest.raises(InputError, match="second run"):
         readme.collect("twice", [folders[0], folders[0]], "about")
 
@@ -56,5 +66,5 @@ def test_a_readme_without_the_markers_is_left_alone(tmp_path):
     file = tmp_path / "README.md"
     file.write_text("# Something else\n")
     with pytest.raises(InputError, match="needs the lines"):
-        readme.write_readme(file)
+        readme.write(file, readme.short_table())
     assert file.read_text() == "# Something else\n"

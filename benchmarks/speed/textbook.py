@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from torch.utils.data import DataLoader, Dataset
 
 from labkit.models.mtcnn import FILTERS, IMAGE_SIZE, KERNELS
@@ -27,7 +28,7 @@ class AugmentedViews(Dataset):
     Args:
         views_hu: (n, 76, 76) HU of one view.
         labels: (n,), 1 malignant.
-        transforms: one an image shown.
+        transforms: (shown, 4), as `batches.draw_transforms` makes them.
         sample: which view each of them shows.
     """
 
@@ -35,7 +36,7 @@ class AugmentedViews(Dataset):
         self,
         views_hu: NDArray[np.int16],
         labels: NDArray[np.int64],
-        transforms: batches.Transforms,
+        transforms: Tensor,
         sample: Tensor,
     ) -> None:
         self.views_hu, self.labels = views_hu, labels
@@ -46,13 +47,12 @@ class AugmentedViews(Dataset):
 
     def __getitem__(self, item: int) -> tuple[Tensor, int]:
         row = int(self.sample[item])
-        top = batches.MARGIN + int(self.transforms.shift_row[item])
-        left = batches.MARGIN + int(self.transforms.shift_col[item])
+        shift_row, shift_col, turns, mirror = self.transforms[item].tolist()
+        top, left = batches.MARGIN + shift_row, batches.MARGIN + shift_col
         image = self.views_hu[row][top : top + IMAGE_SIZE, left : left + IMAGE_SIZE]
-        mirror = int(self.transforms.mirror[item])
         if mirror:
             image = np.flip(image, axis=1 if mirror == 1 else 0)
-        image = np.rot90(image, int(self.transforms.turns[item]))
+        image = np.rot90(image, turns)
         scaled = np.clip((image.astype(np.float32) + 1000.0) / 1400.0, 0.0, 1.0)
         return torch.from_numpy(scaled.copy())[None], int(self.labels[row])
 
@@ -66,44 +66,28 @@ class TextbookMTCNN(nn.Module):
         widths = (1, *FILTERS[:depth])
         share: list[nn.Module] = []
         for i in range(depth):
-            half = KERNELS[i] // 2
-            share += [
-                nn.Conv2d(widths[i], widths[i + 1], KERNELS[i], padding=half),
-                nn.ReLU(),
-                nn.MaxPool2d(2),
-            ]
+            layer = nn.Conv2d(widths[i], widths[i + 1], KERNELS[i], padding=KERNELS[i] // 2)
+            share += [layer, nn.ReLU(), nn.MaxPool2d(2)]
         self.share = nn.Sequential(*share)
         self.classify = nn.Sequential(
             nn.Flatten(),
-            nn.Linear(widths[depth] * side * side, 256),
-            nn.ReLU(),
+            nn.Linear(widths[depth] * side * side, 256), nn.ReLU(),
             nn.Dropout(0.5 if config.dropout_on != "none" else 0.0),
-            nn.Linear(256, 16),
-            nn.ReLU(),
+            nn.Linear(256, 16), nn.ReLU(),
             nn.Dropout(0.5 if config.dropout_on == "fc1+fc2" else 0.0),
             nn.Linear(16, 2),
-        )
+        )  # fmt: skip
         layers: list[nn.Module] = []
         for i in reversed(range(depth if config.model == "mt" else 0)):
-            layers += [
-                nn.Upsample(scale_factor=2, mode="nearest"),
-                nn.ConvTranspose2d(widths[i + 1], widths[i], KERNELS[i], padding=KERNELS[i] // 2),
-            ]
-            if i:
-                layers.append(nn.ReLU())
+            half = KERNELS[i] // 2
+            layer = nn.ConvTranspose2d(widths[i + 1], widths[i], KERNELS[i], padding=half)
+            layers += [nn.Upsample(scale_factor=2, mode="nearest"), layer, *([nn.ReLU()] * (i > 0))]
         self.reconstruct = nn.Sequential(*layers)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Class logits (B, 2), and image logits (B, 1, 64, 64) or, for ST-CNN, the features."""
+        """Compute class logits (B, 2), and image logits (B, 1, 64, 64) or ST-CNN's features."""
         features = self.share(images)
         return self.classify(features), self.reconstruct(features)
-
-    def take_weights(self, network: nn.Module) -> None:
-        """Copy the weights of labkit's network, whose layers are the same in the same order."""
-        own, theirs = list(self.parameters()), list(network.parameters())
-        with torch.no_grad():
-            for mine, its in zip(own, theirs, strict=True):
-                mine.copy_(its)
 
 
 def train(
@@ -132,13 +116,16 @@ def train(
         torch.manual_seed(seed)
         network = TextbookMTCNN(config)
         torch.manual_seed(seed)
-        network.take_weights(build_network(config))
+        # Labkit's network has the same layers in the same order.
+        vector_to_parameters(
+            parameters_to_vector(build_network(config).parameters()), network.parameters()
+        )
         torch.manual_seed(seed)
         optimiser = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
         for epoch in range(epochs):
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(epoch, config.epochs, config.learning_rate)
-            transforms, sample = batches.draw_epoch(len(views_hu), config, order)
+            transforms, sample = batches.draw_epoch(labels, config, order)
             data = AugmentedViews(views_hu, labels, transforms, sample)
             network.train()
             # A generator of its own: a loader draws a seed at every start, and would otherwise

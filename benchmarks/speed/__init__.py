@@ -1,0 +1,1 @@
+"""Times, measured side by side in one run, into results/benchmark_*.json."""

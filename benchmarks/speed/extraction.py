@@ -1,0 +1,255 @@
+"""Candidates a second: all of a scan's at once against one at a time, and a whole build of LUNA-16.
+
+    python -m benchmarks.speed.extraction [--dicom FOLDER] --out results/benchmark_luna16.json
+
+On a simulated whole scan of usual size (232 slices; LUNA-16's have 256 on average), and on a real
+one if given:
+
+- the same candidates in turn by `views_u8` and one at a time, on one thread, and how far apart the
+  results are;
+- what 1, 2 and 4 times as many candidates cost;
+- `labkit build luna16` of several copies of the scan on one process and on two, with the memory
+  that all its processes hold together at most.
+
+From that follows the time of all 551,065 candidates: cost a slice times LUNA-16's 227,242 slices,
+plus cost a candidate. Times are the processor's, since the clock tells little on a busy machine;
+`load` says how busy it was. What two and sixteen cores would need is calculated, as if they shared
+the work evenly; what two processes gained is measured by the clock, on the builds.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import SimpleITK as sitk
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+from tqdm import tqdm
+
+from benchmarks.common import Watch, command, fresh, in_turn, timed
+from labkit.annotations import lidc
+from labkit.cohorts import candidates
+from labkit.cohorts.candidates import as_u8, build_luna16, views_u8
+from labkit.cohorts.simulated import simulated_scan
+from labkit.imaging import lungs
+from labkit.imaging.dicom import read_series
+from labkit.imaging.views import cube_and_views, nine_views, nine_views_each
+from labkit.imaging.volume import Volume
+from labkit.training.machines import provenance
+
+CANDIDATES, SCANS = 551_065, 888
+A_SCAN = round(CANDIDATES / SCANS)
+_AT_ONCE = 24
+
+
+def places(volume: Volume, lung: NDArray[np.bool_], n: int, seed: int) -> NDArray[np.float64]:
+    """Draw world positions (n, 3) of voxels of lung."""
+    chosen = np.random.default_rng(seed).choice(np.flatnonzero(lung), n, replace=False)
+    return volume.world_from_index(np.stack(np.unravel_index(chosen, lung.shape), axis=-1))
+
+
+def side_by_side(volume: Volume, centers: NDArray[np.float64], repeats: int) -> dict[str, Any]:
+    """Time many at once and one at a time, in turn, on the same candidates; and how they differ."""
+    few = centers[:: max(1, len(centers) // _AT_ONCE)][:_AT_ONCE]
+    rounds = in_turn(
+        {
+            "at once": lambda: views_u8(volume, centers),
+            "alone": lambda: np.stack([nine_views(volume, c, 76) for c in few]),
+            "with cube": lambda: [cube_and_views(volume, c, 64, 76) for c in few],
+        },
+        repeats,
+    )
+    shared = {"at once": len(centers), "alone": len(few), "with cube": len(few)}
+    ms = {k: 1000 * np.array([t.cpu_s for t in each]) / shared[k] for k, each in rounds.items()}
+    rows = [int(np.flatnonzero((centers == c).all(axis=1))[0]) for c in few]
+    expected = rounds["alone"][0].result
+    found = rounds["at once"][0].result[rows].astype(int)
+    levels = np.abs(found - as_u8(expected).astype(int))
+    before = max(float(np.abs(v - expected[k]).max()) for k, v in nine_views_each(volume, few, 76))
+    return {
+        "candidates": len(centers),
+        "at_once_ms_a_candidate": round(median(ms["at once"]), 2),
+        "one_at_a_time_ms": round(median(ms["alone"]), 2),
+        "one_at_a_time_with_cube_ms": round(median(ms["with cube"]), 2),
+        "times_faster": round(median(ms["alone"] / ms["at once"]), 1),
+        "times_faster_than_with_cube": round(median(ms["with cube"] / ms["at once"]), 1),
+        "largest_difference_levels": int(levels.max()),
+        "share_of_pixels_differing": float(f"{(levels > 0).mean():.2g}"),
+        "largest_difference_hu": round(before, 4),  # before rounding
+    }
+
+
+def growth(volume: Volume, lung: NDArray[np.bool_], repeats: int) -> dict[str, Any]:
+    """Time 1, 2 and 4 times as many candidates, and lay a line through the medians.
+
+    Returns:
+        The medians; cost of a scan whatever its candidates, and of each candidate; and the largest
+        share by which a median is off that line.
+    """
+    counts = [A_SCAN // 4, A_SCAN // 2, A_SCAN]
+    seconds: dict[int, list[float]] = {n: [] for n in counts}
+    for repeat in tqdm(range(repeats), desc="growth"):
+        for n in counts:
+            centers = places(volume, lung, n, repeat)
+            seconds[n].append(timed(lambda centers=centers: views_u8(volume, centers)).cpu_s)
+    medians = [median(seconds[n]) for n in counts]
+    slope, intercept = np.polyfit(counts, medians, 1)
+    off = np.abs(np.polyval((slope, intercept), counts) / medians - 1).max()
+    return {
+        "candidates": counts,
+        "cpu_s": [round(s, 3) for s in medians],
+        "ms_a_candidate": round(1000 * float(slope), 2),
+        "s_a_scan": round(float(intercept), 3),
+        "largest_deviation_from_a_line": round(float(off), 3),
+    }
+
+
+def whole_build(
+    path: Path, volume: Volume, lung: NDArray[np.bool_], copies: int, jobs: int
+) -> dict[str, Any]:
+    """Build a cohort of copies of the scan in `path`, an .mhd; its processes' time and memory."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        marks: list[tuple[Any, ...]] = []
+        for number, uid in enumerate(lidc.luna16_series()[:copies]):
+            header = path.read_text().replace(path.stem, str(path.with_name(path.stem)))
+            (folder / f"{uid}.mhd").write_text(header)
+            marks += [(uid, *point, 0) for point in places(volume, lung, A_SCAN, number)]
+        columns = ["seriesuid", "coordX", "coordY", "coordZ"]
+        pd.DataFrame(marks, columns=[*columns, "class"]).to_csv(folder / "c.csv", index=False)
+        nodules = pd.DataFrame([(*marks[0][:4], 10.0)], columns=[*columns, "diameter_mm"])
+        nodules.to_csv(folder / "a.csv", index=False)
+        load = os.getloadavg()[0]
+        with Watch() as watch:
+            build_luna16(
+                folder, folder / "c.csv", folder / "out", annotations=folder / "a.csv", jobs=jobs
+            )
+    return {
+        "scans": copies,
+        "candidates": len(marks),
+        "processes": jobs,
+        "clock_s": round(watch.clock_s, 1),
+        "cpu_s": round(watch.cpu_s, 1),
+        "candidates_a_second_of_cpu": round(len(marks) / watch.cpu_s),
+        "candidates_a_second": round(len(marks) / watch.clock_s),
+        "peak_gb_of_all_processes": round(watch.peak_bytes / 1e9, 2),
+        "load": round(load, 1),
+    }
+
+
+def largest_scan_gb() -> float:
+    """Measure the memory of a process for a scan of 764 slices, LUNA-16's largest, 0.6 mm apart."""
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "1.2.3.4.mhd"
+        voxels = np.random.default_rng(0).integers(-1000, 400, (764, 512, 512)).astype(np.int16)
+        write_mhd(path, Volume(voxels, (0.65, 0.65, 0.6)))
+        del voxels
+        return round(fresh(_peak_of, path) / 1e9, 2)
+
+
+def _peak_of(path: Path) -> int:
+    with Watch() as watch, threadpool_limits(1):
+        volume = candidates.read(candidates.read_header(path))
+        index = np.random.default_rng(0).uniform(0.1, 0.9, (A_SCAN, 3)) * volume.shape
+        views_u8(volume, volume.world_from_index(index))
+    return watch.peak_bytes
+
+
+def write_mhd(path: Path, volume: Volume) -> None:
+    """Write a volume as LUNA-16 has its scans."""
+    image = sitk.GetImageFromArray(volume.voxels)
+    image.SetSpacing(volume.spacing_xyz_mm)
+    image.SetOrigin(volume.origin_xyz_mm)
+    image.SetDirection(volume.direction.ravel().tolist())
+    sitk.WriteImage(image, str(path))
+
+
+def of_scan(volume: Volume, lung: NDArray[np.bool_], repeats: int, copies: int) -> dict[str, Any]:
+    """Measure all there is on one scan."""
+    with threadpool_limits(1):
+        results = {
+            "slices": volume.shape[0],
+            "spacing_xyz_mm": [round(s, 3) for s in volume.spacing_xyz_mm],
+            "side_by_side": side_by_side(volume, places(volume, lung, A_SCAN, 0), repeats),
+            "growth": growth(volume, lung, repeats),
+        }
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "scan.mhd"
+        write_mhd(path, volume)
+        header = candidates.read_header(path)
+        readings = in_turn({"": lambda: candidates.read(header) and None}, repeats, warm_up=False)
+        results["reading_cpu_s"] = round(median(t.cpu_s for t in readings[""]), 3)
+        one, two = (whole_build(path, volume, lung, copies, jobs) for jobs in (1, 2))
+    results["builds"] = [one, two]
+    results["two_processes_measured"] = against(one, two)
+    return results
+
+
+def against(one: dict[str, Any], two: dict[str, Any]) -> dict[str, float]:
+    """Compare a build on two processes with the same on one.
+
+    Returns:
+        How many times as fast it was by the clock, 2 at best, which on a busy machine says as much
+        of its neighbours; and how many times the processor's time it took, 1 at best.
+    """
+    return {
+        "times_as_fast_by_the_clock": round(one["clock_s"] / two["clock_s"], 2),
+        "times_the_cpu_s": round(two["cpu_s"] / one["cpu_s"], 2),
+        "load": max(one["load"], two["load"]),
+    }
+
+
+def in_full(result: dict[str, Any]) -> dict[str, Any]:
+    """Calculate the time of LUNA-16's 551,065 candidates in 888 scans from one scan's costs."""
+    scans = lidc.scans()
+    slices = int(scans.loc[scans["series_uid"].isin(lidc.luna16_series()), "slices"].sum())
+    a_slice = (result["growth"]["s_a_scan"] + result["reading_cpu_s"]) / result["slices"]
+    a_candidate = result["growth"]["ms_a_candidate"] / 1000
+    # What a build takes beyond these two: writing, joining, checksums.
+    build = result["builds"][0]
+    expected = build["scans"] * a_slice * result["slices"] + a_candidate * build["candidates"]
+    whole = (a_slice * slices + a_candidate * CANDIDATES) * max(1.0, build["cpu_s"] / expected)
+    return {
+        "candidates": CANDIDATES,
+        "slices": slices,
+        "cpu_s": round(whole),
+        "build_over_its_parts": round(build["cpu_s"] / expected, 2),
+        "minutes_on_2_cores_calculated": round(whole / 2 / 60),
+        "minutes_on_16_cores_calculated": round(whole / 16 / 60, 1),
+        "gb_of_views": round(CANDIDATES * 9 * 76 * 76 / 1e9, 1),
+    }
+
+
+def measure(
+    *, patient: str = "LIDC-IDRI-0168", dicom: Path | None = None, repeats: int = 5,
+    copies: int = 6,
+) -> dict[str, Any]:  # fmt: skip
+    """Measure a simulated scan, and a real one where it is given."""
+    volume, truth = simulated_scan(patient)
+    volume = replace(volume, voxels=np.array(volume.voxels))
+    amount = repeats, copies
+    scans = {"simulated": of_scan(volume, np.array(truth.lung), *amount)}
+    scans["simulated"]["patient_id"] = patient
+    if dicom:
+        real = read_series(dicom)
+        scans["real"] = of_scan(real, lungs.segment(real), *amount)
+        scans["real"]["series_uid"] = real.series_uid
+    return {
+        "what": "views of LUNA-16's candidates: all of a scan's at once, and a whole build",
+        "scans": scans,
+        "in_full": in_full(scans["simulated"]),
+        "largest_scan_gb_of_a_process": largest_scan_gb(),
+        **provenance(),
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(command(measure, __doc__))
