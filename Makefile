@@ -4,7 +4,6 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-export MPLBACKEND ?= Agg
 
 .PHONY: demo test lab notebooks exercises bench install clean
 
@@ -18,22 +17,26 @@ lab: $(STAMP)           ## JupyterLab on the lessons
 	$(BIN)/jupyter lab notebooks
 
 notebooks: $(STAMP)     ## execute the lessons anew with the `lab` profile, outputs in place
-	env -u LABKIT_REAL_DATA LABKIT_PROFILE=lab $(BIN)/python -m labkit.lessons notebooks
+	env -u LABKIT_REAL_DATA LABKIT_PROFILE=lab $(BIN)/jupyter nbconvert --execute --inplace \
+	    --ExecutePreprocessor.timeout=3600 --ExecutePreprocessor.record_timing=False \
+	    --ClearMetadataPreprocessor.enabled=True --ClearMetadataPreprocessor.clear_cell_metadata=False \
+	    "--ClearMetadataPreprocessor.preserve_nb_metadata_mask=[('language_info','name'),('kernelspec',)]" \
+	    notebooks/[0-9]*.ipynb
 
 exercises: $(STAMP)     ## generate the exercises from their solutions
 	$(BIN)/python -m labkit.exercises
 
 bench: $(STAMP)         ## what is claimed about speed, measured into results/
-	$(BIN)/python benchmarks/labels.py --out results/benchmark_labels.json
-	$(BIN)/python benchmarks/views.py --out results/benchmark_views.json
-	$(BIN)/python benchmarks/simulate.py --cohort --out results/benchmark_simulate.json
-	$(BIN)/python -m benchmarks.training --out results/benchmark_training.json
-	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.layouts --device cpu --out results/benchmark_layouts.json
-	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.roofline --device cpu --out results/roofline_cpu.json
-	$(BIN)/python -m benchmarks.scaling --out results/benchmark_scaling.json
-	$(BIN)/python benchmarks/lungs.py --out results/lungs.json
-	$(BIN)/python -m benchmarks.extraction --out results/benchmark_luna16.json
-	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.judging --out results/benchmark_judging.json
+	$(BIN)/python -m benchmarks.speed.labels --out results/benchmark_labels.json
+	$(BIN)/python -m benchmarks.speed.views --out results/benchmark_views.json
+	$(BIN)/python -m benchmarks.speed.simulate --cohort --out results/benchmark_simulate.json
+	$(BIN)/python -m benchmarks.speed.training --out results/benchmark_training.json
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.speed.layouts --device cpu --out results/benchmark_layouts.json
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.speed.roofline --device cpu --out results/roofline_cpu.json
+	$(BIN)/python -m benchmarks.speed.scaling --out results/benchmark_scaling.json
+	$(BIN)/python -m benchmarks.lungs --out results/lungs.json
+	$(BIN)/python -m benchmarks.speed.extraction --out results/benchmark_luna16.json
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.speed.judging --out results/benchmark_judging.json
 
 install: $(STAMP)
 

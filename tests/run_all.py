@@ -19,7 +19,9 @@ def main() -> int:
     """Run every step, all of them even when one fails; returns 0 when all passed."""
     python = sys.executable
     # No cache of ours or leftovers of another run: what is tested is what a new user has.
-    environment = {**os.environ, "LABKIT_PROFILE": "smoke", "OMP_NUM_THREADS": "1"}
+    environment = {
+        **os.environ, "LABKIT_PROFILE": "smoke", "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg",
+    }  # fmt: skip
     lessons = sorted(str(f) for f in (REPO / "notebooks").rglob("[0-9]*.ipynb")
                      if f.parent.name != "exercises")  # fmt: skip
     steps = {

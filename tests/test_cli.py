@@ -10,6 +10,7 @@ import pytest
 
 from labkit import cli, profiles
 from labkit.errors import InputError
+from labkit.training import TrainingConfig
 
 SMALL = ["--epochs", "2", "--views", "0,1", "--device", "cpu", "--precision", "fp32"]
 
@@ -115,6 +116,13 @@ def test_every_command_explains_itself_with_examples(command, capsys):
         cli.main([command, "--help"])
     assert stopped.value.code == 0
     assert f"examples:\n  labkit {command}" in capsys.readouterr().out
+
+
+def test_every_setting_of_training_is_an_option_with_its_explanation():
+    found = {flag: settings for flags, settings in cli._of_training() for flag in flags}
+    names = {f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(TrainingConfig)}
+    assert set(found) == names
+    assert all(len(settings["help"]) > 10 for settings in found.values())
 
 
 def _submission(folder):
@@ -231,5 +239,5 @@ def test_profiles_are_known_by_name_and_environment(monkeypatch):
     assert profiles.get("smoke").name == "smoke"
     monkeypatch.delenv("LABKIT_PROFILE")
     assert profiles.get().name == "lab"
-    with pytest.raises(InputError, match="smoke, lab, paper"):
+    with pytest.raises(InputError, match="smoke, demo, lab, paper"):
         profiles.get("turbo")

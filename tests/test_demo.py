@@ -21,6 +21,8 @@ def test_demo_ends_in_a_table_and_a_report(tmp_path, capsys):
     assert page.count('alt="') == page.count("<img")
     assert "simulated" in page
     assert "Not for clinical use" in page
+    assert text.index("first picture") < text.index("Step 1 of 4")
+    assert "http-equiv" not in page, "a finished report is not loaded again and again"
     assert "http" not in re.sub(r"data:image[^\"]*", "", page), "the page needs nothing else"
 
 

@@ -10,10 +10,17 @@ import pytest
 
 REPO = Path(__file__).resolve().parents[1]
 PACKAGE = REPO / "labkit"
-LAYERS = (
-    "annotations", "imaging", "simulate", "cohorts", "models", "training", "evaluation", "paper",
-    "plots",
-)  # fmt: skip
+# The house along the way of the data: each folder imports only from those before it. Lines that a
+# folder has at most, docstrings and blank lines included: what is reached now, and only to be
+# lowered, towards 17,000 in all of labkit, 3,600 in benchmarks and 10,000 in tests.
+HOUSE = {
+    "annotations": 1060, "imaging": 1850, "simulate": 2570, "cohorts": 1950, "models": 410,
+    "training": 2300, "evaluation": 2950, "paper": 2930, "plots": 3870,
+}  # fmt: skip
+LAYERS = tuple(HOUSE)
+BESIDE_THE_FOLDERS = 1480
+MOST_LINES = {"labkit": 21_350, "benchmarks": 4_930, "tests": 13_900}
+MOST_FILES = 89
 
 
 def _toml() -> dict:
@@ -22,8 +29,11 @@ def _toml() -> dict:
 
 
 def _imports(file: Path) -> set[str]:
+    """What a file imports when it is run: not for its types alone."""
     names = set()
-    for node in ast.walk(ast.parse(file.read_text())):
+    tree = ast.parse(file.read_text())
+    tree.body = [n for n in tree.body if ast.unparse(getattr(n, "test", n)) != "TYPE_CHECKING"]
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -68,13 +78,67 @@ def test_version_is_stated_once():
 
 
 @pytest.mark.parametrize("layer", LAYERS)
-def test_no_folder_imports_from_one_below_it(layer):
-    below = LAYERS[LAYERS.index(layer) + 1 :]
+def test_no_folder_imports_from_one_after_it(layer):
+    """Nor from what stands beside the folders, but for the few files that all may use."""
+    allowed = {
+        *LAYERS[: LAYERS.index(layer) + 1],
+        "__version__",
+        "errors",
+        "io",
+        "paths",
+        "profiles",
+    }
     for file in (PACKAGE / layer).rglob("*.py"):
-        for name in _imports(file):
-            parts = name.split(".")
-            if parts[0] == "labkit" and len(parts) > 1:
-                assert parts[1] not in below, f"{file.relative_to(REPO)} imports {name}"
+        used = {name.split(".")[1] for name in _imports(file) if name.startswith("labkit.")}
+        assert used <= allowed, f"{file.relative_to(REPO)} imports {used - allowed}"
+
+
+def _lines(files) -> int:
+    return sum(len(file.read_text(encoding="utf-8").splitlines()) for file in files)
+
+
+def test_the_house_stays_small():
+    for folder, budget in HOUSE.items():
+        assert _lines((PACKAGE / folder).rglob("*.py")) <= budget, folder
+    assert _lines(PACKAGE.glob("*.py")) <= BESIDE_THE_FOLDERS
+    for folder, most in MOST_LINES.items():
+        assert _lines((REPO / folder).rglob("*.py")) <= most, folder
+    assert len(list(PACKAGE.rglob("*.py"))) <= MOST_FILES
+
+
+def test_every_private_module_has_two_users():
+    files = list(PACKAGE.rglob("*.py"))
+    for private in PACKAGE.rglob("_[!_]*.py"):
+        name = ".".join(private.relative_to(REPO).with_suffix("").parts)
+        assert sum(name in _imports(file) for file in files) >= 2, name
+
+
+@pytest.mark.parametrize(
+    ("command", "most"),
+    [
+        (["crossval", "--epochs", "1", "--views", "0", "--folds", "2", "--jobs", "1"], 30),
+        (["reproduce", "fig7", "--profile", "smoke", "--jobs", "1"], 50),
+    ],
+    ids=["crossval", "reproduce fig7"],
+)
+def test_a_command_imports_few_files(discs, tmp_path, command, most):
+    """What a reader may have to open to follow it."""
+    of_cohort = ["--cohort"] if command[0] == "reproduce" else []
+    script = (
+        "import sys; from labkit.cli import main\n"
+        "assert main(sys.argv[1:]) == 0\n"
+        "ours = [m for name, m in sys.modules.items() if name.split('.')[0] == 'labkit']\n"
+        "print('files', *(m.__file__ for m in ours))"
+    )
+    arguments = [*command, *of_cohort, str(discs.folder), "--out", str(tmp_path / "out")]
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments, "--device", "cpu"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    files = done.stdout.splitlines()[-1].split()[1:]
+    with_code = [f for f in files if len(ast.parse(Path(f).read_text()).body) > 1]
+    assert 5 < len(with_code) <= most
 
 
 def test_what_comes_before_the_networks_knows_no_torch():
@@ -95,7 +159,7 @@ def test_training_and_evaluation_run_without_simpleitk_and_pylidc():
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
-@pytest.mark.parametrize("statement", ["import labkit", "import labkit.cli as c; c._parser()"])
+@pytest.mark.parametrize("statement", ["import labkit", "import labkit.cli as c; c.parser()"])
 def test_importing_is_light(statement):
     script = f"import sys; {statement}; print(sorted(sys.modules))"
     done = subprocess.run(
