@@ -497,7 +497,7 @@ def screening(
         InputError: vectors of other lengths, a class missing, no scan, or an infinite threshold.
     """
     if scans < 1 or not math.isfinite(threshold):
-        raise InputError(f"threshold is {threshold}, of {scans} scans; give a probability such as "
+        raise InputError(f"scans is {scans}, threshold {threshold}; give a probability such as "
                          "0.5, and 1 scan or more")  # fmt: skip
     kinds = np.unique(np.asarray(classes))
     if len(kinds) < 2:
