@@ -43,14 +43,18 @@ class Plane:
         >>> PLANES[0].points_xyz_mm((0, 0, 5), size=2)[0].tolist()
         [[-0.5, -0.5, 5.0], [0.5, -0.5, 5.0]]
         """
-        import numpy as np  # here, since who only counts the planes shall not wait for it
+        import numpy as np
 
-        steps = np.arange(size, dtype=float) * spacing_mm - (size - 1) / 2 * spacing_mm
-        rows, columns = (
-            steps[:, None] * np.asarray(self.row_xyz),
-            steps[:, None] * np.asarray(self.col_xyz),
-        )
+        steps = offsets_mm(size, spacing_mm)[:, None]
+        rows, columns = steps * np.asarray(self.row_xyz), steps * np.asarray(self.col_xyz)
         return np.asarray(center_xyz_mm, dtype=float) + rows[:, None] + columns[None]
+
+
+def offsets_mm(size: int, spacing_mm: float) -> NDArray[np.float64]:
+    """Compute the distances (size,) of samples from the centre, symmetric about 0."""
+    import numpy as np  # here, since who only counts the planes shall not wait for it
+
+    return np.arange(size, dtype=np.float64) * spacing_mm - (size - 1) / 2 * spacing_mm
 
 
 _D = math.sqrt(0.5)

@@ -31,7 +31,7 @@ from scipy.ndimage import map_coordinates, spline_filter
 from threadpoolctl import ThreadpoolController
 
 from labkit.errors import InputError
-from labkit.imaging.planes import PLANES, Plane
+from labkit.imaging.planes import PLANES, Plane, offsets_mm
 from labkit.imaging.volume import AIR_HU, Volume
 
 Image = NDArray[np.float32]
@@ -151,7 +151,7 @@ def nine_views_each(
         box = coefficients(voxels[tuple(map(slice, low, high))])
         taps = {
             (a, step): _taps(
-                index[numbers, a, None] + _offsets(size, step) * per_mm[a], voxels.shape[a],
+                index[numbers, a, None] + offsets_mm(size, step) * per_mm[a], voxels.shape[a],
                 int(low[a]) - PAD,
             )
             for a, step in kinds
@@ -182,11 +182,6 @@ def _checked(volume: Volume, size: int, spacing_mm: float, lungs: _Lungs) -> Vol
     from labkit.imaging.lungs import outside_as_wall  # needs SimpleITK, as nothing else here
 
     return outside_as_wall(volume, lungs)
-
-
-def _offsets(size: int, spacing_mm: float) -> _Floats:
-    """Distances (size,) of the samples from the centre, mm, symmetric about 0."""
-    return np.arange(size, dtype=np.float64) * spacing_mm - (size - 1) / 2 * spacing_mm
 
 
 def _world_axes(volume: Volume) -> tuple[list[int], _Floats] | None:
@@ -410,7 +405,7 @@ class _Around:
         self._half_summed: dict[tuple[int, int, float], Image] = {}
 
     def _positions(self, axis: int, size: int, step_mm: float) -> _Floats:
-        return self._center[axis] + _offsets(size, step_mm) * self._per_mm[axis]
+        return self._center[axis] + offsets_mm(size, step_mm) * self._per_mm[axis]
 
     def outside(self, axis: int, size: int, step_mm: float) -> NDArray[np.bool_]:
         return ~_inside(self._positions(axis, size, step_mm), self._voxels.shape[axis])
@@ -431,7 +426,7 @@ class _Around:
     def cube(self, size: int, spacing_mm: float) -> Image:
         """(size, size, size) HU, axes (z, y, x)."""
         if self._oblique:
-            z, y, x = np.meshgrid(*[_offsets(size, spacing_mm)] * 3, indexing="ij")
+            z, y, x = np.meshgrid(*[offsets_mm(size, spacing_mm)] * 3, indexing="ij")
             return _at_points(self._volume, self._point + np.stack([x, y, z], axis=-1))
         (mz, my, mx), spans = self._along(size, (spacing_mm,) * 3)
         along_yx = my @ (self._crop(spans) @ mx.T)
