@@ -1,9 +1,29 @@
-"""The only place, beside `profiles`, that reads environment variables: where things lie on disk."""
+"""The only place, beside `profiles`, that reads environment variables: where things lie on disk,
+and what a cluster's scheduler says of the job.
+"""
 
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
+
+from labkit.errors import InputError
+
+_CORES = ("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE", "SLURM_JOB_CPUS_PER_NODE", "PBS_NUM_PPN",
+          "NCPUS", "NSLOTS", "LSB_DJOB_NUMPROC", "LOKY_MAX_CPU_COUNT")  # fmt: skip
+
+
+def path(named: str) -> Path:
+    """Return a path that somebody named, with the home folder in place of a leading ~.
+
+    Raises:
+        InputError: there is no such home folder.
+    """
+    try:
+        return Path(named).expanduser()
+    except RuntimeError:
+        raise InputError(f"{named}: no such home folder is known; write it out") from None
 
 
 def real_data() -> Path | None:
@@ -11,14 +31,20 @@ def real_data() -> Path | None:
     named = os.environ.get("LABKIT_REAL_DATA")
     if not named:
         return None
-    folder = Path(named).expanduser()
+    folder = path(named)
     return folder if folder.is_dir() else None
 
 
 def cache() -> Path:
     """Folder for things made or fetched once: `LABKIT_CACHE`, else `~/.cache/labkit`."""
     named = os.environ.get("LABKIT_CACHE")
-    return Path(named).expanduser() if named else Path.home() / ".cache" / "labkit"
+    if named:
+        return path(named)
+    try:
+        home = Path.home()
+    except RuntimeError:  # a container's user without an entry in passwd
+        home = Path(tempfile.gettempdir()) / f"home-of-{os.getuid()}"
+    return home / ".cache" / "labkit"
 
 
 def results() -> Path:
@@ -28,7 +54,7 @@ def results() -> Path:
         FileNotFoundError: the package is installed away from its repository.
     """
     named = os.environ.get("LABKIT_RESULTS")
-    folder = Path(named).expanduser() if named else Path(__file__).resolve().parents[1] / "results"
+    folder = path(named) if named else Path(__file__).resolve().parents[1] / "results"
     if not folder.is_dir():
         raise FileNotFoundError(
             f"{folder}: no folder of measured results; run from a clone of the course, "
@@ -45,6 +71,13 @@ def runs() -> Path:
     """
     named = os.environ.get("LABKIT_RUNS")
     if named:
-        return Path(named).expanduser()
+        return path(named)
     clone = Path(__file__).resolve().parents[1]
     return (clone if (clone / "pyproject.toml").is_file() else Path.cwd()) / "runs"
+
+
+def scheduled_cores() -> list[int]:
+    """Cores that this job was given by its scheduler (SLURM, PBS, SGE, LSF), as each says it."""
+    # SLURM writes 16(x2) for two machines alike.
+    said = (os.environ.get(name, "").partition("(")[0] for name in _CORES)
+    return [int(cores) for cores in said if cores.isdecimal() and int(cores) > 0]

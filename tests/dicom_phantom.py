@@ -41,7 +41,7 @@ def ct_slice(
     meta.TransferSyntaxUID = syntax
     dataset = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
     if _PYDICOM_2:
-        dataset.is_little_endian, dataset.is_implicit_VR = True, False
+        dataset.is_little_endian, dataset.is_implicit_VR = True, syntax.is_implicit_VR
     dataset.SOPClassUID = CTImageStorage
     dataset.SOPInstanceUID = meta.MediaStorageSOPInstanceUID
     dataset.Modality = modality

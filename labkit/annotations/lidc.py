@@ -258,18 +258,21 @@ def _known_series(series: str | Iterable[str]) -> list[str]:
 # --- a nodule's place in a scan, and in a file of cubes -------------------------------------------
 
 
-def center_xyz_mm(nodule: pd.Series | Mapping[Any, Any], volume: "Volume") -> NDArray[np.float64]:
-    """Compute the nodule's centre in the world of its scan, whichever way that lies.
+def center_xyz_mm(
+    nodule: pd.Series | Mapping[Any, Any], volume: "Volume", as_stored: bool = False
+) -> NDArray[np.float64]:
+    """Compute the nodule's centre in the world of its scan.
 
     A DICOM slice is never mirrored; where the volume's rows run upwards (NIfTI from a converter
-    such as dcm2niix), they are counted from the other end. Rows *and* columns running backwards
-    are taken as they are, since scans of prone patients come like that; an array turned to RAS
-    afterwards looks the same and cannot be told from them: read the original instead.
+    such as dcm2niix), they are counted from the other end. Rows *and* columns run backwards in
+    scans of prone patients, and in any array that MONAI, TorchIO or nibabel turned to RAS, where
+    the outlines' rows and columns lie elsewhere: only the caller can tell.
 
     Args:
         nodule: a row of `lidc.nodules()` or `lidc.annotations()`; its `series_uid` and
             `pixel_spacing_mm` are checked against the volume's when both are known.
         volume: the whole scan with its own rows and columns; not resampled, not cropped in plane.
+        as_stored: rows and columns are those of the DICOM slices, whichever way they run.
 
     Returns:
         (3,) x, y, z in mm, LPS.
@@ -290,19 +293,24 @@ def center_xyz_mm(nodule: pd.Series | Mapping[Any, Any], volume: "Volume") -> ND
             f"{x_mm:.3f} x {y_mm:.3f} mm; use the scan before resampling"
         )
     n_slices, n_rows, n_cols = volume.shape
-    direction = volume.direction
-    if abs(direction[2, 2]) < max(abs(direction[2, 0]), abs(direction[2, 1])):
-        raise InputError(f"{name}: the volume is not a stack of axial slices; read the original")
+    along = np.diag(volume.direction)
+    if abs(volume.direction).argmax(axis=0).tolist() != [0, 1, 2]:
+        raise InputError(f"{name}: the volume is not a stack of axial slices with their own rows "
+                         "and columns; read the original")  # fmt: skip
     row, col = float(nodule["center_row_px"]), float(nodule["center_col_px"])
     z_mm = float(nodule["center_z_mm"])
     first_row = 0.0
-    if np.linalg.det(direction[:2, :2]) < 0:
-        if direction[0, 0] < 0:
-            raise InputError(f"{name}: the volume's columns are mirrored; read the original")
+    if along[0] < 0 and not (as_stored and along[1] < 0):
+        why = "columns are mirrored; read the original" if along[1] > 0 else (
+            "rows and columns both run backwards: turned to RAS, as by MONAI, TorchIO and nibabel? "
+            "Pass it as dicom.read_series gives it, and that of a prone patient with as_stored=True"
+        )  # fmt: skip
+        raise InputError(f"{name}: the volume's {why}")
+    if along[0] > 0 > along[1]:
         first_row = n_rows - 1.0
         row = first_row - row
     bottom = volume.world_from_index((0.0, first_row, 0.0))[2]
-    step = direction[2, 2] * volume.spacing_xyz_mm[2]
+    step = along[2] * volume.spacing_xyz_mm[2]
     index = (z_mm - bottom) / step
     if not -0.5 <= index <= n_slices - 0.5:
         ends = sorted((bottom, bottom + step * (n_slices - 1)))

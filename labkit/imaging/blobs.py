@@ -1,12 +1,10 @@
 """Round, bright things in the lungs: candidates for nodules, found at several scales.
 
-Within the lungs' box the scan is brought to cells of 1 mm. Differences of Gaussians, which are
-about the scale-normalised Laplacian, are largest in the middle of something bright and at the scale
-of its size (Lindeberg, Int J Comput Vis 30:79, 1998; Lowe, Int J Comput Vis 60:91, 2004). Vessels
-are bright and as thick as nodules, but long: the image bends across them and not along them. So
-each maximum is weighed by how alike its principal curvatures are, as in the dot filter of Li, Sone
-and Doi (Med Phys 30:2040, 2003), which tells nodules from vessels and airways' walls; and a little
-by its size, since the smaller the scale, the more vessels and grains of noise there are.
+On cells of 1 mm, differences of Gaussians (about the scale-normalised Laplacian) are largest in the
+middle of something bright and at the scale of its size (Lindeberg, Int J Comput Vis 30:79, 1998).
+Vessels are as bright and thick, but long: so each maximum is weighed by how alike its principal
+curvatures are, as in the dot filter of Li, Sone and Doi (Med Phys 30:2040, 2003), and a little by
+its size, since at small scales there are more vessels and grains of noise.
 """
 
 from __future__ import annotations
@@ -38,14 +36,9 @@ _Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Settings:
-    """What counts as a candidate.
+    """What counts as a candidate; the sigmas suit balls of 4 to 32 mm diameter.
 
-    The defaults are tuned on simulated scans that are in no cohort, to as many candidates a scan
-    as LUNA-16 has, 620. Balls of 4 to 32 mm diameter suit the sigmas; smaller ones are found at
-    the finest scale.
-
-    Raises:
-        InputError: sigmas that are fewer than two or do not ascend, or a length that is negative.
+    Tuned on simulated scans that are in no cohort to as many candidates a scan as LUNA-16 has, 620.
     """
 
     least_score: float = 40.0  # weakest candidate kept, in the unit of `Blobs.score`
@@ -69,34 +62,22 @@ class Settings:
 
 @dataclass(frozen=True)
 class Blobs:
-    """Candidates of one scan, strongest first.
+    """Candidates of one scan, strongest first."""
 
-    Args:
-        centers_xyz_mm: (N, 3) world positions.
-        radius_mm: (N,) radius of the ball that answers most at the candidate's scale, in steps.
-        score: (N,) response (HU) times roundness squared times the root of sigma (mm). The response
-            is scale-normalised: for a ball about 0.9 of its contrast to the lung.
-        roundness: (N,) weakest principal curvature over the strongest: 1 for a ball, 0 for a
-            cylinder, a plane or a saddle.
-    """
-
-    centers_xyz_mm: _Floats
-    radius_mm: _Floats
+    centers_xyz_mm: _Floats  # (N, 3) world positions
+    radius_mm: _Floats  # (N,) of the ball that answers most at the candidate's scale, in steps
+    # (N,) response (HU; of a ball 0.9 of its contrast) times roundness squared times root of sigma.
     score: _Floats
-    roundness: _Floats
+    roundness: _Floats  # (N,) weakest principal curvature over the strongest: 1 of a ball
 
     def __len__(self) -> int:
         return len(self.score)
 
 
 def detect(volume: Volume, lungs: Mask, settings: Settings | None = None) -> Blobs:
-    """Find candidates for nodules in the lungs of a scan, in a few seconds.
+    """Find candidates for nodules in the lungs of a scan, as `lungs.segment` gives them.
 
-    `lungs` is as `labkit.imaging.lungs.segment` gives it.
-
-    Returns:
-        Blobs whose centres lie in the widened mask, any two more than `apart_mm` apart; none when
-        the mask is empty.
+    Their centres lie in the widened mask, any two more than `apart_mm` apart.
 
     Raises:
         InputError: a mask of another shape, or voxels that are not finite HU.

@@ -1,15 +1,9 @@
 """Lung parenchyma segmentation (paper, section III-A): which voxels of a scan are lung.
 
-The classical way, as in Hu, Hoffman and Reinhardt, IEEE TMI 20(6):490, 2001: what is darker than
--400 HU and within the body, without windpipe and bronchi, is air in the lungs; it is taken apart
-into right and left; a closing of each brings back vessels and the nodules that touch the wall.
-All of it happens on cells of 1.5 mm, which is enough for every step but the last: there the
-surface is drawn at the scan's own voxels.
-
-Before views are cut out, everything beyond the lungs can be made to look like chest wall:
-
-    kept = lungs.dilate(lungs.segment(volume), volume)
-    views.nine_views(volume, center_xyz_mm, lungs=kept)
+As in Hu, Hoffman and Reinhardt, IEEE TMI 20(6):490, 2001: what is darker than -400 HU and within
+the body, without windpipe and bronchi, is air in the lungs; it is taken apart into right and left;
+a closing of each brings back vessels and the nodules that touch the wall. All of it happens on
+cells of 1.5 mm, but for the surface, which is drawn at the scan's own voxels.
 
 It fails where the lung is not dark: behind an effusion, in a collapsed or consolidated lobe, in a
 mass wider than the closing that lies along the chest wall (`dilate` brings most of these back).
@@ -46,10 +40,7 @@ _LEAST_ML = 100.0
 
 @dataclass(frozen=True)
 class Steps:
-    """What each step finds, as (Z, Y, X) bool arrays of the scan's shape.
-
-    All but the last are drawn with cells of 1.5 mm.
-    """
+    """What each step finds, (Z, Y, X) bool; all but the last drawn with cells of 1.5 mm."""
 
     threshold: Mask  # darker than -400 HU: lungs, airways, bowel gas, the air around the patient
     body: Mask  # the patient, with all the air in it, without the table
@@ -87,17 +78,14 @@ def steps(volume: Volume, *, one_lung: bool = False) -> Steps:
 
 
 def dilate(mask: Mask, volume: Volume, mm: float = DILATION_MM, ball_mm: float = BALL_MM) -> Mask:
-    """Widen `segment`'s mask by a margin, in which nodules are whole that the mask may have cut.
-
-    First all that a ball cannot enter from outside is added, each lung by itself: a mass of up to
-    60 mm at the wall leaves a hollow in the mask that a ball of 30 mm cannot enter. Then comes
-    everything within a distance.
+    """Widen `segment`'s mask of a scan, so that nodules are whole which it may have cut.
 
     Args:
         mask: (Z, Y, X) bool.
         volume: the scan that it belongs to.
-        mm: the margin, kept to 3 mm as the radius is.
-        ball_mm: radius of the ball; 0 leaves hollows as they are.
+        mm: everything within this distance is added, kept to 3 mm.
+        ball_mm: before that, of each lung by itself, what a ball of this radius cannot enter from
+            outside, as the hollow that a mass of 60 mm at the wall leaves; 0 adds none.
 
     Raises:
         InputError: a mask of another shape, or a distance below 0.
@@ -124,9 +112,8 @@ def dilate(mask: Mask, volume: Volume, mm: float = DILATION_MM, ball_mm: float =
 def outside_as_wall(volume: Volume, mask: Mask, hu: float = WALL_HU) -> Volume:
     """Return the scan with chest wall wherever the mask is not (paper, section III-A).
 
-    Networks then see lung, nodule and pleura, and no ribs, heart or table. Muscle is what lies
-    beside most of the lungs' surface, so that no new edge arises there. The mask is (Z, Y, X)
-    bool: the lungs with a margin, from `dilate`.
+    The mask is (Z, Y, X) bool: the lungs with a margin, from `dilate`. Muscle lies beside most of
+    the lungs' surface, so that no new edge arises there.
 
     Raises:
         InputError: a mask of another shape, or HU that are not a finite number.
@@ -216,11 +203,7 @@ def _surface(lattice: Lattice, found: Steps, volume: Volume) -> Mask:
 
 
 def _tissue_of_body(tissue: Mask) -> Mask:
-    """The patient's skin and what is below it, of all tissue: without table, blankets, wires.
-
-    Those are thinner than 7 cells in one direction and go in an erosion; of what is left the
-    largest piece, grown back, is the body.
-    """
+    """The patient, of all tissue: without table and wires, which an erosion by 3 cells removes."""
     image = sitk.GetImageFromArray(tissue.astype(np.uint8))
     core = sitk.GetArrayFromImage(sitk.BinaryErode(image, [3] * 3, sitk.sitkBall))
     labels, count = ndimage.label(core, output=np.int32)
@@ -233,11 +216,10 @@ def _tissue_of_body(tissue: Mask) -> Mask:
 
 
 def _airways(hu: NDArray[np.int16], middle_x: float) -> Mask:
-    """Windpipe and main bronchi.
+    """Windpipe and main bronchi, by the body's middle (in cells).
 
-    The windpipe is a tall piece of gas near the body's middle (in cells) that is narrow in every
-    slice. The bronchi are what hangs together with it at the highest threshold that does not leak
-    into the lungs, and the half-filled cells around.
+    A tall piece of gas near it that is narrow in every slice; and what hangs together with that at
+    the highest threshold that does not leak into the lungs, and the half-filled cells around.
     """
     in_slice = ndimage.generate_binary_structure(3, 1)
     in_slice[::2] = False

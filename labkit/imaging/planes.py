@@ -1,7 +1,7 @@
 """The nine planes through a nodule: how many there are, their numbers, names and directions.
 
-To add a tenth view, add its plane here, and a place for it in the 3 x 3 images of `plots/views.py`
-and `plots/lesson03.py`. Cohorts and runs that are there have nine, and have to be made again.
+To add a tenth view, add its plane here; figures have as many panels as there are planes. Cohorts
+and runs that are there have nine views, and have to be made again.
 """
 
 from __future__ import annotations

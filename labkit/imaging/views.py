@@ -43,12 +43,9 @@ _on_one_thread = ThreadpoolController().wrap(limits=1, user_api="blas")
 
 @_on_one_thread
 def cube(
-    volume: Volume,
-    center_xyz_mm: ArrayLike,
-    size: int = 64,
-    spacing_mm: float = 1.0,
+    volume: Volume, center_xyz_mm: ArrayLike, size: int = 64, spacing_mm: float = 1.0,
     lungs: _Lungs = None,
-) -> NDArray[np.float32]:
+) -> Image:  # fmt: skip
     """Cut out the cube around a nodule, resampled once from the scan (paper, section III-A).
 
     Args:
@@ -74,64 +71,41 @@ def cube(
 
 
 def nine_views(
-    volume: Volume,
-    center_xyz_mm: ArrayLike,
-    size: int = 64,
-    spacing_mm: float = 1.0,
+    volume: Volume, center_xyz_mm: ArrayLike, size: int = 64, spacing_mm: float = 1.0,
     lungs: _Lungs = None,
-) -> NDArray[np.float32]:
+) -> Image:  # fmt: skip
     """Cut out the nine views of a nodule in the order of `PLANES` (section III-A and Fig. 2b).
 
-    Three planes parallel to the faces of the cube and six through two opposite edges each, as in
-    Setio et al., IEEE TMI 35(5):1160, 2016, all at `spacing_mm` in both directions: slicing an
-    array along its diagonal would stretch by sqrt(2). Arguments and errors are `cube`'s.
-
-    Returns:
-        (9, size, size) float32 HU, axes (plane, row, column).
+    As in Setio et al., IEEE TMI 35(5):1160, 2016, all at `spacing_mm` in both directions: slicing
+    an array along its diagonal would stretch by sqrt(2). Returns (9, size, size) float32 HU, axes
+    (plane, row, column); arguments and errors are `cube`'s.
     """
     return _Around(volume, center_xyz_mm, size, spacing_mm, lungs).views(size, spacing_mm)
 
 
 @_on_one_thread
 def cube_and_views(
-    volume: Volume,
-    center_xyz_mm: ArrayLike,
-    size: int = 64,
-    view_size: int = 76,
-    spacing_mm: float = 1.0,
-    lungs: _Lungs = None,
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Cut out `cube` of `size` and `nine_views` of `view_size`, as a cohort stores them.
-
-    Its views are wider than the networks' by 6 on each side, for augmentation to shift them.
-    """
+    volume: Volume, center_xyz_mm: ArrayLike, size: int = 64, view_size: int = 76,
+    spacing_mm: float = 1.0, lungs: _Lungs = None,
+) -> tuple[Image, Image]:  # fmt: skip
+    """Cut out `cube` of `size` and `nine_views` of `view_size`, as a cohort stores them."""
     around = _Around(volume, center_xyz_mm, min(size, view_size), spacing_mm, lungs)
     return around.cube(size, spacing_mm), around.views(view_size, spacing_mm)
 
 
 def nine_views_each(
-    volume: Volume,
-    centers_xyz_mm: ArrayLike,
-    size: int = 64,
-    spacing_mm: float = 1.0,
+    volume: Volume, centers_xyz_mm: ArrayLike, size: int = 64, spacing_mm: float = 1.0,
     lungs: _Lungs = None,
-) -> Iterator[tuple[int, Image]]:
+) -> Iterator[tuple[int, Image]]:  # fmt: skip
     """Cut out the nine views of many points of one scan, as a detector of nodules leaves them.
 
-    The spline's coefficients are computed once for all the points of a part of the scan, which
-    makes hundreds of points about five times as fast as `nine_views` of each, and gives the same
-    but for rounding (0.003 HU); a scan that lies askew is sampled point by point, by `nine_views`.
+    The spline's coefficients are computed once for all the points of a part of the scan: for
+    hundreds of points five times as fast as `nine_views` of each, and the same but for 0.003 HU.
     `centers_xyz_mm` is (n, 3); the rest, and the errors, are `cube`'s.
 
     Yields:
         Number of the point, in the order in which it suits the scan, and its views
         (9, size, size) float32 HU.
-
-    >>> scan = Volume(np.full((40, 80, 80), 30, np.int16), (0.7, 0.7, 2.0))
-    >>> for k, views in nine_views_each(scan, [(28, 28, 40), (27, 28, 39)], size=16):
-    ...     print(k, views.shape, views.mean().round(2))
-    1 (9, 16, 16) 30.0
-    0 (9, 16, 16) 30.0
     """
     centers = np.asarray(centers_xyz_mm, dtype=np.float64)
     if centers.ndim != 2 or centers.shape[1] != 3 or not np.isfinite(centers).all():
@@ -162,7 +136,7 @@ def nine_views_each(
             yield number, _views(_InBox(box, own), size, spacing_mm)
 
 
-def window(hu: ArrayLike, low: float = -1000.0, high: float = 400.0) -> NDArray[np.float32]:
+def window(hu: ArrayLike, low: float = -1000.0, high: float = 400.0) -> Image:
     """Rescale HU from (low, high) to (0, 1) and clip there (paper, section III-A).
 
     >>> window([-2000, -1000, -300, 400, 3000]).tolist()
@@ -207,10 +181,8 @@ def _world_axes(volume: Volume) -> tuple[list[int], _Floats] | None:
 # --- cubic B-splines ----------------------------------------------------------------------------
 #
 # A prefilter turns voxels into coefficients, then every sample is a weighted sum of four of them
-# (Unser, IEEE Signal Processing Magazine 16(6):22, 1999). Both are linear: along one axis the
-# prefilter is a matrix, and so are both together. Their entries fall off by a factor of 0.27 a
-# voxel: the weight of a voxel k away is at most 1.73 * 0.268**k, which at 12 voxels is 2.4e-7, or
-# 0.0005 HU of a 2,000 HU edge.
+# (Unser, IEEE Signal Processing Magazine 16(6):22, 1999); along one axis both are one matrix. The
+# weight of a voxel k away is at most 1.73 * 0.268**k: at 12 voxels 0.0005 HU of a 2,000 HU edge.
 
 MARGIN_VOXELS = 12
 # A sample at half a voxel beyond the outermost voxel's centre reaches two coefficients beyond it.
@@ -287,12 +259,8 @@ def _sampling_matrix(positions: _Floats, length: int) -> tuple[Image, slice]:
 def coefficients(voxels: NDArray) -> Image:
     """Compute the spline coefficients of a box of voxels, continued by their mirror images.
 
-    By products of blocks with a margin, which is what processors do best: five times as fast as
-    the usual recursion. Of (z, y, x) voxels they are (z + 4, y + 4, x + 4) float32: coefficient
-    [k + 2] belongs to voxel [k].
-
-    >>> coefficients(np.full((3, 1, 40), 7)).round(3).mean(axis=(0, 1))[[0, 20, -1]].tolist()
-    [7.0, 7.0, 7.0]
+    By products of blocks with a margin: five times as fast as the usual recursion. Of (z, y, x)
+    voxels they are (z + 4, y + 4, x + 4) float32: coefficient [k + 2] belongs to voxel [k].
     """
     z, y, x = voxels.shape
     blocks: list[list[tuple[slice, slice, Image]]] = [[], [], []]
@@ -349,17 +317,15 @@ def _at_points(volume: Volume, points_xyz_mm: _Floats) -> Image:
 #
 # Axes are counted z, y, x. In a scan whose axes run along the world's (nearly all) a cube is a
 # tensor product of three small matrices, and a plane through two edges of a cube ties only two
-# axes together. There are two ways to the same numbers: from the voxels around one point, and from
-# the coefficients of a box with many.
+# axes together: from the voxels around one point, or from the coefficients of a box with many.
 
 
 @_on_one_thread
 def _views(around: _Around | _InBox, size: int, spacing_mm: float) -> Image:
     """(planes, size, size) HU of a scan whose axes run along the world's.
 
-    Both samplers have `face`: an image along the two axes that are not `through`, rows along the
-    first of them; `edge`: one whose columns run along one axis and whose rows tie the other two
-    together; and `outside`: which samples (size,) along an axis lie beyond the scan.
+    Samplers have `face`: an image along the two axes that are not `through`; `edge`: one whose
+    columns run along one axis and whose rows tie the others; and `outside`: which samples are.
     """
     images = np.empty((len(PLANES), size, size), np.float32)
     for image, plane in zip(images, PLANES, strict=True):

@@ -469,15 +469,23 @@ def _volume(direction=(1, 1, 1), origin=(-160, -170, -300), spacing=(0.7, 0.7, 2
         # Slices that run downwards, and rows turned upside down by a converter.
         (_volume((1, 1, -1), (-160, -170, -300 + 19 * 2.5)), UPRIGHT_XYZ_MM),
         (_volume((1, -1, 1), (-160, -170 + 63 * 0.7, -300)), UPRIGHT_XYZ_MM),
-        # A prone patient's rows and columns run backwards.
-        (_volume((-1, -1, 1), (160, 170, -300)), (160 - 12.25 * 0.7, 170 - 31.5 * 0.7, -290.5)),
     ],
 )
 def test_the_centre_is_where_the_header_says(volume, expected):
-    np.testing.assert_allclose(lidc.center_xyz_mm(NODULE, volume), expected)
+    for as_stored in (False, True):
+        np.testing.assert_allclose(lidc.center_xyz_mm(NODULE, volume, as_stored), expected)
     for z_mm in (-301.2, -251.3):  # within half a slice of the ends is inside
         nodule = {**NODULE, "center_z_mm": z_mm}
         assert lidc.center_xyz_mm(nodule, volume)[2] == pytest.approx(z_mm)
+
+
+def test_rows_and_columns_that_run_backwards_are_a_prone_patients_or_turned_to_ras():
+    """Only the caller can tell them apart: the header of both is the same."""
+    backwards = _volume((-1, -1, 1), (160, 170, -300))
+    with pytest.raises(InputError, match="dicom.read_series.*prone patient with as_stored=True"):
+        lidc.center_xyz_mm(NODULE, backwards)
+    expected = (160 - 12.25 * 0.7, 170 - 31.5 * 0.7, -290.5)
+    np.testing.assert_allclose(lidc.center_xyz_mm(NODULE, backwards, as_stored=True), expected)
 
 
 @settings(deadline=None, max_examples=50)
@@ -504,6 +512,8 @@ def test_in_oblique_scans_the_slice_is_right_and_the_pixel_within_it(angles, way
         ({}, _volume(spacing=(1.0, 1.0, 1.0)), "before resampling"),
         ({}, _volume([[0, 0, 1], [1, 0, 0], [0, 1, 0]]), "not a stack of axial slices"),
         ({}, _volume((-1, 1, 1)), "mirrored"),
+        ({}, _volume([[0, 1, 0], [1, 0, 0], [0, 0, 1]]), "their own rows and columns"),
+        ({}, _volume([[0, -1, 0], [1, 0, 0], [0, 0, 1]]), "their own rows and columns"),
     ],
 )
 def test_another_or_a_changed_scan_is_refused(change, volume, message):

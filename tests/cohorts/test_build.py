@@ -1,17 +1,20 @@
 """Cohorts from DICOM and from cubes: the nodule in the middle, and what is left out is told."""
 
 import hashlib
+import shutil
 
 import numpy as np
+import pydicom
 import pytest
 
+from labkit import doctor
 from labkit.annotations import lidc
 from labkit.cohorts.build import build_cubes, build_lidc
 from labkit.cohorts.cohort import Cohort
 from labkit.errors import InputError
 from labkit.imaging.views import nine_views
 from labkit.imaging.volume import Volume
-from tests.dicom_phantom import write_series
+from tests.dicom_phantom import save, write_series
 
 # --- LIDC-IDRI's DICOM --------------------------------------------------------------------------
 
@@ -24,13 +27,16 @@ def of_patient(number):
     return table
 
 
-def write_scan(folder, nodules, drop=()):
-    """A synthetic scan under a LIDC series UID: air, and a ball of 8 mm where each nodule is."""
+def write_scan(folder, nodules, drop=(), reach_mm=40):
+    """A part of a scan, as it is in LIDC: air, and a ball of 8 mm where each nodule is.
+
+    The slices within a reach of the nodules, but for some, numbered from the lowest.
+    """
     uid = nodules["series_uid"].iloc[0]
     spacing = float(nodules["pixel_spacing_mm"].iloc[0])
     z = np.unique(lidc.slice_z_mm(uid))
     reach = np.min(np.abs(z[:, None] - nodules["center_z_mm"].to_numpy()), axis=1)
-    z = z[reach < 18]
+    z = z[reach < reach_mm]
     rows, columns = np.ogrid[:512, :512]
     stored = np.zeros((len(z), 512, 512), np.int16)
     for nodule in nodules.itertuples():
@@ -46,7 +52,7 @@ def write_scan(folder, nodules, drop=()):
 
 @pytest.fixture(scope="module")
 def scans(tmp_path_factory):
-    """Three scans in a folder tree of no particular order: whole, with a gap, and truncated."""
+    """Three scans in a folder tree of no particular order: sound, with a gap, and truncated."""
     folder = tmp_path_factory.mktemp("scans")
     write_scan(folder / "anything", of_patient(1))
     write_scan(folder / "b" / "c", of_patient(5), drop=[4])
@@ -64,13 +70,93 @@ def test_scans_that_are_there_are_built_and_the_others_reported(scans, tmp_path)
     assert (status.drop([f"LIDC-IDRI-000{k}" for k in (1, 5, 7)]) == "missing").all()
     assert len(report.scans) == lidc.nodules()["series_uid"].nunique()
     reasons = report.problems.set_index("patient_id")["reason"]
-    assert "gap between slices" in reasons["LIDC-IDRI-0005"]
-    assert "truncated" in reasons["LIDC-IDRI-0007"]
-    assert "2 failed" in str(report)
+    assert "slices, none at z" in reasons["LIDC-IDRI-0005"]
+    assert "021-3.dcm: truncated" in reasons["LIDC-IDRI-0007"]
+    told = str(report)
+    assert "2 failed" in told and "left out: max.xml" in told
+    # Cut beyond all that is cut out of it: told, and nothing wrong.
+    assert "of its 133 slices" in told and "built: LIDC-IDRI-0001-s1-n0" in told
     cohort = Cohort.open(tmp_path / "c")
     assert cohort.nodules["nodule_id"].tolist() == of_patient(1)["nodule_id"].tolist()
     assert cohort.simulated is False
     assert cohort.meta["settings"]["min_readers"] == 3
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory):
+    """A scan's part that reaches 60 mm from its nodule, from the feet to the head; its cohort."""
+    folder = tmp_path_factory.mktemp("wide")
+    files = write_scan(folder / "scan", of_patient(1), reach_mm=60)
+    report = build_lidc(folder, folder / "c", patients=["LIDC-IDRI-0001"], progress=False)
+    return files, Cohort.open(report.folder)
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason", "partly"),
+    [
+        (lambda files: [f.unlink() for f in files[30:]], "30 of its 133 slices, none at z", False),
+        (lambda files: files[20].unlink(), "47 of its 133 slices, none at z", False),
+        (lambda files: files[0].write_bytes(b""), "000-0.dcm: empty", True),
+        (
+            lambda files: files[0].write_bytes(files[0].read_bytes()[:-9]),
+            "000-0.dcm: truncated or damaged pixels",
+            True,
+        ),
+        (lambda files: [f.unlink() for f in (files[1], files[-3])], "46 of its 133 slices", True),
+    ],
+)
+def test_an_incomplete_scan_is_refused_or_gives_what_is_whole(
+    wide, tmp_path, damage, reason, partly
+):
+    folder, (files, sound) = tmp_path / "scan", wide
+    shutil.copytree(files[0].parent, folder)
+    damage([folder / file.name for file in files])
+    how = {"patients": ["LIDC-IDRI-0001"], "progress": False}
+    with pytest.raises(InputError, match=reason) as caught:
+        build_lidc(folder, tmp_path / "c", **how)
+    # Of pixels that are cut short the reader tells.
+    assert "--allow-incomplete" in str(caught.value) or "truncated or damaged pixels" in reason
+    if not partly:
+        with pytest.raises(InputError, match="no nodule is whole in what is there"):
+            build_lidc(folder, tmp_path / "c", allow_incomplete=True, **how)
+        return
+    report = build_lidc(folder, tmp_path / "c", allow_incomplete=True, **how)
+    assert report.scans["built"].tolist() == [1]
+    assert "incomplete" in str(report) and "built: LIDC-IDRI-0001-s1-n0" in str(report)
+    for name in ("cubes", "views"):
+        pair = [getattr(c, name).astype(int) for c in (Cohort.open(report.folder), sound)]
+        assert np.abs(pair[0] - pair[1]).max() <= 1
+
+
+def test_slices_where_the_scan_has_none_are_refused_and_copies_are_one_slice(tmp_path):
+    files = write_scan(tmp_path / "a", of_patient(1), reach_mm=39)
+    shutil.copytree(tmp_path / "a", tmp_path / "a (copy)")
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "back").symlink_to(tmp_path, target_is_directory=True)
+    how = {"patients": ["LIDC-IDRI-0001"], "progress": False}
+    report = build_lidc(tmp_path / "links", tmp_path / "c", **how)
+    assert report.scans["built"].tolist() == [1]
+    dataset = pydicom.dcmread(files[5])
+    dataset.ImagePositionPatient[2] += 1.25
+    save(dataset, files[5])
+    with pytest.raises(InputError, match="1 of .* slices lie where LIDC-IDRI has none"):
+        build_lidc(tmp_path, tmp_path / "c", **how)
+
+
+def test_doctor_reads_a_folder_as_a_build_would_and_changes_nothing(scans, tmp_path):
+    before = sorted(path for path in scans.rglob("*"))
+    told = doctor.of_folder(scans)
+    assert "1 take, 2 refuse" in told.splitlines()[0]
+    assert "of its 133 slices" in told and "max.xml" in told
+    assert "LIDC-IDRI-0005-s" not in told
+    assert sorted(path for path in scans.rglob("*")) == before
+    cubes = arrays(cubes=np.full((3, 64, 64, 64), 1064, np.int16))
+    np.savez(tmp_path / "up.npz", **cubes)
+    saved(tmp_path)
+    told = doctor.of_folder(tmp_path)
+    assert "1 take, 1 refuse" in told and "not rescaled" in told
+    with pytest.raises(InputError, match="no such folder"):
+        doctor.of_folder(tmp_path / "nowhere")
 
 
 def test_the_nodule_is_in_the_middle_of_its_cube_and_views(scans, tmp_path):
@@ -95,7 +181,7 @@ def test_the_nodule_is_in_the_middle_of_its_cube_and_views(scans, tmp_path):
         ({"exclude_patients": ["LIDC-IDRI-1"]}, "no such patient"),
         ({"patients": "LIDC-IDRI-0001"}, "give a list"),
         ({"patients": ["LIDC-IDRI-0001"], "exclude_patients": ["LIDC-IDRI-0001"]}, "no nodule is"),
-        ({"patients": ["LIDC-IDRI-0005"]}, r"none of the scans.*gap between"),
+        ({"patients": ["LIDC-IDRI-0005"]}, r"none of the scans.*incomplete"),
         ({"folder": "without"}, "is among the 1 DICOM series"),
         ({"folder": "nowhere"}, "no such folder"),
     ],
@@ -197,10 +283,24 @@ def test_patients_of_cubes_can_be_chosen_and_left_out(tmp_path):
     assert kept.nodules["nodule_id"].tolist() == ["n0", "n1"]
     assert left.nodules["nodule_id"].tolist() == ["n2"]
     np.testing.assert_array_equal(left.cubes[0], build_cubes(path, tmp_path / "all").cubes[2])
-    with pytest.raises(InputError, match=r"none of the patients named \(0"):
-        build_cubes(path, tmp_path / "c", exclude_patients=["0"])
+    for names in (["0"], ["p0", "p0x"], ["P0"]):
+        with pytest.raises(InputError, match=f"no such patient: {names[-1]!r}.*there is 'p0'"):
+            build_cubes(path, tmp_path / "c", exclude_patients=names)
     with pytest.raises(InputError, match="no nodule is left"):
         build_cubes(path, tmp_path / "c", exclude_patients=["p0", "p1"])
+
+
+RNG = np.random.default_rng(2)
+# Lung with balls of tissue.
+CUBES = RNG.normal(np.where(np.hypot(*np.indices((64, 64)) - 31.5) < 8, 40, -850), 20,
+                   (3, 64, 64, 64)).astype(np.int16)  # fmt: skip
+
+
+def test_padding_of_cubes_is_air(tmp_path):
+    cubes = CUBES.copy()
+    cubes[:, :, :5] = -2000
+    cohort = build_cubes(saved(tmp_path, cubes=cubes), tmp_path / "c", progress=False)
+    np.testing.assert_array_equal(cohort.cubes, np.where(cubes == -2000, -1000, cubes))
 
 
 @pytest.mark.parametrize(
@@ -212,6 +312,8 @@ def test_patients_of_cubes_can_be_chosen_and_left_out(tmp_path):
         ({"cubes": np.zeros((3, 32, 32, 32), np.uint8)}, r"not \(N, 64"),
         ({"cubes": np.zeros((0, 64, 64, 64), np.uint8)}, r"not \(N, 64"),
         ({"cubes": np.zeros((3, 64, 64, 64), np.float32)}, "float32; store HU as int16"),
+        ({"cubes": 1024 + CUBES}, "n0: values .* not rescaled"),
+        ({"cubes": CUBES.byteswap()}, "n0: values .* byte order"),
         ({"cubes": np.zeros((3, 64, 64, 64), np.uint8)}, "n0: the cube holds nothing but air"),
         ({"nodule_id": np.array(["a", "b", "a"])}, "a comes twice"),
         ({"nodule_id": np.array(["a", "b"])}, "nodule_id has 2 values for 3 cubes"),
@@ -227,6 +329,11 @@ def test_patients_of_cubes_can_be_chosen_and_left_out(tmp_path):
         ({"diameter_mm": np.array([3, -1, 1])}, "n1 has diameter_mm -1"),
         ({"diameter_mm": np.array([3, np.nan, 1])}, "n1 has diameter_mm nan"),
         ({"readers": np.array([3.5, 3, 3])}, "n0 has readers 3.5"),
+        ({"label": np.array([0, 0, 0])}, "n0 has label 0, which contradicts its malignancy_median"),
+        ({"patient_id": np.array(["P01", "P01 ", "P02"])}, "'P01' and 'P01 ' are most likely one"),
+        ({"patient_id": np.array(["P01", "p01", "P02"])}, "'P01' and 'p01' are most likely one"),
+        ({"series_uid": np.array(["1.2", "1.3", "1.2"])}, "series 1.2 is of patients p0 and p1"),
+        ({"series_uid": np.array(["1.36E+30", "1.3", "1.4"])}, "a spreadsheet made of an id"),
     ],
 )
 def test_bad_cubes_are_refused_and_leave_nothing(tmp_path, change, message):
@@ -254,12 +361,12 @@ def test_files_that_are_no_npz_are_refused(tmp_path, name):
 
 @pytest.mark.real
 def test_real_cubes_of_a_few_patients(real_cubes, tmp_path):
-    some = [f"LIDC-IDRI-{k:04d}" for k in range(1, 12)]
-    cohort = build_cubes(real_cubes, tmp_path / "c", patients=some, progress=False)
     with np.load(real_cubes) as file:
+        some = sorted(set(file["patient_id"].tolist()))[:5]
         here = np.isin(file["patient_id"], some)
         median = file["malignancy_median"][here]
         ids = file["nodule_id"][here].tolist()
+    cohort = build_cubes(real_cubes, tmp_path / "c", patients=some, progress=False)
     assert cohort.nodules["nodule_id"].tolist() == ids
     label = cohort.nodules["label"].astype("float64").to_numpy()
     np.testing.assert_array_equal(label, np.where(median == 3, np.nan, median > 3))

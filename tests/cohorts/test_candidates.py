@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -274,7 +273,7 @@ def test_numbers_that_are_no_hu_are_refused(tmp_path, kind, met):
     voxels = np.clip(Phantom(UIDS[0]).voxels() + 1024, 0, 255 if kind == "u1" else None)
     path = Phantom(UIDS[0]).write(tmp_path, ElementType=met)
     (tmp_path / f"{UIDS[0]}.raw").write_bytes(voxels.astype(kind).tobytes())
-    with pytest.raises(InputError, match="write the voxels as HU"):
+    with pytest.raises(InputError, match="write .*HU"):
         read(read_header(path))
 
 
@@ -283,7 +282,7 @@ def test_a_compressed_volume_is_read_and_padding_becomes_air(tmp_path):
     scan = read_header(phantom.write(tmp_path, CompressedData="True", packed=True))
     np.testing.assert_array_equal(read(scan).voxels, phantom.voxels())
     scan.data.write_bytes(scan.data.read_bytes()[:-100])
-    with pytest.raises(InputError, match="cannot be decompressed"):
+    with pytest.raises(InputError, match="not readable"):
         read(scan)
     scan = read_header(phantom.write(tmp_path))
     voxels = phantom.voxels()
@@ -308,7 +307,7 @@ def test_damage_costs_that_scan_alone_until_it_is_mended(luna, built, tmp_path):
     report = build(folder, tmp_path / "c", **given)
     reasons = report.problems.set_index("series_uid")["reason"]
     assert "no ElementSpacing" in reasons[UIDS[0]]
-    assert "cannot be decompressed" in reasons[UIDS[2]]
+    assert "not readable" in reasons[UIDS[2]]
     assert "also in" in reasons[UIDS[3]]
     assert report.scans.set_index("series_uid")["status"][UIDS[1]] == "built"
     cohort = Cohort.open(tmp_path / "c")
@@ -624,9 +623,8 @@ def test_a_full_disk_is_known_before(luna, tmp_path, monkeypatch):
     [(2, 64, 1.8, 2), (64, 8, 1.8, 4), (64, 0.5, 1.8, 1), (64, 8, 2.8, 2)],
 )
 def test_no_more_processes_than_there_is_memory_for(monkeypatch, cores, free_gb, each_gb, jobs):
-    monkeypatch.setattr(io, "cpu_count", lambda: cores)
-    memory = SimpleNamespace(available=free_gb * 1e9)
-    monkeypatch.setattr(io.psutil, "virtual_memory", lambda: memory)
+    monkeypatch.setattr(io, "available_cores", lambda: cores)
+    monkeypatch.setattr(io, "memory", lambda: (128e9, free_gb * 1e9))
     assert io.jobs_by_memory(each_gb * 1e9) == jobs
 
 

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from unicodedata import normalize
 
 import numpy as np
 import pandas as pd
@@ -58,7 +59,7 @@ def test_what_goes_in_comes_out(tmp_path):
 
 @given(
     ids=st.lists(st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1), min_size=1,
-                 max_size=3),
+                 max_size=3, unique_by=lambda name: normalize("NFKC", name).casefold()),
     diameter=st.floats(0.1, 100),
 )  # fmt: skip
 @settings(max_examples=10, deadline=None)
@@ -175,6 +176,36 @@ def test_bad_rows_are_refused_and_leave_nothing(tmp_path, row, cube, views, mess
     with pytest.raises(InputError, match=message), adding(tmp_path / "c") as add:
         add(row, cube, views)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([{"patient_id": "P01"}, {"patient_id": "p01"}], "'P01' and 'p01' are most likely one"),
+        ([{"patient_id": "P01"}, {"patient_id": "P01\u200b "}], "a character that no id has"),
+        ([{"series_uid": "1.2"}, {"series_uid": "1.2", "patient_id": "q"}], "of patients p and q"),
+        ([{"series_uid": "1.36E+30"}], "a spreadsheet made of an id"),
+        ([{"label": 1, "malignancy_median": 2.5}], "label 1, which contradicts .* 2.5"),
+        ([{"label": 0, "malignancy_median": 4.0}], "label 0, which contradicts"),
+    ],
+)
+def test_what_a_table_says_in_two_ways_is_refused(tmp_path, rows, message):
+    with pytest.raises(InputError, match=message), adding(tmp_path / "c", len(rows)) as add:
+        [add({**ROW, "nodule_id": str(k), **row}, CUBE, VIEWS) for k, row in enumerate(rows)]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ids_that_look_like_numbers_stay_as_they_are_also_in_other_columns(tmp_path):
+    names = ["01", "1", "1.10", "1.1", "NA", "nan", "1e5", "True"]
+    with adding(tmp_path / "c", len(names)) as add:
+        for k, name in enumerate(names):
+            ids = dict.fromkeys(["nodule_id", "patient_id", "series_uid", "scanner"], name)
+            add({**ids, "dose": 0.1 * k, "count": k, "seen": k > 2}, CUBE, VIEWS)
+    table = Cohort.open(tmp_path / "c").nodules
+    for column in ("nodule_id", "patient_id", "series_uid", "scanner"):
+        assert table[column].tolist() == names
+    assert table["dose"].tolist() == [0.1 * k for k in range(8)]
+    assert [table[c].dtype.kind for c in ("dose", "count", "seen")] == ["f", "i", "b"]
 
 
 def test_the_same_nodule_twice_too_many_and_none_are_refused(tmp_path):

@@ -245,7 +245,7 @@ def test_a_subset_takes_whole_patients_who_can_be_chosen_and_left_out(table):
 
 @pytest.mark.parametrize(
     ("choice", "message"),
-    [({"patients": ["NOBODY"]}, "none of the patients"), ({"n_nodules": 0}, "1 or more"),
+    [({"patients": ["NOBODY"]}, "no such patient: 'NOBODY'"), ({"n_nodules": 0}, "1 or more"),
      ({"exclude_patients": lidc.scans()["patient_id"]}, "no nodule is left"),
      ({"jobs": 0}, "jobs is 0"), ({"seed": -1}, "seed is -1")],
 )  # fmt: skip

@@ -1,13 +1,21 @@
 """Reading scans: what has to come out right, and what has to be refused."""
 
+import struct
+
 import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
-from pydicom.uid import JPEG2000Lossless, RLELossless
+from pydicom.uid import (
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    RLELossless,
+)
 
 from labkit.errors import InputError
 from labkit.imaging.dicom import find_series, read_image, read_series
+from labkit.imaging.volume import require_hu
 from tests.dicom_phantom import ct_slice, save, write_series
 
 Z = np.arange(6) * 2.5 - 100
@@ -61,7 +69,7 @@ def test_every_orientation_agrees_with_simpleitk(tmp_path, stored, orientation):
 @pytest.mark.real
 def test_real_scan_agrees_with_simpleitk_voxel_for_voxel(real_dicom):
     ((uid, files),) = find_series(real_dicom).items()
-    volume = read_series(real_dicom)
+    volume = read_series(real_dicom, padding_hu=None)
     image = simpleitks(files[0].parent)
     assert volume.series_uid == uid
     assert volume.shape == (133, 512, 512)
@@ -72,17 +80,13 @@ def test_real_scan_agrees_with_simpleitk_voxel_for_voxel(real_dicom):
 
 
 def test_rescaling_is_per_slice_and_fractions_are_kept(tmp_path, stored):
-    for k, image in enumerate(stored):
-        dataset = ct_slice(image, (0, 0, Z[k]), slope=0.5 + k, intercept=-1000 - k)
+    for k, image in enumerate(stored // 3):
+        dataset = ct_slice(image, (0, 0, Z[k]), slope=0.5 + k / 2, intercept=-1000 - k)
         save(dataset, tmp_path / f"{k}.dcm")
     volume = read_series(tmp_path)
     assert volume.voxels.dtype == np.float32
-    expected = [image * (0.5 + k) - 1000 - k for k, image in enumerate(stored)]
+    expected = [image // 3 * (0.5 + k / 2) - 1000 - k for k, image in enumerate(stored)]
     np.testing.assert_allclose(volume.voxels, expected)
-    write_series(tmp_path / "beyond int16", np.full((2, 4, 4), 60000, np.uint16), [0, 1])
-    volume = read_series(tmp_path / "beyond int16")
-    assert volume.voxels.dtype == np.float32
-    assert (volume.voxels == 60000 - 1024).all()
 
 
 def test_positions_rounded_to_a_tenth_are_even(tmp_path, stored):
@@ -90,17 +94,18 @@ def test_positions_rounded_to_a_tenth_are_even(tmp_path, stored):
     assert read_series(tmp_path).spacing_xyz_mm[2] == pytest.approx(1.25, abs=0.03)
 
 
-def test_padding_is_kept_unless_asked_otherwise(tmp_path):
-    stored = np.full((2, 4, 4), 1024, np.int16)
+@pytest.mark.parametrize("tag", [None, 63536])  # -2000, as many scanners write it
+def test_padding_is_air_with_and_without_its_tag(tmp_path, tag):
+    stored = np.full((2, 16, 16), 1054, np.int16)
     stored[:, 0] = -2000
     for k, image in enumerate(stored):
         dataset = ct_slice(image, (0, 0, k))
-        dataset.add_new("PixelPaddingValue", "US", 63536)  # -2000, as many scanners write it
+        if tag:
+            dataset.add_new("PixelPaddingValue", "US", tag)
         save(dataset, tmp_path / f"{k}.dcm")
-    assert (read_series(tmp_path).voxels[:, 0] == -3024).all()
-    air = read_series(tmp_path, padding_hu=-1000).voxels
-    assert (air[:, 0] == -1000).all()
-    assert (air[:, 1:] == 0).all()
+    hu = read_series(tmp_path).voxels
+    assert (hu[:, 0] == -1000).all() and (hu[:, 1:] == 30).all()
+    assert (read_series(tmp_path, padding_hu=None).voxels[:, 0] == -3024).all()
 
 
 def test_compressed_slices_are_decoded_when_pydicom_can(tmp_path, stored):
@@ -125,6 +130,39 @@ def test_other_files_are_ignored_and_subfolders_searched(tmp_path, stored):
         read_series(tmp_path / "a")
     with pytest.raises(InputError, match="no such folder"):
         read_series(tmp_path / "nowhere")
+
+
+def test_what_is_left_out_is_told_once_in_a_line(tmp_path, stored, capsys):
+    write_series(tmp_path, stored, Z, series_uid="1.1")
+    write_series(tmp_path / "scout", stored[:2], Z[:2], series_uid="2.2")
+    (tmp_path / "notes.txt").write_text("text")
+    index = ct_slice(stored[0], (0, 0, 0))
+    index.SOPClassUID = index.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.1.3.10"
+    del index.SeriesInstanceUID
+    save(index, tmp_path / "dicomdir.dcm")
+    assert read_series(tmp_path, "1.1").shape == stored.shape
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert all(word in told for word in ("1 other series (2 files)", "notes.txt", "dicomdir.dcm"))
+
+
+def test_links_to_folders_are_followed_without_going_round(tmp_path, stored):
+    write_series(tmp_path / "store", stored, Z)
+    (tmp_path / "study").mkdir()
+    for name, target in (("one", "store"), ("again", "store"), ("round", "study")):
+        (tmp_path / "study" / name).symlink_to(tmp_path / target, target_is_directory=True)
+    np.testing.assert_array_equal(read_series(tmp_path / "study").voxels, stored - 1024)
+
+
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian])
+@pytest.mark.parametrize("first", [132, None])
+def test_slices_without_preamble_are_slices(tmp_path, stored, syntax, first):
+    for path in write_series(tmp_path, stored, Z, syntax=syntax):
+        whole = path.read_bytes()
+        # Without the first part too, which says how the rest is written.
+        start = first or 144 + int.from_bytes(whole[140:144], "little")
+        path.write_bytes(whole[start:])
+    np.testing.assert_array_equal(read_series(tmp_path).voxels, stored - 1024)
 
 
 def test_find_series_maps_each_series_to_its_files(tmp_path, stored):
@@ -155,7 +193,7 @@ def test_several_series_need_a_choice(tmp_path, stored):
 @pytest.mark.parametrize("missing", [1, 3, 4])
 def test_a_missing_slice_is_an_error_or_interpolated(tmp_path, stored, missing):
     write_series(tmp_path, np.delete(stored, missing, axis=0), np.delete(Z, missing))
-    gap = f"PATIENT-1: 5 mm gap between slices {missing} and {missing + 1}.*allow_gaps"
+    gap = f"5 mm gap between slices {missing} and {missing + 1}.*allow_gaps"
     with pytest.raises(InputError, match=gap):
         read_series(tmp_path)
     volume = read_series(tmp_path, allow_gaps=True)
@@ -182,18 +220,46 @@ def test_one_slice_is_no_volume_and_a_doubled_one_an_error_or_dropped(tmp_path, 
     write_series(tmp_path, stored[:1], Z[:1])
     with pytest.raises(InputError, match="at least two slices"):
         read_series(tmp_path)
-    write_series(tmp_path, stored, Z)
+    files = write_series(tmp_path, stored, Z)
+    (tmp_path / "copy").mkdir()
+    for file in files[:3]:  # a second download: the same slices
+        (tmp_path / "copy" / file.name).write_bytes(file.read_bytes())
+    np.testing.assert_array_equal(read_series(tmp_path).voxels, stored - 1024)
     save(ct_slice(stored[2] * 0, (-20, 30, Z[2]), instance=99), tmp_path / "again.dcm")
-    with pytest.raises(InputError, match="same position.*allow_doubles"):
+    with pytest.raises(InputError, match="same position.*other pixels.*--allow-doubles"):
         read_series(tmp_path)
     np.testing.assert_array_equal(read_series(tmp_path, allow_doubles=True).voxels, stored - 1024)
 
 
-def test_a_tilted_gantry_is_refused(tmp_path, stored):
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d, k: setattr(d, "AcquisitionNumber", 1 + k % 2), "2 acquisitions in series"),
+        (lambda d, k: setattr(d, "AcquisitionNumber", 1 + k // 3), "2 acquisitions in series"),
+        (lambda d, k: setattr(d, "ConvolutionKernel", "BL"[k // 3]), "another kernel"),
+        (lambda d, k: setattr(d, "PatientID", "AB"[k // 3]), "another patient"),
+        (lambda d, k: setattr(d, "GantryDetectorTilt", 15), "gantry tilt of 15 degrees"),
+        (lambda d, k: setattr(d, "ImagePositionPatient", [0, round(k * 0.53, 4), 2.5 * k]),
+         r"gantry tilt of 12\.0 degrees"),
+        (lambda d, k: setattr(d, "ImagePositionPatient", [k % 2, 0, 2.5 * k]), "on no one line"),
+    ],
+)  # fmt: skip
+def test_what_is_not_one_upright_acquisition_is_refused(tmp_path, stored, change, message):
     for k, image in enumerate(stored):
-        save(ct_slice(image, (0, np.tan(np.radians(12)) * Z[k], Z[k])), tmp_path / f"{k}.dcm")
-    with pytest.raises(InputError, match=r"gantry tilt of 12\.0 degrees"):
+        dataset = ct_slice(image, (0, 0, Z[k]))
+        change(dataset, k)
+        save(dataset, tmp_path / f"{k}.dcm")
+    with pytest.raises(InputError, match=message) as caught:
         read_series(tmp_path)
+    assert ".dcm" in str(caught.value)
+
+
+def test_where_each_turn_of_the_scanner_is_an_acquisition_there_is_one_series(tmp_path, stored):
+    for k, image in enumerate(stored):
+        dataset = ct_slice(image, (0, 0, Z[k]))
+        dataset.AcquisitionNumber = k + 1
+        save(dataset, tmp_path / f"{k}.dcm")
+    assert read_series(tmp_path).shape == stored.shape
 
 
 @pytest.mark.parametrize(
@@ -245,12 +311,29 @@ def test_damaged_slices_are_named(tmp_path, stored, change, message):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("keep", [0.3, 0.6, 0.99])
-def test_truncated_files_are_named(tmp_path, stored, keep):
-    path = write_series(tmp_path, stored, Z)[4]
-    path.write_bytes(path.read_bytes()[: int(keep * path.stat().st_size)])
-    with pytest.raises(InputError, match=path.name):
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *(lambda whole, keep=keep: whole[: int(keep * len(whole))]
+          for keep in (0, 0.05, 0.2, 0.3, 0.6, 0.99)),
+        lambda whole: bytes(len(whole)),  # room was made for it, and nothing came
+        lambda whole: bytes(132) + whole[132:],
+        lambda whole: b"<html>404</html>",
+        None,  # a link to what was not fetched
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("k", [2, -1])
+def test_slices_of_which_a_part_or_nothing_is_there_are_named(tmp_path, stored, damage, k):
+    path = write_series(tmp_path, stored, Z)[k]
+    whole = path.read_bytes()
+    path.unlink()
+    if damage is None:
+        path.symlink_to(tmp_path / "nowhere")
+    else:
+        path.write_bytes(damage(whole))
+    with pytest.raises(InputError, match=path.name) as caught:
         read_series(tmp_path)
+    assert "PATIENT-1" not in str(caught.value)
 
 
 def test_compression_that_cannot_be_decoded_is_named(tmp_path, stored):
@@ -343,3 +426,134 @@ def test_a_file_that_is_cut_short_is_not_filled_up_with_zeros(tmp_path, stored, 
     path.write_bytes(path.read_bytes()[: int(keep * path.stat().st_size)])
     with pytest.raises(InputError, match="not readable"):
         read_image(path)
+
+
+@pytest.mark.parametrize("name", ["scan.mhd", "scan.mha", "scan.nii.gz", "scan.nrrd"])
+def test_damaged_compressed_data_are_an_error(tmp_path, stored, name):
+    sitk.WriteImage(image_of(stored - 1024), str(tmp_path / name), useCompression=True)
+    (path,) = [p for p in tmp_path.iterdir() if p.suffix != ".mhd"]
+    whole = bytearray(path.read_bytes())
+    whole[-300] ^= 0x10
+    path.write_bytes(whole)
+    with pytest.raises(InputError, match="not readable"):
+        read_image(tmp_path / name)
+
+
+META = """ObjectType = Image
+NDims = 3
+BinaryData = True
+TransformMatrix = 1 0 0 0 1 0 {lean}
+ElementSpacing = 1 1 2
+DimSize = 6 5 4
+ElementType = MET_SHORT
+ElementDataFile = LOCAL
+"""
+NRRD = """NRRD0004
+type: short
+dimension: 3
+space: left-posterior-superior
+sizes: 6 5 4
+space directions: (1,0,0) (0,1,0) ({lean})
+endian: little
+encoding: raw
+space origin: (0,0,0)
+
+"""
+
+
+def nifti(lean, qform=0):
+    header = bytearray(352)
+    struct.pack_into("<i", header, 0, 348)
+    struct.pack_into("<8h", header, 40, 3, 6, 5, 4, 1, 1, 1, 1)
+    struct.pack_into("<hh", header, 70, 4, 16)
+    struct.pack_into("<8f", header, 76, 1, 0.7, 0.7, 2.5, 1, 1, 1, 1)
+    struct.pack_into("<f", header, 108, 352)
+    struct.pack_into("<hh", header, 252, qform, int(lean is not None))
+    for k, row in enumerate(((-0.7, 0, 0, 10), (0, -0.7, lean or 0, 20), (0, 0, 2.5, -30))):
+        struct.pack_into("<4f", header, 280 + 16 * k, *row)
+    return bytes(header[:344]) + b"n+1\0" + bytes(4)
+
+
+@pytest.mark.parametrize(
+    ("name", "header", "message"),
+    [
+        ("a.mha", META.format(lean="0 0.2 0.98").encode(), "sheared by 11.5 degrees"),
+        ("a.nrrd", NRRD.format(lean="0,0.4,2").encode(), "sheared by 11.3 degrees"),
+        ("a.nii", nifti(0.5), "sheared by 11.3 degrees"),
+        ("a.nii", nifti(0.5, qform=1), "sheared by 11.3 degrees"),  # qform is upright
+        ("a.nii", nifti(None), "nothing of the axes"),
+        ("a.mha", META.format(lean="0 0 1").replace("Spacing", "Places").encode(), "no spacing"),
+    ],
+)
+def test_files_without_an_upright_place_in_the_world_are_refused(tmp_path, name, header, message):
+    (tmp_path / name).write_bytes(header + bytes(240))
+    with pytest.raises(InputError, match=message):
+        read_image(tmp_path / name)
+
+
+# --- numbers that are no HU -----------------------------------------------------------------------
+
+
+def chest(padding=None):
+    """HU of a block of lung with vessels between two walls, padded on two sides or not."""
+    rng = np.random.default_rng(0)
+    hu = np.full((12, 64, 64), -850)
+    hu[:, :, :20] = hu[:, :, -20:] = 40
+    hu[rng.random(hu.shape) < 0.02] = 40
+    hu += rng.normal(0, 20, hu.shape).astype(int)
+    if padding is not None:
+        hu[:, :6] = hu[:, -6:] = padding
+    return hu.astype(np.int16)
+
+
+def written(folder, hu, kind):
+    """A volume as a file of a kind, or as a series."""
+    folder.mkdir()
+    if kind != "dicom":
+        sitk.WriteImage(sitk.GetImageFromArray(hu), str(folder / f"scan{kind}"))
+        return read_image(folder / f"scan{kind}").voxels
+    write_series(folder, hu, np.arange(len(hu)), intercept=0)
+    return read_series(folder).voxels
+
+
+@pytest.mark.parametrize("kind", ["dicom", ".mhd", ".mha", ".nrrd", ".nii.gz"])
+@pytest.mark.parametrize("padding", [None, -2000, -1024])
+def test_values_that_are_no_hu_are_refused_and_hu_with_padding_are_not(tmp_path, kind, padding):
+    hu = chest(padding)
+    right = written(tmp_path / "right", hu, kind)
+    np.testing.assert_array_equal(right, np.where(hu < -1200, -1000, hu))
+    for name, wrong, cause in (
+        ("up", np.where(hu < -1000, hu, hu + 1024), "not rescaled"),
+        ("down", hu - 1024, "intercept applied twice"),
+        ("swapped", hu.byteswap(), "byte order"),
+    ):
+        with pytest.raises(InputError, match=cause):
+            written(tmp_path / name, wrong.astype(np.int16), kind)
+
+
+@pytest.mark.parametrize(
+    "hu",
+    [np.full((4, 32, 32), 30), np.full((4, 32, 32), -850), np.zeros((4, 9, 9)),
+     np.random.default_rng(0).normal(40, 15, (4, 32, 32)), chest()[:, :, 20:44],
+     chest()[:, :, :18], np.random.default_rng(0).normal(900, 200, (4, 9, 9))],
+    ids=["tissue", "lung", "zero", "noise", "lung alone", "wall alone", "bone"],
+)  # fmt: skip
+def test_crops_of_one_kind_of_tissue_are_hu(hu):
+    require_hu(hu, "a crop")
+
+
+@pytest.mark.real
+def test_no_crop_of_a_real_scan_is_refused_and_no_real_nodule(real_dicom, real_cubes):
+    voxels = read_series(real_dicom, padding_hu=None).voxels
+    rng = np.random.default_rng(0)
+    for size in ((26, 91, 91), (6, 20, 20), (3, 10, 10)):
+        for _ in range(200):
+            at = [rng.integers(0, n - m) for n, m in zip(voxels.shape, size, strict=True)]
+            crop = tuple(slice(k, k + m) for k, m in zip(at, size, strict=True))
+            require_hu(voxels[crop], "a crop")
+    with np.load(real_cubes) as file:
+        for one in file["cubes"]:
+            require_hu(-1000 + 1400 / 255 * one.astype(np.float32), "a nodule")
+    for shift, cause in ((1024, "not rescaled"), (-1024, "twice")):
+        with pytest.raises(InputError, match=cause):
+            require_hu(voxels + shift, "the scan")
