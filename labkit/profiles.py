@@ -32,7 +32,7 @@ class Profile:
         folds: of the cross-validation.
         repeats: of the cross-validation.
         resamples: of the bootstrap.
-        printed_protocol: train by `TrainingConfig.paper` rather than `TrainingConfig.brief`.
+        protocol: of training, `TrainingConfig.brief`, `lab` or `paper`.
         task: what is learnt, `Cohort.task`: "malignancy" or "luna16".
         sweep_folds: how many of the folds the sweeps of Figs. 5 to 7 train; None takes all.
         sweep_repeats: of the sweeps; None takes as many as of the rest.
@@ -49,7 +49,7 @@ class Profile:
     folds: int
     repeats: int
     resamples: int
-    printed_protocol: bool
+    protocol: str
     task: str = "malignancy"
     sweep_folds: int | None = None
     sweep_repeats: int | None = None
@@ -65,9 +65,9 @@ class Profile:
         """Return the training protocol of this profile, with `changes`."""
         from labkit.training.config import TrainingConfig
 
-        protocol = TrainingConfig.paper if self.printed_protocol else TrainingConfig.brief
         of_task = TrainingConfig.of_task(self.task)
-        return protocol(**{"epochs": self.epochs, **of_task, **changes})
+        own = {"epochs": self.epochs, **of_task, **changes}
+        return getattr(TrainingConfig, self.protocol)(**own)
 
     def plan(self, sweep: bool = False) -> Plan:
         """Return folds and repeats of ST-CNN and MT-CNN, or of the variants of a sweep.
@@ -89,11 +89,11 @@ class Profile:
 
 
 PROFILES = {
-    "smoke": Profile("smoke", 48, False, 2, 2, 1, 200, False, sweep_folds=2,
+    "smoke": Profile("smoke", 48, False, 2, 2, 1, 200, "brief", sweep_folds=2,
                      paper_views=(0, 1, 2, 8), luna16_scans=4, luna16_seed=1875),
-    "demo": Profile("demo", 240, False, 16, 3, 1, 2000, False, sweep_folds=2, luna16_scans=60),
-    "lab": Profile("lab", None, False, 12, 5, 1, 2000, False, sweep_folds=3, luna16_scans=60),
-    "paper": Profile("paper", None, True, 150, 10, 10, 2000, True, sweep_repeats=1),
+    "demo": Profile("demo", 240, False, 16, 3, 1, 2000, "brief", sweep_folds=2, luna16_scans=60),
+    "lab": Profile("lab", None, False, 120, 5, 1, 2000, "lab", sweep_folds=3, luna16_scans=60),
+    "paper": Profile("paper", None, True, 150, 10, 10, 2000, "paper", sweep_repeats=1),
 }  # fmt: skip
 
 

@@ -11,6 +11,7 @@ convolution; layers beyond the third have 64 filters of 3x3.
 from __future__ import annotations
 
 from functools import lru_cache
+from itertools import pairwise, product
 
 import torch
 import torch.nn.functional as F
@@ -37,11 +38,9 @@ def _taps(kernel: int, device: torch.device) -> Tensor:
     Output pixel 2 i + phase reads upsampled pixels 2 i + phase + k, k from -kernel // 2 to
     kernel // 2, which are copies of low-resolution pixels i - 1, i and i + 1.
     """
-    half = kernel // 2
     taps = torch.zeros(2, 3, kernel)
-    for phase in (0, 1):
-        for k in range(-half, half + 1):
-            taps[phase, (phase + k) // 2 + 1, k + half] = 1.0
+    for phase, k in product((0, 1), range(kernel)):
+        taps[phase, (phase + k - kernel // 2) // 2 + 1, k] = 1.0
     return taps.to(device)
 
 
@@ -93,11 +92,9 @@ class UpsampledDeconv(nn.ConvTranspose2d):
 def _share_net(depth: int) -> nn.Sequential:
     """Build ShareNet: `depth` times convolution, ReLU and 2x2 max pooling (III-B)."""
     layers: list[nn.Module] = []
-    for inputs, filters, kernel in zip(
-        (1, *FILTERS[:depth]), FILTERS[:depth], KERNELS, strict=False
-    ):
+    for widths, kernel in zip(pairwise((1, *FILTERS[:depth])), KERNELS, strict=False):
         # The maximum and ReLU commute, and ReLU is cheaper after the pooling than before it.
-        layers += [nn.Conv2d(inputs, filters, kernel, padding="same"), nn.MaxPool2d(2), nn.ReLU()]
+        layers += [nn.Conv2d(*widths, kernel, padding="same"), nn.MaxPool2d(2), nn.ReLU()]
     return nn.Sequential(*layers)
 
 

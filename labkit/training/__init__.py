@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from labkit.training.config import TrainingConfig
 
 if TYPE_CHECKING:
-    from labkit.training.model import fit, load
+    from labkit.training.nine_views import fit, load
 
 __all__ = ["TrainingConfig", "fit", "load"]
 
@@ -16,7 +16,7 @@ __all__ = ["TrainingConfig", "fit", "load"]
 def __getattr__(name: str) -> Any:
     """Import torch only when something is trained: the command line reads the settings often."""
     if name in ("fit", "load"):
-        from labkit.training import model
+        from labkit.training import nine_views
 
-        return getattr(model, name)
+        return getattr(nine_views, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -35,10 +35,7 @@ Labels = NDArray[np.int64]
 def draw_transforms(
     n: int, shift_px: int, generator: torch.Generator, symmetries: str = "all"
 ) -> Tensor:
-    """Draw n random transformations (III-D), with shifts in [-shift_px, shift_px].
-
-    Symmetries "all" draws turn and flip independently; "reflections" joins a turn of 90, 180 or
-    270 degrees with a flip always (see `TrainingConfig`).
+    """Draw n random transformations (III-D), with `TrainingConfig`'s shifts and symmetries.
 
     Returns:
         (n, 4) integers: shift along the rows and along the columns, pixels; quarter turns,
@@ -62,7 +59,7 @@ def draw_epoch(
     alike = config.negatives_per_positive is None
     positive = torch.from_numpy(np.asarray(labels) == 1)
     images = torch.arange(len(labels)) if alike else positive.nonzero()[:, 0]
-    shown = len(images) * (int(config.plain_copy) + config.augmented_copies)
+    shown = len(images) * config.copies
     transforms = draw_transforms(shown, config.shift_px, generator, config.symmetries)
     if config.plain_copy:
         transforms[: len(images)] = 0
@@ -91,10 +88,8 @@ def batches(
         last step may have fewer images.
     """
     transforms, sample = transforms.to(views_hu.device), sample.to(views_hu.device)
-    for start in range(0, len(sample), batch_size):
-        batch = slice(start, start + batch_size)
-        images = transformed(views_hu[sample[batch]], transforms[batch])
-        yield images.contiguous(memory_format=torch.channels_last), sample[batch]
+    for how, which in zip(transforms.split(batch_size), sample.split(batch_size), strict=True):
+        yield transformed(views_hu[which], how).contiguous(memory_format=torch.channels_last), which
 
 
 def transformed(views_hu: Tensor, transforms: Tensor) -> Tensor:
@@ -140,10 +135,9 @@ def window(hu: Tensor) -> Tensor:
 
 def shown_images(labels: Labels, config: TrainingConfig) -> int:
     """Count the images that an epoch shows of training images with these labels."""
-    each = int(config.plain_copy) + config.augmented_copies
     if config.negatives_per_positive is None:
-        return len(labels) * each
-    positives = int((np.asarray(labels) == 1).sum()) * each
+        return len(labels) * config.copies
+    positives = int((np.asarray(labels) == 1).sum()) * config.copies
     return positives + round(positives * config.negatives_per_positive)
 
 
@@ -153,12 +147,9 @@ def shown_share(labels: Labels, config: TrainingConfig) -> float:
     >>> labels = np.array([1, 0, 0, 0, 0, 0, 0, 0, 0, 0])
     >>> shown_share(labels, TrainingConfig(negatives_per_positive=3.0))
     0.25
-    >>> shown_share(labels, TrainingConfig())
-    0.1
     """
-    shown = int((np.asarray(labels) == 1).sum())
-    shown *= int(config.plain_copy) + config.augmented_copies
-    return shown / shown_images(labels, config)
+    positives = int((np.asarray(labels) == 1).sum()) * config.copies
+    return positives / shown_images(labels, config)
 
 
 def prior_shift(labels: Labels, config: TrainingConfig) -> float:

@@ -72,7 +72,7 @@ class Trained:
 
 
 class EarlyStopping:
-    """The learning curve of one network, and the decision when to stop and what to keep.
+    """The learning curve of one network: what rate comes next, when to stop, what to keep.
 
     Where negatives are sampled, the validation loss gives the classes the share that they have in
     training, and probabilities are brought back to the share that there is in `train_labels`.
@@ -81,38 +81,33 @@ class EarlyStopping:
     def __init__(self, config: TrainingConfig, val_labels: Labels, train_labels: Labels) -> None:
         self._config, self._labels = config, np.asarray(val_labels, dtype=np.int64)
         self._prior_shift = batches.prior_shift(train_labels, config)
-        self._weights: Tensor | None = None
+        share = None
         if config.negatives_per_positive is not None:
             share = batches.shown_share(train_labels, config)
-            self._weights = torch.from_numpy(batches.balanced_weights(self._labels, share))
-        self._best = math.inf
-        self._best_probability: NDArray[np.float64] = np.empty(0)
+        self._weights = None if share is None else batches.balanced_weights(self._labels, share)
+        self._best, self._probability = math.inf, np.empty(0)
         self.history: list[dict[str, Any]] = []
-        self.best_epoch = -1
+        self.best_epoch = self._waiting_since = -1
+        self._rate_fell = False
 
     @property
     def rate(self) -> float:
         """Learning rate of the epoch that comes next."""
+        if self._config.schedule == "plateau":
+            return self._config.learning_rate / (10 if self._rate_fell else 1)
         return learning_rate(len(self.history), self._config.epochs, self._config.learning_rate)
 
     @property
     def done(self) -> bool:
         """Whether all epochs have run, or none was better for `patience` epochs (III-D)."""
         epochs, config = len(self.history), self._config
-        return epochs >= config.epochs or 0 < epochs > self.best_epoch + config.patience
+        return epochs >= config.epochs or 0 < epochs > self._waiting_since + config.patience
 
     def add(self, losses: Tensor, sample: Tensor, logits: Tensor) -> bool:
-        """Add an epoch to the curve.
+        """Add an epoch to the curve; return whether it is the best, whose weights are to be kept.
 
-        Args:
-            losses, sample: of its steps, as `train_epochs` yields them.
-            logits: (n, 2) of the validation images after it.
-
-        Returns:
-            whether it is the best so far, whose weights are to be kept.
-
-        Raises:
-            FloatingPointError: a loss is no longer a number.
+        Losses and sample are as `train_epochs` yields them, logits (n, 2) of the validation images
+        after it. FloatingPointError when a loss is no longer a number.
         """
         config, logits, epoch = self._config, logits.float().cpu(), len(self.history)
         labels = torch.from_numpy(self._labels)
@@ -120,7 +115,7 @@ class EarlyStopping:
             val_cls = float(classification_loss(logits, labels, config.output))
         else:
             each = classification_loss(logits, labels, config.output, reduction="none")
-            val_cls = float((each.double() * self._weights).sum())
+            val_cls = float((each.double() * torch.from_numpy(self._weights)).sum())
         lost = (~losses.isfinite()).any(dim=1).nonzero()
         if len(lost) or not math.isfinite(val_cls):
             where = "the validation images"
@@ -137,21 +132,24 @@ class EarlyStopping:
         shift = logits.new_tensor(batches.class_shift(self._prior_shift, config.output))
         probability = malignant_probability(logits + shift, config.output).double().numpy()
         val_auc = float(roc_auc_score(self._labels, probability))
+        self.history.append(
+            {"epoch": epoch, "learning_rate": self.rate, "train_cls": train_cls,
+             "train_img": train_img if config.network.reconstructs else None,
+             "val_cls": val_cls, "val_auc": val_auc}
+        )  # fmt: skip
         value = val_cls if config.monitor == "loss" else -val_auc
-        improved = value < self._best
-        if improved:
-            self._best, self.best_epoch, self._best_probability = value, epoch, probability
-        row = {"epoch": epoch, "learning_rate": self.rate, "train_cls": train_cls,
-               "train_img": train_img if config.network.reconstructs else None,
-               "val_cls": val_cls, "val_auc": val_auc}  # fmt: skip
-        self.history.append(row)
-        return improved
+        if value < self._best:
+            self._best, self._probability = value, probability
+            self.best_epoch = self._waiting_since = epoch
+        elif config.schedule == "plateau" and self.done and not self._rate_fell:
+            self._rate_fell, self._waiting_since = True, epoch
+        return self.best_epoch == epoch
 
     def result(self, network: STCNN) -> Trained:
         """Move the best epoch's network to the true share of positives; return what is left."""
         batches.move_log_odds(network, self._prior_shift, self._config.output)
         val_auc = float(self.history[self.best_epoch]["val_auc"] or 0.0)
-        return Trained(network, self.history, self.best_epoch, self._best_probability, val_auc,
+        return Trained(network, self.history, self.best_epoch, self._probability, val_auc,
                        self._prior_shift)  # fmt: skip
 
 
@@ -170,48 +168,51 @@ def train_view(
 ) -> Trained:  # fmt: skip
     """Train the network of one view and keep the weights of its best validation epoch.
 
-    Args:
-        train_views, train_labels: (n, 76, 76) of the view, and (n,), 1 malignant.
-        val_views, val_labels: the same for stopping and for the fusion weight only.
-        config, device, seed: of this network.
-        on_epoch: called with every epoch's row of the history.
-
-    Raises:
-        FloatingPointError: the loss is no longer a number.
+    Views are (n, 76, 76), labels (n,), 1 malignant; validation serves stopping and the fusion
+    weight only. `on_epoch` is called with every epoch's row of the history. FloatingPointError when
+    the loss is no longer a number.
     """
     stopping = EarlyStopping(config, val_labels, train_labels)
     best_state: dict[str, Tensor] = {}
     with device.seeded(seed), device.arithmetic():
-        network = build_network(config)
-        # Again, so that dropout does not depend on how many weights were drawn before.
-        torch.manual_seed(seed)
-        device.place(network)
+        network = begin_network(config, device, seed)
         for losses, sample in train_epochs(
-            network, network.parameters(), train_views, train_labels, config, device, seed
-        ):
-            if stopping.add(losses, sample, _class_logits(network, val_views, device)):
+            network, network.parameters(), train_views, train_labels, config, device, seed,
+            rate=lambda epoch: stopping.rate,
+        ):  # fmt: skip
+            if stopping.add(losses, sample, class_logits(network, val_views, device)):
                 best_state = copy.deepcopy(network.state_dict())
             if on_epoch is not None:
                 on_epoch(stopping.history[-1])
             if stopping.done:
                 break
     network.load_state_dict(best_state)
-    network.eval()
-    return stopping.result(network)
+    return stopping.result(network.eval())
+
+
+def begin_network(config: TrainingConfig, device: Device, seed: int) -> STCNN:
+    """Build a network on its device, with weights and then dropout from `seed`.
+
+    Dropout does not depend on how many weights were drawn before.
+    """
+    torch.manual_seed(seed)
+    network = build_network(config)
+    torch.manual_seed(seed)
+    device.place(network)
+    return network
 
 
 def train_epochs(
     network: STCNN, parameters: Iterable[nn.Parameter], views: Pixels, labels: Labels,
     config: TrainingConfig, device: Device, seed: int,
     on_step: Callable[[Tensor, Tensor], None] | None = None,
+    rate: Callable[[int], float] | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:  # fmt: skip
     """Train some parameters of a network epoch by epoch, by Adam (III-D).
 
-    Args:
-        network, parameters: on the device, left in training mode; and those of it that learn.
-        views, labels: (n, 76, 76) of the training images, and (n,), 1 malignant.
-        config, device, seed: the protocol, where to compute, and of order and augmentation.
-        on_step: called with both losses before each step.
+    Views are (n, 76, 76), labels (n,), 1 malignant; `seed` is of order and augmentation. `on_step`
+    is called with both losses before each step; `rate` gives each epoch's, the printed schedule's
+    when it is None.
 
     Yields:
         (S, 2) losses of an epoch's steps, classification and reconstruction (0 for ST-CNN); and
@@ -222,10 +223,11 @@ def train_epochs(
     x = device.tensor(torch.from_numpy(np.array(views)))
     y = device.tensor(torch.from_numpy(np.asarray(labels, dtype=np.int64)))
     optimiser = torch.optim.Adam(parameters, lr=config.learning_rate, fused=True)
+    rate = rate or (lambda epoch: learning_rate(epoch, config.epochs, config.learning_rate))
     shrunk = [p for name, p in network.named_parameters() if decayed(name, config.l2_on)]
     for epoch in range(config.epochs):
         for group in optimiser.param_groups:
-            group["lr"] = learning_rate(epoch, config.epochs, config.learning_rate)
+            group["lr"] = rate(epoch)
         network.train()
         losses: list[Tensor] = []
         transforms, sample = batches.draw_epoch(labels, config, order)
@@ -255,29 +257,30 @@ def predict_view(
     """Compute (n,) malignant probabilities of (n, 76, 76) views, from their central crops."""
     if len(views) == 0:
         return np.empty(0)
-    logits = _class_logits(network, views, device)
+    logits = class_logits(network, views, device)
     return malignant_probability(logits, config.output).double().cpu().numpy()
 
 
 def reconstruct_view(network: STCNN, views: Pixels, device: Device) -> NDArray[np.float32]:
     """Compute (n, 64, 64) reconstructions in [0, 1] of the central crops of (n, 76, 76) views."""
-    network.eval()
-    with torch.inference_mode(), device.arithmetic(), device.autocast():
-        images = [network(x)[1].float().cpu()[:, 0] for x in _central_crops(views, device)]
-    return torch.cat(images).numpy()
+    return _on_crops(lambda x: network(x)[1].float()[:, 0], network, views, device).cpu().numpy()
 
 
-def _class_logits(network: STCNN, views: Pixels, device: Device) -> Tensor:
+def class_logits(network: STCNN, views: Pixels, device: Device) -> Tensor:
     """Compute class logits of the plain central crops; a decoder is left out."""
+    return _on_crops(network.class_logits, network, views, device).float()
+
+
+def _on_crops(
+    compute: Callable[[Tensor], Tensor], network: STCNN, views: Pixels, device: Device
+) -> Tensor:
+    """Compute something of a network for the plain central crops, a batch at a time."""
     network.eval()
+    found, inside = [], slice(batches.MARGIN, batches.STORED_SIZE - batches.MARGIN)
+    size = _PREDICTION_BATCH[device.torch_device.type]
     with torch.inference_mode(), device.arithmetic(), device.autocast():
-        logits = [network.class_logits(x) for x in _central_crops(views, device)]
-    return torch.cat(logits).float()
-
-
-def _central_crops(views: Pixels, device: Device) -> Iterator[Tensor]:
-    m, size = batches.MARGIN, _PREDICTION_BATCH[device.torch_device.type]
-    for start in range(0, len(views), size):
-        x = device.tensor(torch.from_numpy(np.array(views[start : start + size])))
-        images = batches.window(x[:, None, m : x.shape[1] - m, m : x.shape[2] - m])
-        yield images.contiguous(memory_format=torch.channels_last)
+        for start in range(0, len(views), size):
+            x = device.tensor(torch.from_numpy(np.array(views[start : start + size])))
+            images = batches.window(x[:, None, inside, inside])
+            found.append(compute(images.contiguous(memory_format=torch.channels_last)))
+    return torch.cat(found)

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import hashlib
 import importlib.metadata
 import logging
-import os
 import platform
 import signal
 import socket
@@ -32,7 +30,7 @@ from torch import Tensor, nn
 
 from labkit import __version__
 from labkit.errors import InputError
-from labkit.io import told_if_killed
+from labkit.io import available_cores, memory, sha256, told_if_killed
 
 _SECONDS_TO_CONNECT = _SECONDS_FOR_A_WORKER = 20
 _TALKATIVE = ("distributed", "distributed.client", "distributed.core", "distributed.comm",
@@ -88,8 +86,7 @@ class Device:
     def choose(cls, name: str = "auto", precision: str = "auto") -> Device:
         """Return the device of this name ("auto", "cpu", "cuda", "cuda:1") at this precision.
 
-        Raises:
-            InputError: a device that is not there, or a precision that it lacks.
+        InputError when it is not there, or lacks the precision.
         """
         if name == "auto":
             name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -114,7 +111,7 @@ class Device:
         precision = "bf16" if self.bf16 else "tf32" if self.tf32 else "fp32"
         if self.torch_device.type == "cuda":
             return f"{torch.cuda.get_device_name(self.torch_device)}, {precision}"
-        return f"CPU, {os.cpu_count()} cores, {precision}"
+        return f"CPU, {available_cores()} cores, {precision}"
 
     def place(self, network: nn.Module) -> nn.Module:
         """Move a network to the device, in channels-last layout."""
@@ -159,9 +156,8 @@ def default_jobs(device: Device) -> int:
     """Count the networks to train at once: one on a GPU; on a CPU one a core, as memory allows."""
     if device.torch_device.type == "cuda":
         return 1
-    logical = os.cpu_count() or 1
-    cores = min(psutil.cpu_count(logical=False) or logical, logical)
-    return max(1, min(cores, psutil.virtual_memory().available // 2**30))
+    cores = min(psutil.cpu_count(logical=False) or 1024, available_cores())
+    return max(1, min(cores, memory()[1] // 2**30))
 
 
 @contextlib.contextmanager
@@ -182,10 +178,8 @@ def run(
 ) -> Iterator[Any]:  # fmt: skip
     """Yield what a function returns for each task's arguments, as tasks finish, in any order.
 
-    They run in so many processes (`jobs`), or on all workers of a cluster (see `connect`).
-
-    Raises:
-        InputError: a process was killed.
+    They run in so many processes (`jobs`), or on all workers of a cluster (see `connect`);
+    InputError when one is killed.
     """
     if cluster is not None:
         yield from cluster.results(function, tasks)
@@ -225,15 +219,14 @@ class Cluster:
     def hardware(self, device: str, precision: str) -> tuple[dict[str, Any], bool]:
         """Describe the workers, and tell whether they train on GPUs.
 
-        Raises:
-            InputError: a worker lacks the device, two share a GPU, or some would compute in
-                another way than others, so that results depended on who trained what.
+        InputError when one lacks the device, two share a GPU, or some would compute in another way
+        than others, so that results depended on who trained what.
         """
         found = self._on_each(_worker_hardware, device, precision)
         first, owner = next(iter(found)), dict[str, str]()
-        description, kind, _ = found[first]
-        for worker, (there, its_kind, gpu) in found.items():
-            if its_kind != kind:
+        description, way, _ = found[first]
+        for worker, (there, its_way, gpu) in found.items():
+            if its_way != way:
                 raise InputError(
                     f"workers differ: {first} has {description['device']}, {worker} has "
                     f"{there['device']}; give --device and --precision that all have, or leave "
@@ -244,26 +237,23 @@ class Cluster:
                     f"workers {owner[gpu]} and {worker} share a GPU; give each its own by "
                     "CUDA_VISIBLE_DEVICES (SLURM does with --gres=gpu:1 a job)"
                 )
-        return {**description, "workers": len(found)}, kind[0] == "cuda"
+        return {**description, "workers": len(found)}, way[0] == "cuda"
 
     def check_folders(self, inputs: Iterable[Path], out: Path) -> None:
-        """Make sure that workers read the same small `inputs` as this machine, and share `out`.
+        """Raise InputError unless workers read the same `inputs` as this machine, and share `out`.
 
-        Raises:
-            InputError: they do not share a file system there.
+        Each leaves a mark there, which is looked for in the folder's list, since a network file
+        system may have kept an older answer on a single file.
         """
-        marks = self._on_each(_see, {str(file): _sum(file) for file in inputs}, str(out))
-        try:
-            for worker, mark in marks.items():
-                # Listed, since a network file system may have kept an older list of the folder.
-                if mark not in [file.name for file in out.iterdir()]:
-                    raise InputError(
-                        f"{out}: what worker {worker} writes there is not seen here; --out must "
-                        "lie on a file system that all machines share"
-                    )
-        finally:
-            for mark in marks.values():
-                (out / mark).unlink(missing_ok=True)
+        marks = self._on_each(_see, {str(file): sha256(file) for file in inputs}, str(out))
+        for worker, mark in marks.items():
+            seen = mark in [file.name for file in out.iterdir()]
+            (out / mark).unlink(missing_ok=True)
+            if not seen:
+                raise InputError(
+                    f"{out}: what worker {worker} writes there is not seen here; --out must lie on "
+                    "a file system that all machines share"
+                )
 
     def once(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Return what a function returns on one of the workers."""
@@ -273,9 +263,7 @@ class Cluster:
         """Yield what a function returns for each task's arguments, as workers finish.
 
         A task whose worker dies is given to another one. Workers that join later get tasks, too.
-
-        Raises:
-            InputError: workers died again and again on one task, or the scheduler is gone.
+        Raises InputError when workers die again and again on one task, or the scheduler is gone.
         """
         from distributed import KilledWorker, as_completed
         from distributed.comm import CommClosedError
@@ -291,10 +279,8 @@ class Cluster:
                 "command goes on"
             ) from None
         except (CancelledError, CommClosedError):
-            raise InputError(
-                f"the scheduler at {self.address} is gone; start it and its workers again, the "
-                "same command goes on"
-            ) from None
+            raise InputError(f"the scheduler at {self.address} is gone; start it and its workers "
+                             "again, the same command goes on") from None  # fmt: skip
 
     def _on_each(self, function: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
         """Return what a function returns on each worker; the first one that fails is named."""
@@ -310,9 +296,8 @@ class Cluster:
 def connect(address: str) -> Iterator[Cluster]:
     """Connect to the cluster of the scheduler at an address such as tcp://node7:8786.
 
-    Raises:
-        InputError: Dask is not installed, there is no scheduler, it has no workers, or these have
-            another version of labkit or torch, or more than one thread.
+    InputError when Dask is not installed, there is no scheduler, it has no workers, or these have
+    another version of labkit or torch, or more than one thread.
     """
     try:
         from distributed import Client
@@ -330,10 +315,8 @@ def connect(address: str) -> Iterator[Cluster]:
             client = Client(address, timeout=_SECONDS_TO_CONNECT, set_as_default=False)
         except (OSError, ValueError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise InputError(
-                f"no scheduler at {address} ({reason}); give the address that `dask scheduler` "
-                "prints, such as tcp://node7:8786"
-            ) from None
+            raise InputError(f"no scheduler at {address} ({reason}); give the address that `dask "
+                             "scheduler` prints, such as tcp://node7:8786") from None  # fmt: skip
         stack.callback(client.close, timeout=5)
         with contextlib.suppress(TimeoutError):
             client.wait_for_workers(1, timeout=_SECONDS_FOR_A_WORKER)
@@ -381,15 +364,10 @@ def _worker_hardware(device: str, precision: str) -> tuple[dict[str, Any], Any, 
 def _see(sums: dict[str, str], out: str) -> str:
     """Look for files with these sums, and leave a mark in a folder; its name is returned."""
     for name, there in sums.items():
-        if not Path(name).is_file() or _sum(Path(name)) != there:
-            raise InputError(
-                f"{name} is not there as it is where labkit was started; the cohort and --out must "
-                "lie on a file system that all machines share"
-            )
+        if not Path(name).is_file() or sha256(Path(name)) != there:
+            raise InputError(f"{name} is not there as it is where labkit was started; the cohort "
+                             "and --out must lie on a file system that all machines share"
+                             )  # fmt: skip
     mark = Path(out) / f".seen-{uuid.uuid4().hex}"
     mark.touch()
     return mark.name
-
-
-def _sum(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()

@@ -18,7 +18,7 @@ from labkit.errors import InputError
 from labkit.models.mtcnn import MTCNN, STCNN
 from labkit.training.batches import Labels, Pixels
 from labkit.training.config import TrainingConfig
-from labkit.training.loop import build_network, mean_losses, train_epochs
+from labkit.training.loop import begin_network, mean_losses, train_epochs
 from labkit.training.loss import classification_loss, reconstruction_loss
 from labkit.training.machines import Device
 
@@ -33,18 +33,9 @@ def with_new_decoder(
     one, a decoder as well. Of one seed, all decoders begin with the same weights and see the same
     images in the same order.
 
-    Args:
-        network: whose ShareNet is held still; it is not changed.
-        views: (n, 76, 76) HU of the training nodules.
-        config, device: epochs (all of them), batches, rates and augmentation; where to compute.
-        seed: of the decoder's weights, the order and the augmentation.
-
-    Returns:
-        An MT-CNN in evaluation mode, with the network's own ShareNet and ClsNet.
-
-    Raises:
-        InputError: no views.
-        FloatingPointError: the loss is no longer a number.
+    All of `config`'s epochs are trained, on (n, 76, 76) HU. Returns an MT-CNN in evaluation mode,
+    with the network's own ShareNet and ClsNet; FloatingPointError when the loss is no longer a
+    number.
     """
     if len(views) == 0:
         raise InputError("a decoder needs views to learn from; there are none")
@@ -67,7 +58,7 @@ def with_new_decoder(
 
 
 class Pull(NamedTuple):
-    """Gradients of both losses on ShareNet's weights."""
+    """Both losses' gradients on ShareNet's weights."""
 
     cls: float  # norm of the gradient of L_cls
     img: float  # norm of the gradient of L_img, not yet times alpha
@@ -77,10 +68,8 @@ class Pull(NamedTuple):
 def pull(network: STCNN, images: Tensor, labels: Tensor, output: str = "sigmoid") -> Pull:
     """Compute both losses' gradients on ShareNet's weights, for one batch.
 
-    Args:
-        network: in the mode in which it is to be measured; its own gradients are left alone.
-        images, labels: (B, 1, 64, 64) in [0, 1], and (B,) integers, 1 malignant.
-        output: of `classification_loss`.
+    Images are (B, 1, 64, 64) in [0, 1], labels (B,) integers, 1 malignant. The network is measured
+    in the mode it is in, and its own gradients are left alone.
     """
     logits, image_logits = network.logits(images)
     if image_logits is None:
@@ -106,9 +95,7 @@ def watch(
         raise InputError("l2 pulls as well, and is not watched; set l2=0")
     rows, pulls = list[dict[str, float]](), list[Pull]()
     with device.seeded(seed), device.arithmetic():
-        network = build_network(config)
-        torch.manual_seed(seed)  # as `train_view`: dropout does not depend on the weights drawn
-        device.place(network)
+        network = begin_network(config, device, seed)
         shared = list(network.share.parameters())
         for losses, sample in train_epochs(
             network, network.parameters(), views, labels, config, device, seed,

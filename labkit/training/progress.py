@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from labkit.errors import InputError
 from labkit.io import write_json
 
 _SECONDS_BETWEEN, _LARGEST_SHARE = 0.5, 0.005  # of two writes; of the time, spent on writing
@@ -37,13 +36,8 @@ def writer(folder: str | Path, name: str) -> Callable[[Mapping[str, Any]], None]
     It is there to be looked at, so it writes twice a second at most, and for a two-hundredth of the
     time at most. Where it cannot write (a full disk, a folder that is gone) it warns once and
     training goes on. A network of the name of an earlier one begins anew.
-
-    Raises:
-        InputError: the name cannot be that of a file.
     """
-    if not name or Path(name).name != name or name.startswith("."):
-        raise InputError(f"{name!r}: a network's name must do as the name of a file")
-    file = Path(folder) / "live" / f"{name}.jsonl"
+    file = _file(folder, name)
     started, due, waiting = time.monotonic(), 0.0, list[str]()
     with _forgiven(file) as failed:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -71,16 +65,16 @@ def begin(folder: str | Path, names: Iterable[str]) -> None:
     """
     for name in names:
         writer(folder, name)
-        file = Path(folder) / "units" / f"{name}.json"
-        with _forgiven(file):
-            file.unlink(missing_ok=True)
+        left = Path(folder) / "units" / f"{name}.json"
+        with _forgiven(left):
+            left.unlink(missing_ok=True)
 
 
 def finish(
     folder: str | Path, name: str, history: Iterable[Mapping[str, Any]] | None = None
 ) -> None:
     """Remove a network's file; where nothing else writes its results, leave its history as them."""
-    file = Path(folder) / "live" / f"{name}.jsonl"
+    file = _file(folder, name)
     with _forgiven(file):
         if history is not None:
             write_json(Path(folder) / "units" / f"{name}.json", {"history": list(history)})
@@ -107,20 +101,20 @@ def entries(folder: str | Path) -> list[Entry]:
     """
     found = []
     for file in sorted((Path(folder) / "live").glob("*.jsonl")):
-        try:
-            with file.open("rb") as lines:
-                text, changed = lines.read(), os.fstat(lines.fileno()).st_mtime
-        except FileNotFoundError:
-            continue  # that network has just finished
         by_epoch: dict[int, dict[str, Any]] = {}
-        for line in text.split(b"\n"):
-            # The last line may be torn, and a killed run's process may write beside its successor.
-            with contextlib.suppress(ValueError, KeyError, TypeError):
-                row = json.loads(line)
-                by_epoch[int(row["epoch"])] = row
-        rows = tuple(by_epoch[epoch] for epoch in sorted(by_epoch))
-        found.append(Entry(file.name.removesuffix(".jsonl"), rows, changed))
+        with contextlib.suppress(FileNotFoundError), file.open("rb") as lines:  # it has finished
+            for line in lines.read().split(b"\n"):
+                # The last line may be torn, and a killed run's process may write beside its heir.
+                with contextlib.suppress(ValueError, KeyError, TypeError):
+                    row = json.loads(line)
+                    by_epoch[int(row["epoch"])] = row
+            rows = tuple(by_epoch[epoch] for epoch in sorted(by_epoch))
+            found.append(Entry(file.stem, rows, os.fstat(lines.fileno()).st_mtime))
     return found
+
+
+def _file(folder: str | Path, name: str) -> Path:
+    return Path(folder) / "live" / f"{name}.jsonl"
 
 
 @contextlib.contextmanager

@@ -18,7 +18,6 @@ import math
 import statistics
 import time
 import warnings
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -55,48 +54,44 @@ class Task:
     seed: int  # of the network, as `loop.train_view` takes it
 
 
+Outcome = tuple[int, Trained | FloatingPointError]
+"""Number of a task and what training left, or why its loss is no number any more."""
+Report = Callable[[int, dict[str, Any] | None], None]
+"""Is told a task's number and each row of its history; None in its place when training begins."""
+
+
 def train_many(
     views_hu: Pixels, labels: Labels, tasks: Sequence[Task], config: TrainingConfig, device: Device,
-    on_epoch: Callable[[int, dict[str, Any] | None], None] | None = None,
-    at_once: int | None = None,
-) -> Iterator[tuple[int, Trained | FloatingPointError]]:  # fmt: skip
+    on_epoch: Report = lambda number, row: None, at_once: int | None = None,
+) -> Iterator[Outcome]:  # fmt: skip
     """Train a network a task: on a CPU one after another, on a GPU many of them at once.
 
-    Args:
-        views_hu: (n, views, 76, 76) HU, or uint8; a GPU takes all of it.
-        labels: (n,), 1 malignant; read for the tasks' nodules only.
-        tasks, config, device: what to train, how, and where.
-        on_epoch: called with a task's number and every row of its history; with None instead of a
-            row when its training begins.
-        at_once: networks side by side; None measures what is fastest on a GPU (`choose`). It is
-            halved, with a warning, when the device's memory is too small.
-
-    Yields:
-        (number of the task, what training left), as networks finish; a network whose loss is no
-        number any more yields its error, and the others go on.
+    Outcomes come as networks finish; where one fails, the others go on. A GPU takes all of the
+    (n, views, 76, 76) `views_hu`; labels (n,) are read for the tasks' nodules only. `at_once`
+    networks are side by side, None measures what is fastest on a GPU (`choose`); the number is
+    halved, with a warning, when the device's memory is too small.
     """
-    report = on_epoch or (lambda number, row: None)
     if device.torch_device.type == "cpu" and at_once is None:
         for number, task in enumerate(tasks):
-            report(number, None)
+            on_epoch(number, None)
+            train, val = (views_hu[rows, task.view] for rows in (task.train, task.val))
             try:
                 with one_thread():
                     yield number, train_view(
-                        views_hu[task.train, task.view], labels[task.train],
-                        views_hu[task.val, task.view], labels[task.val],
-                        config, device, task.seed, functools.partial(report, number),
+                        train, labels[task.train], val, labels[task.val], config, device, task.seed,
+                        functools.partial(on_epoch, number),
                     )  # fmt: skip
             except FloatingPointError as error:
                 yield number, error
         return
-    count, left = at_once or choose(config, device, len(tasks))[0], list(range(len(tasks)))
+    count, left = at_once or choose(config, device, len(tasks))[0], dict(enumerate(tasks))
     while left:
         count = min(count, len(left))
         try:
             for number, trained in _train_stacked(
-                views_hu, labels, tasks, config, device, report, left, count
+                views_hu, labels, dict(left), config, device, on_epoch, count
             ):
-                left.remove(number)
+                del left[number]
                 yield number, trained
         except torch.OutOfMemoryError:
             if count == 1:
@@ -114,49 +109,50 @@ class _Running:
     """A network that has a place among those trained at once, and its next epoch."""
 
     number: int
-    task: Task
+    train: Tensor  # places of its images among all views of all nodules
+    val: Tensor
     stopping: EarlyStopping
     epochs: Iterator[dict[str, Tensor]]
     epoch: dict[str, Tensor]
 
 
 def _train_stacked(
-    views_hu: Pixels, labels: Labels, tasks: Sequence[Task], config: TrainingConfig, device: Device,
-    report: Callable[[int, dict[str, Any] | None], None], numbers: Sequence[int], count: int,
-) -> Iterator[tuple[int, Trained | FloatingPointError]]:  # fmt: skip
+    views_hu: Pixels, labels: Labels, tasks: Mapping[int, Task], config: TrainingConfig,
+    device: Device, report: Report, count: int,
+) -> Iterator[Outcome]:  # fmt: skip
     """Train the tasks of these numbers, `count` networks at once."""
-    waiting, running = deque(numbers), dict[int, _Running]()
+    waiting, running = iter(tasks.items()), dict[int, _Running]()
     labels, n_views = np.asarray(labels, dtype=np.int64), views_hu.shape[1]
     flat = torch.from_numpy(np.array(views_hu)).flatten(0, 1)  # a copy: it may be read-only
     of_each = torch.from_numpy(labels).repeat_interleave(n_views)
-    steps = max(steps_of(labels[task.train], config) for task in tasks)
-
-    def among_all(task: Task, nodules: Labels) -> Tensor:
-        return torch.from_numpy(np.asarray(nodules, dtype=np.int64) * n_views + task.view)
-
+    steps = max(steps_of(labels[task.train], config) for task in tasks.values())
     with device.arithmetic():
         stack = Stack(count, device.tensor(flat), device.tensor(of_each), config, device, steps,
                       record=device.torch_device.type == "cuda")  # fmt: skip
-        while running or waiting:
-            for m in range(stack.count):
-                if m not in running and waiting:
-                    task = tasks[number := waiting.popleft()]
-                    stopping = EarlyStopping(config, labels[task.val], labels[task.train])
-                    epochs = draw_epochs(task.seed, labels[task.train], config, stack.dropouts)
-                    running[m] = _Running(number, task, stopping, epochs, next(epochs))
-                    report(number, None)
-                    with torch.random.fork_rng(devices=[]):
-                        torch.manual_seed(task.seed)
-                        stack.load(m, build_network(config))
+        while True:
+            empty = (m for m in range(stack.count) if m not in running)
+            for m, (number, task) in zip(empty, waiting, strict=False):
+                train, val = (
+                    torch.from_numpy(np.asarray(rows, dtype=np.int64) * n_views + task.view)
+                    for rows in (task.train, task.val)
+                )
+                stopping = EarlyStopping(config, labels[task.val], labels[task.train])
+                epochs = draw_epochs(task.seed, labels[task.train], config, stack.dropouts)
+                running[m] = _Running(number, train, val, stopping, epochs, next(epochs))
+                report(number, None)
+                with torch.random.fork_rng(devices=[]):
+                    torch.manual_seed(task.seed)
+                    stack.load(m, build_network(config))
+            if not running:
+                return
             if len(running) <= stack.count // 2:
                 stack = stack.only(sorted(running))
                 running = dict(enumerate(running[m] for m in sorted(running)))
-            longest = max(len(one.task.val) for one in running.values())
+            longest = max(len(one.val) for one in running.values())
             validation = torch.zeros(stack.count, longest, dtype=torch.long)
             for m, one in running.items():
-                train = among_all(one.task, one.task.train)
-                stack.write(m, train, one.epoch, one.stopping.rate)
-                validation[m, : len(one.task.val)] = among_all(one.task, one.task.val)
+                stack.write(m, one.train, one.epoch, one.stopping.rate)
+                validation[m, : len(one.val)] = one.val
             stack.run(max(len(one.epoch["sample"]) for one in running.values()))
             logits = stack.class_logits(device.tensor(validation))
             shown = {m: one.epoch for m, one in running.items()}
@@ -166,9 +162,9 @@ def _train_stacked(
             improved, ended = list[int](), dict[int, FloatingPointError | None]()
             for m, one in running.items():
                 sample, share = shown[m]["sample"], shown[m]["share"]
-                val = logits[m, : len(one.task.val)]
+                of_steps, of_val = losses[: len(sample), m], logits[m, : len(one.val)]
                 try:
-                    if one.stopping.add(losses[: len(sample), m], sample[share > 0], val):
+                    if one.stopping.add(of_steps, sample[share > 0], of_val):
                         improved.append(m)
                     report(one.number, one.stopping.history[-1])
                     if one.stopping.done:
@@ -193,9 +189,7 @@ def draw_epochs(
 ) -> Iterator[dict[str, Tensor]]:  # fmt: skip
     """Draw what chance decides in each epoch of one network, in `loop.train_view`'s order.
 
-    Args:
-        seed, labels, config: of the network, as `loop.train_view` takes them.
-        dropouts: probability and shape of each dropout, by name and in order.
+    `dropouts` are the probability and the shape of each dropout, by name and in order.
 
     Yields:
         sample (S, B), which image is shown; transforms (S, B, 4), how; share (S, B), an image's
@@ -203,25 +197,23 @@ def draw_epochs(
         (S, B, ...) booleans, what it keeps.
     """
     order, chance = (torch.Generator().manual_seed(seed) for _ in range(2))
-    b, steps = config.batch_size, steps_of(labels, config)
+    b, places = config.batch_size, steps_of(labels, config) * config.batch_size
     while True:
         transforms, sample = batches.draw_epoch(labels, config, order)
-        rest = steps * b - len(sample)
-        share = (torch.arange(steps * b) < len(sample)).float().view(steps, b)
-        kept = {
-            name: torch.zeros(steps, b, *shape, dtype=torch.bool)
-            for name, (_, shape) in dropouts.items()
-        }
-        for step, size in enumerate(share.sum(1).int().tolist()):
+        n = len(sample)
+        kept = {name: torch.zeros(places, *shape, dtype=torch.bool)
+                for name, (_, shape) in dropouts.items()}  # fmt: skip
+        for start in range(0, n, b):
             for name, (probability, shape) in dropouts.items():
-                noise = torch.empty(size, *shape).bernoulli_(1 - probability, generator=chance)
-                kept[name][step, :size] = noise > 0
-        yield {
-            "sample": F.pad(sample, (0, rest)).view(steps, b),
-            "transforms": F.pad(transforms, (0, 0, 0, rest)).view(steps, b, 4),
-            "share": share / share.sum(1, keepdim=True),
-            **kept,
-        }
+                noise = torch.empty(min(b, n - start), *shape)
+                noise.bernoulli_(1 - probability, generator=chance)
+                kept[name][start : start + len(noise)] = noise > 0
+        share = (torch.arange(places) < n).float().view(-1, b)
+        flat = {"sample": F.pad(sample, (0, places - n)),
+                "transforms": F.pad(transforms, (0, 0, 0, places - n)), **kept}  # fmt: skip
+        yield {"share": share / share.sum(1, keepdim=True),
+               **{name: values.unflatten(0, (-1, b)) for name, values in flat.items()}
+               }  # fmt: skip
 
 
 class _GivenDropout(nn.Module):
@@ -256,14 +248,11 @@ def stacked(
 ) -> Outputs:
     """Compute M networks' outputs at once, by `torch.vmap` over their stacked weights.
 
-    Args:
-        network: one of them; only its layers matter.
-        weights: by their name in its state, (M, ...) each; also what its dropouts keep.
-        images: (M, B, 1, 64, 64) in [0, 1].
-        draws_images: whether to run the decoder, where there is one.
+    Of `network` only the layers matter; `weights` are (M, ...) each, by their name in its state,
+    with what its dropouts keep; images are (M, B, 1, 64, 64) in [0, 1].
     """
-    branches, kind = _Branches(network, draws_images), images.device.type
-    own = {f"network.{name}": w for name, w in weights.items()}
+    call = functools.partial(torch.func.functional_call, _Branches(network, draws_images))
+    own, kind = {f"network.{name}": w for name, w in weights.items()}, images.device.type
     if len(images) == 1:
         # One network alone is fastest with channels last, as `Device.place` has it.
         last = torch.channels_last
@@ -272,16 +261,15 @@ def stacked(
         x = images[0]
         # With a single channel both layouts are the same bytes; strides tell PyTorch which it is.
         x = x.as_strided(x.shape, (x[0].numel(), 1, x.shape[-1], 1))
-        found = torch.func.functional_call(branches, one, (x,))
-        return found[0][None], found[1][None] if len(found) == 2 else None
-    context: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
-    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+        found = [y[None] for y in call(one, (x,))]
+    elif torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
         # Autocast does not reach every operation under vmap: cast here, once.
-        dtype, context = torch.get_autocast_dtype(kind), torch.autocast(kind, enabled=False)
-        images = images.to(dtype)
+        dtype = torch.get_autocast_dtype(kind)
         own = {n: w.to(dtype) if w.is_floating_point() else w for n, w in own.items()}
-    with context:
-        found = torch.vmap(functools.partial(torch.func.functional_call, branches))(own, (images,))
+        with torch.autocast(kind, enabled=False):
+            found = torch.vmap(call)(own, (images.to(dtype),))
+    else:
+        found = torch.vmap(call)(own, (images,))
     return found[0], found[1] if len(found) == 2 else None
 
 
@@ -292,22 +280,20 @@ class Stack:
     and which learning rate are tables on the device, read at a step counter that lies there too. On
     a GPU the step is therefore recorded once, as a CUDA graph, and replayed.
 
-    Args:
-        count, config, device: how many networks, how they are trained, and where.
-        views_hu, labels: (n, 76, 76) of all views of all nodules, and (n,), on the device.
-        steps: of the longest epoch that will come.
-        record: whether to record the step as a CUDA graph; needs a GPU.
-        forward: how their outputs are computed; called as `stacked` is.
+    On the device lie (n, 76, 76) views of all nodules, and (n,) labels. `steps` are those of the
+    longest epoch that will come; `forward` computes outputs, as `stacked` does; `record` needs a
+    GPU.
     """
 
     def __init__(
         self, count: int, views_hu: Tensor, labels: Tensor, config: TrainingConfig, device: Device,
         steps: int, record: bool = False, forward: Callable[..., Outputs] = stacked,
     ) -> None:  # fmt: skip
-        self.count, self._steps, self._record, self._forward = count, steps, record, forward
+        self.count, self._record = count, record
+        self._of_all = (views_hu, labels, config, device, steps, record, forward)
         self._views, self._labels, self._config, self._device = views_hu, labels, config, device
         self._graph: torch.cuda.CUDAGraph | None = None
-        self._network = self._pattern()
+        self._network, b = self._pattern(), config.batch_size
         self.dropouts = dict[str, tuple[float, torch.Size]]()
         for name, module in list(self._network.named_modules()):
             if isinstance(module, nn.Linear):
@@ -315,16 +301,15 @@ class Stack:
             elif isinstance(module, nn.Dropout) and module.p > 0:
                 self._network.set_submodule(name, _GivenDropout(module.p))
                 self.dropouts[f"{name}.kept"] = module.p, torch.Size([width])
-        place, b = device.torch_device, config.batch_size
+        self._forward = functools.partial(forward, self._network)
         # All weights of a network lie in one row; each begins at a multiple of 16 bytes.
         self._shapes = {n: w.shape for n, w in self._network.state_dict().items()}
         self._room = [-(-shape.numel() // 4) * 4 for shape in self._shapes.values()]
-        row = (count, sum(self._room))
-        self._weights = torch.zeros(row, device=place, requires_grad=True)
-        self._best, self._mean, self._square = (torch.zeros(row, device=place) for _ in range(3))
-        self._taken, self._rate = torch.zeros(2, count, dtype=torch.float64, device=place)
-        self._at = torch.zeros(1, dtype=torch.long, device=place)
-        table = functools.partial(torch.zeros, device=place)
+        table = functools.partial(torch.zeros, device=device.torch_device)
+        self._weights = table(count, sum(self._room), requires_grad=True)
+        self._best, self._mean, self._square = table(3, count, sum(self._room)).unbind()
+        self._taken, self._rate = table(2, count, dtype=torch.float64).unbind()
+        self._at = table(1, dtype=torch.long)
         self._tables = {
             "sample": table(steps, count, b, dtype=torch.long),
             "transforms": table(steps, count, b, 4, dtype=torch.long),
@@ -371,8 +356,7 @@ class Stack:
         """Train every network for its first `steps` steps of the tables; does not wait for them."""
         place = self._device.torch_device
         # Streams and graphs belong to the current GPU, which may be another one.
-        current = torch.cuda.device(place) if place.type == "cuda" else contextlib.nullcontext()
-        with current:
+        with torch.cuda.device(place) if place.type == "cuda" else contextlib.nullcontext():
             self._at.zero_()
             if self._record and self._graph is None:
                 self._graph = self._recorded()
@@ -405,11 +389,10 @@ class Stack:
         now = {name: t.index_select(0, self._at).squeeze(0) for name, t in self._tables.items()}
         sample, share = now["sample"], now["share"]
         images = batches.transformed(self._views[sample.flatten()], now["transforms"].flatten(0, 1))
-        images = images.unflatten(0, sample.shape)
-        weights = self._named(self._weights)
+        images, weights = images.unflatten(0, sample.shape), self._named(self._weights)
         with self._device.autocast():
             classes, drawn = self._forward(
-                self._network, {**weights, **{n: now[n] for n in self.dropouts}}, images
+                {**weights, **{n: now[n] for n in self.dropouts}}, images
             )
         cls = classification_loss(classes, self._labels[sample], config.output, reduction="none")
         cls = (cls * share).sum(1)
@@ -445,30 +428,25 @@ class Stack:
         """Compute (M, n, 2) class logits of plain central crops; (M, n) counts `views_hu`."""
         inside = slice(MARGIN, STORED_SIZE - MARGIN)
         crops = batches.window(self._views[images.flatten(), inside, inside])
+        crops = crops.unsqueeze(1).unflatten(0, images.shape)
         with torch.no_grad(), self._device.autocast():
-            return self._forward(
-                self._network, self._named(self._weights),
-                crops.unsqueeze(1).unflatten(0, images.shape), draws_images=False,
-            )[0]  # fmt: skip
+            return self._forward(self._named(self._weights), crops, draws_images=False)[0]
 
     def keep_best(self, places: Sequence[int]) -> None:
         """Remember the weights that these networks have now."""
         if places:
-            chosen = torch.tensor(places, device=self._best.device)
-            self._best[chosen] = self._weights.detach()[chosen]
+            self._best[list(places)] = self._weights.detach()[list(places)]
 
     def best_network(self, m: int) -> STCNN:
         """Return a network of its own with the weights that place m remembers."""
         network = self._pattern()
         network.load_state_dict({name: w[m] for name, w in self._named(self._best).items()})
         self._device.place(network)
-        network.eval()
-        return network
+        return network.eval()
 
     def only(self, kept: Sequence[int]) -> Stack:
         """Return fewer places, which go on with these networks where they stand."""
-        fewer = Stack(len(kept), self._views, self._labels, self._config, self._device,
-                      self._steps, self._record, self._forward)  # fmt: skip
+        fewer = Stack(len(kept), *self._of_all)
         with torch.no_grad():
             for name in ("_weights", "_best", "_mean", "_square", "_taken"):
                 getattr(fewer, name).copy_(getattr(self, name)[list(kept)])
@@ -486,10 +464,8 @@ def step_flop(config: TrainingConfig) -> float:
     99
     """
     widths = (1, *FILTERS[: config.depth])
-    convolutions = [
-        2 * (IMAGE_SIZE >> i) ** 2 * KERNELS[i] ** 2 * widths[i] * widths[i + 1]
-        for i in range(config.depth)
-    ]
+    convolutions = [2 * (IMAGE_SIZE >> i) ** 2 * KERNELS[i] ** 2 * widths[i] * widths[i + 1]
+                    for i in range(config.depth)]  # fmt: skip
     neurons = (widths[-1] * (IMAGE_SIZE >> config.depth) ** 2, 256, 16, 2)
     full = sum(2 * a * b for a, b in pairwise(neurons))
     forward = sum(convolutions) * (2 if config.network.reconstructs else 1) + full
@@ -503,36 +479,32 @@ def time_step(
 ) -> dict[str, Any]:  # fmt: skip
     """Time a training step of some networks, on noise.
 
-    Args:
-        config, device: how they are trained, and where.
-        networks: how many there are, of which `at_once` (all, or 1) are side by side.
-        steps, repeats: the median of `repeats` runs of `steps` steps is taken.
-        record, forward: see `Stack`; None records on a GPU.
+    Of the networks `at_once` (all, or 1) are side by side; the median of `repeats` runs of `steps`
+    steps is taken. `record` and `forward` are `Stack`'s; None records on a GPU.
 
     Returns:
         seconds (a step of all networks), tflops (textbook operations a second, in 10^12),
         memory_gb (most of the GPU's memory in use; None on a CPU).
     """
-    images = max(2, steps * config.batch_size // (config.plain_copy + config.augmented_copies))
+    config = dataclasses.replace(config, negatives_per_positive=None)
     place, on_gpu = device.torch_device, device.torch_device.type == "cuda"
-    noise = np.random.default_rng(0).integers(-1000, 400, (images, STORED_SIZE, STORED_SIZE))
-    views = device.tensor(torch.from_numpy(noise.astype(np.int16)))
-    labels = np.arange(images) % 2
-    as_they_are = dataclasses.replace(config, negatives_per_positive=None)
     finish = functools.partial(torch.cuda.synchronize, place) if on_gpu else lambda: None
+    labels = np.arange(max(2, steps * config.batch_size // config.copies)) % 2
+    noise = np.random.default_rng(0).integers(-1000, 400, (len(labels), STORED_SIZE, STORED_SIZE))
     if on_gpu:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(place)
     seconds = []
     with device.arithmetic(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        stack = Stack(at_once, views, device.tensor(torch.from_numpy(labels)), config, device,
-                      steps_of(labels, as_they_are),
-                      on_gpu if record is None else record, forward)  # fmt: skip
-        epoch = next(draw_epochs(0, labels, as_they_are, stack.dropouts))
+        stack = Stack(at_once, device.tensor(torch.from_numpy(noise.astype(np.int16))),
+                      device.tensor(torch.from_numpy(labels)), config, device,
+                      steps_of(labels, config), on_gpu if record is None else record, forward
+                      )  # fmt: skip
+        epoch = next(draw_epochs(0, labels, config, stack.dropouts))
         for m in range(at_once):
             stack.load(m, build_network(config))
-            stack.write(m, torch.arange(images), epoch, config.learning_rate)
+            stack.write(m, torch.arange(len(labels)), epoch, config.learning_rate)
         for repeat in range(repeats + 1):
             finish()
             start = time.perf_counter()
@@ -540,9 +512,9 @@ def time_step(
             finish()
             seconds.append(time.perf_counter() - start)
     each = statistics.median(seconds[1:]) / steps * networks / at_once
-    memory = torch.cuda.max_memory_allocated(place) / 1e9 if on_gpu else None
-    tflops = networks * step_flop(config) / each / 1e12
-    return {"seconds": each, "tflops": tflops, "memory_gb": memory}
+    return {"seconds": each, "tflops": networks * step_flop(config) / each / 1e12,
+            "memory_gb": torch.cuda.max_memory_allocated(place) / 1e9 if on_gpu else None
+            }  # fmt: skip
 
 
 def time_layouts(
@@ -550,10 +522,8 @@ def time_layouts(
 ) -> pd.DataFrame:
     """Time a step of networks one after another and side by side: layout, and `time_step`'s."""
     layouts = {"one after another": 1, "side by side": networks}
-    rows = [
-        {"layout": name, **time_step(config, device, networks, at_once, steps, repeats)}
-        for name, at_once in layouts.items()
-    ]
+    rows = [{"layout": name, **time_step(config, device, networks, at_once, steps, repeats)}
+            for name, at_once in layouts.items()]  # fmt: skip
     return pd.DataFrame(rows).sort_values("seconds", ignore_index=True)
 
 
@@ -561,18 +531,12 @@ def time_layouts(
 def choose(config: TrainingConfig, device: Device, networks: int) -> tuple[int, float]:
     """Choose how many networks a GPU trains at once, by timing both layouts for a moment.
 
-    Returns:
-        networks at once: one, or what its memory holds, at most 90; and seconds that a step of one
-        of them takes, about.
-
-    Raises:
-        torch.OutOfMemoryError: its memory is too small for one network.
+    One, or what its memory holds, at most 90; with the seconds that a step of one takes, about.
     """
-    tried = min(networks, 9)
-    while True:
+    tried, best = min(networks, 9), None
+    while best is None:
         try:
             best = time_layouts(config, device, tried, steps=2, repeats=2).iloc[0]
-            break
         except torch.OutOfMemoryError:
             if tried == 1:
                 raise

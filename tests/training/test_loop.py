@@ -73,6 +73,26 @@ def test_training_stops_early_and_keeps_its_best_epoch():
     assert result.best_epoch == int(np.argmin(losses))
 
 
+def test_on_a_plateau_the_rate_falls_and_then_training_stops():
+    rng = np.random.default_rng(0)
+    noise = rng.integers(-1000, 400, (48, 76, 76)).astype(np.int16)
+    config = TrainingConfig.brief(epochs=60, patience=3, precision="fp32", batch_size=16,
+                                  schedule="plateau")  # fmt: skip
+    result = train_view(noise[:32], np.arange(32) % 2, noise[32:], np.arange(16) % 2, config,
+                        Device.choose("cpu", "fp32"), seed=1)  # fmt: skip
+    best, waiting_since, rates = np.inf, -1, [1e-3]
+    for epoch, row in enumerate(result.history):
+        assert row["learning_rate"] == pytest.approx(rates[-1])
+        if row["val_cls"] < best:
+            best, waiting_since = row["val_cls"], epoch
+        elif epoch - waiting_since == 3:
+            rates.append(rates[-1] / 10)
+            waiting_since = epoch
+    assert rates == pytest.approx([1e-3, 1e-4, 1e-5])  # of which the last never came
+    assert len(result.history) == waiting_since + 1 < 60
+    assert result.best_epoch == int(np.argmin([row["val_cls"] for row in result.history]))
+
+
 def test_a_loss_that_is_no_number_is_an_error_with_a_cure():
     views = np.zeros((8, 76, 76), np.int16)
     config = TrainingConfig.brief(epochs=3, learning_rate=1e30, batch_size=4, precision="fp32")

@@ -10,7 +10,7 @@ import pytest
 
 from labkit.training import progress
 from labkit.training.config import TrainingConfig
-from labkit.training.model import fit
+from labkit.training.nine_views import fit
 
 
 def row(epoch: int, train_img: float | None = 0.5) -> dict:

@@ -69,6 +69,7 @@ def assert_the_same(side, plain, chosen):
     [(1, {"model": "mt"}), (1, {"model": "st"}), (2, {"model": "mt"}), (2, {"model": "st"}),
      (1, {"model": "st", "negatives_per_positive": 1.0}),
      (2, {"model": "st", "negatives_per_positive": 1.0}),
+     (2, {"model": "st", "schedule": "plateau", "patience": 1, "epochs": 6}),
      *((2, {"output": "softmax", "l2": 1e-2, "l2_on": l2_on, "depth": 2, "dropout_on": "fc1",
             "epochs": 2, "symmetries": "reflections"}) for l2_on in ("both", "share", "img"))],
 )  # fmt: skip

@@ -11,7 +11,7 @@ from labkit.errors import InputError
 from labkit.evaluation.statistics import roc_auc
 from labkit.training.config import TrainingConfig
 from labkit.training.machines import Device
-from labkit.training.model import fit, inner_split, load
+from labkit.training.nine_views import fit, inner_split, load
 
 QUICK = TrainingConfig.brief(epochs=8, views=(0, 4), precision="fp32", batch_size=16)
 
@@ -102,6 +102,7 @@ def test_damaged_and_foreign_models_are_refused(discs, model, tmp_path):
     whole = weights.read_bytes()
     for harm, words in (
         (lambda: weights.write_bytes(whole[: len(whole) // 2]), "view_4.safetensors: damaged"),
+        (lambda: weights.write_bytes(whole[:-1] + b"~"), "view_4.safetensors: damaged"),
         (weights.unlink, "missing"),
         (lambda: (folder / "model.json").write_text("{}"), "not a model"),
         ((folder / "model.json").unlink, "missing"),

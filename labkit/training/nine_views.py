@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +12,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from sklearn.model_selection import StratifiedGroupKFold
 from tqdm.auto import tqdm
@@ -18,7 +19,7 @@ from tqdm.auto import tqdm
 from labkit import __version__
 from labkit.cohorts.cohort import Cohort
 from labkit.errors import InputError
-from labkit.io import read_json, whole_folder, write_csv, write_json
+from labkit.io import read_json, sha256, whole_folder, write_csv, write_json
 from labkit.models.fusion import auc_weights, fuse
 from labkit.models.mtcnn import STCNN
 from labkit.training.batches import Labels, Pixels, thinned
@@ -34,7 +35,7 @@ from labkit.training.machines import Device, default_jobs, run
 from labkit.training.progress import begin, finish, writer
 from labkit.training.side_by_side import Task, train_many
 
-_FORMAT = "labkit nine-view model 1"
+_FORMAT = "labkit nine-view model 2"
 
 
 def training_and_validation(
@@ -52,32 +53,22 @@ def inner_split(
 ) -> tuple[Labels, Labels]:
     """Part labelled nodules into training and validation, by patient and stratified by label.
 
-    Args:
-        nodules: table with `patient_id` and `label`.
-        indices: rows of it to part.
-        fraction: share for validation, approximate since patients stay whole: of the few patients
-            of a small cohort it is one.
-        seed: of the shuffling of patients.
-
-    Returns:
-        Sorted training rows and validation rows.
-
-    Raises:
-        InputError: too few patients or nodules of one class to have both on both sides.
+    The share of validation is about `fraction`, since patients stay whole: of a few patients it is
+    one. Returns sorted rows of each; InputError when there are too few patients, or nodules of one
+    class, to have both on both sides.
     """
     indices = np.asarray(indices)
     chosen = nodules.iloc[indices]
-    labels = chosen["label"].to_numpy(dtype=int)
-    patients = chosen["patient_id"].nunique()
-    folds = max(2, min(round(1 / fraction), patients))
-    smallest = min(np.bincount(labels, minlength=2))
-    if smallest < 2 or patients < 2:
+    labels, patients = chosen["label"].to_numpy(dtype=int), chosen["patient_id"].to_numpy()
+    smallest, count = min(np.bincount(labels, minlength=2)), len(np.unique(patients))
+    if smallest < 2 or count < 2:
         raise InputError(
-            f"{len(indices)} nodules of {patients} patients ({smallest} in the rarer class) are "
-            "too few to hold a validation split out; use more nodules or fewer folds"
+            f"{len(indices)} nodules of {count} patients ({smallest} in the rarer class) are too "
+            "few to hold a validation split out; use more nodules or fewer folds"
         )
-    splitter = StratifiedGroupKFold(min(folds, smallest), shuffle=True, random_state=seed)
-    for train, val in splitter.split(labels, labels, chosen["patient_id"].to_numpy()):
+    folds = min(max(2, min(round(1 / fraction), count)), smallest)
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    for train, val in splitter.split(labels, labels, patients):
         if len(np.unique(labels[train])) == len(np.unique(labels[val])) == 2:
             return np.sort(indices[train]), np.sort(indices[val])
     raise InputError(
@@ -109,10 +100,8 @@ class NineViewModel:
     def predict(self, cohort: Cohort, indices: ArrayLike | None = None) -> NDArray[np.float64]:
         """Compute (n, views) malignant probabilities of these rows of a cohort, or of all of it."""
         rows = np.arange(len(cohort)) if indices is None else np.asarray(indices, dtype=np.int64)
-        columns = [
-            predict_view(network, cohort.views[rows, view], self.config, self.device)
-            for view, network in self._by_view()
-        ]
+        columns = [predict_view(network, cohort.views[rows, view], self.config, self.device)
+                   for view, network in self._by_view()]  # fmt: skip
         return np.stack(columns, axis=1)
 
     def fuse(self, probabilities: ArrayLike) -> NDArray[np.float64]:
@@ -127,24 +116,17 @@ class NineViewModel:
         """
         probabilities = self.predict(cohort)
         columns = {f"view_{v}": probabilities[:, i] for i, v in enumerate(self.config.views)}
-        ids, labels = cohort.nodules["nodule_id"].to_numpy(), cohort.nodules["label"].to_numpy()
-        fused = self.fuse(probabilities)
-        return pd.DataFrame({"nodule_id": ids, **columns, "fused": fused, "label": labels})
+        table = cohort.nodules[["nodule_id"]].reset_index(drop=True)
+        return table.assign(**columns, fused=self.fuse(probabilities),
+                            label=cohort.nodules["label"].to_numpy())  # fmt: skip
 
     def reconstruct(self, cohort: Cohort, indices: ArrayLike) -> NDArray[np.float32]:
-        """Compute (n, views, 64, 64) reconstructions in [0, 1]; only MT-CNN has them.
-
-        Raises:
-            InputError: the model is an ST-CNN.
-        """
-        network = self.config.network
+        """Compute (n, views, 64, 64) reconstructions in [0, 1]; an ST-CNN is an InputError."""
+        network, rows = self.config.network, np.asarray(indices, dtype=np.int64)
         if not network.reconstructs:
             raise InputError(f"{network.name} reconstructs nothing; train with model='mt'")
-        rows = np.asarray(indices, dtype=np.int64)
-        images = [
-            reconstruct_view(one, cohort.views[rows, view], self.device)
-            for view, one in self._by_view()
-        ]
+        images = [reconstruct_view(one, cohort.views[rows, view], self.device)
+                  for view, one in self._by_view()]  # fmt: skip
         return np.stack(images, axis=1)
 
     def save(self, folder: str | Path) -> None:
@@ -164,10 +146,18 @@ class NineViewModel:
             write_csv(new / "history.csv", self.history)
             values = {"format": _FORMAT, "labkit": __version__, "config": self.config.as_dict(),
                       "view_auc": list(self.view_auc), "prior_shift": self.prior_shift}  # fmt: skip
-            write_json(new / "model.json", values)
+            write_json(new / "model.json", {**values, "sha256": _checksums(new, values)})
 
     def _by_view(self) -> Iterator[tuple[int, STCNN]]:
         return zip(self.config.views, self.networks, strict=True)
+
+
+def _checksums(folder: Path, values: dict[str, Any]) -> dict[str, str]:
+    """Compute checksums of a model's files, and of what model.json says beside them."""
+    said = json.dumps({k: v for k, v in values.items() if k != "sha256"}, sort_keys=True)
+    files = [*sorted(folder.glob("view_*.safetensors")), *folder.glob("history.csv")]
+    own = hashlib.sha256(said.encode()).hexdigest()
+    return {"model.json": own, **{file.name: sha256(file) for file in files}}
 
 
 def load(folder: str | Path, device: str = "auto") -> NineViewModel:
@@ -176,24 +166,18 @@ def load(folder: str | Path, device: str = "auto") -> NineViewModel:
     values = read_json(folder / "model.json", "a labkit model")
     if not isinstance(values, dict) or values.get("format") != _FORMAT:
         raise InputError(f"{folder}/model.json: not a model of this version ({_FORMAT})")
+    noted, found = values.get("sha256"), _checksums(folder, values)
+    for name, content in {"model.json": "", **(noted if isinstance(noted, dict) else {})}.items():
+        if found.get(name) != content:
+            why = "damaged or changed since it was written" if name in found else "missing"
+            raise InputError(f"{folder / name}: {why}; train the model again")
     config = TrainingConfig.from_dict(values["config"])
-    if len(values["view_auc"]) != len(config.views):
-        raise InputError(f"{folder}/model.json: damaged, its weights do not fit its views")
-    chosen = Device.choose(device, config.precision)
-    networks = []
+    chosen, networks = Device.choose(device, config.precision), []
     for view in config.views:
-        file, network = folder / f"view_{view}.safetensors", build_network(config)
-        try:
-            network.load_state_dict(load_file(file))
-        except FileNotFoundError:
-            raise InputError(f"{file}: missing; the model is damaged, train it again") from None
-        except (SafetensorError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
-            raise InputError(f"{file}: damaged or of another network ({reason})") from None
+        network = build_network(config)
+        network.load_state_dict(load_file(folder / f"view_{view}.safetensors"))
         chosen.place(network)
         networks.append(network.eval())
-    if not (folder / "history.csv").is_file():
-        raise InputError(f"{folder / 'history.csv'}: missing; the model is damaged, train it again")
     history = pd.read_csv(folder / "history.csv")
     aucs, shift = tuple(values["view_auc"]), float(values["prior_shift"])
     return NineViewModel(config, tuple(networks), aucs, history, chosen, shift)
@@ -209,9 +193,7 @@ def fit(
     Part of the patients is held out for early stopping and for the fusion weights.
 
     Args:
-        cohort: where the views are.
-        indices: labelled rows of it.
-        config: the protocol.
+        cohort, indices, config: where the views are, labelled rows of it, and the protocol.
         device: "auto", "cpu" or "cuda".
         place: distinguishes runs that share `config.seed`, such as (repeat, fold).
         jobs: processes on a CPU; None takes one a core. A GPU trains all networks side by side.
@@ -227,24 +209,22 @@ def fit(
         raise InputError(f"rows must be numbers from 0 to {len(cohort) - 1} of the cohort")
     unlabelled = int(cohort.nodules["label"].iloc[rows].isna().sum())
     if unlabelled:
-        raise InputError(
-            f"{unlabelled} of {len(rows)} nodules have no label (malignancy 3 is uncertain); take "
-            "rows from cohort.labelled"
-        )
+        raise InputError(f"{unlabelled} of {len(rows)} nodules have no label (malignancy 3 is "
+                         "uncertain); take rows from cohort.labelled")  # fmt: skip
     chosen = Device.choose(device, config.precision)
-    seed = network_seed(config.seed, *place)
-    train, val = training_and_validation(cohort.nodules, rows, config, seed)
+    train, val = training_and_validation(
+        cohort.nodules, rows, config, network_seed(config.seed, *place)
+    )
     tasks = [Task(v, train, val, network_seed(config.seed, *place, v)) for v in config.views]
     labels = cohort.nodules["label"].fillna(0).to_numpy(dtype=np.int64)
     if live is not None:
         begin(live, [f"view{view}" for view in config.views])
     jobs = min(jobs or default_jobs(chosen), len(tasks))
-    if jobs > 1 and chosen.torch_device.type == "cpu":
-        calls = ((cohort.views, labels, [task], config, chosen, live) for task in tasks)
-        finished = run(_train_one_view, calls, jobs)
-    else:
-        finished = _train_views(cohort.views, labels, tasks, config, chosen, live)
-    results = {}
+    one_a_call = jobs > 1 and chosen.torch_device.type == "cpu"
+    calls = [(cohort.views, labels, some, config, chosen, live)
+             for some in ([[task] for task in tasks] if one_a_call else [tasks])]  # fmt: skip
+    finished = run(_train_one_view, calls, jobs) if one_a_call else _train_views(*calls[0])
+    results: dict[int, Trained] = {}
     with tqdm(finished, "training", len(tasks), False, unit="network", disable=not progress) as bar:
         for view, result in bar:
             results[view] = result
