@@ -33,12 +33,10 @@ class Calibration(NamedTuple):
     brier: Interval  # mean squared difference to the label
     # Expected calibration error: the bins' mean |observed - predicted|, never 0 of a finite cohort.
     # A resample adds once more what chance has added already, so the interval is the reflected one
-    # (twice the value less the percentiles, not below 0). Far from calibrated it holds the truth
-    # about 9 times in 10; of calibrated ones it is of no use.
+    # (twice the value less the percentiles). Of calibrated probabilities it is of no use.
     error: Interval
-    # (mean, 95 % quantile) of the error that perfectly calibrated probabilities would show on as
-    # many nodules in the same bins (consistency resampling, Bröcker and Smith, Wea Forecasting
-    # 22:651, 2007; nodules drawn one by one).
+    # (mean, 95 % quantile) of the error that calibrated probabilities would show on as many nodules
+    # in the same bins (consistency resampling, Bröcker and Smith, Wea Forecasting 22:651, 2007).
     error_if_calibrated: tuple[float, float]
     table: pd.DataFrame  # of `reliability_table`
 
@@ -102,16 +100,13 @@ def _binned(predictions: pd.DataFrame, view: str, bins: int) -> tuple[OneView, p
     of = one_view(predictions, view)
     repeats, n = of.probabilities.shape
     y, p = checked(np.tile(of.labels, repeats), of.probabilities.ravel())
-    if p.min() < 0 or p.max() > 1:
-        raise InputError(f"calibration is about probabilities between 0 and 1; these are "
+    if p.min() < 0 or p.max() > 1 or bins < 1:
+        raise InputError(f"calibration puts probabilities between 0 and 1 into bins, not {bins} of "
                          f"{p.min():.3g} to {p.max():.3g}")  # fmt: skip
-    if bins < 1:
-        raise InputError(f"there cannot be {bins} bins")
     edges = np.quantile(p, np.arange(1, bins) / bins)  # as scikit-learn's calibration_curve has it
     numbers = np.unique(np.searchsorted(edges, p, side="left"), return_inverse=True)[1]
-    nodule, patient = (np.tile(of_each, repeats) for of_each in (np.arange(n), of.patients))
-    rows = {"y": y, "p": p, "bin": numbers, "nodule": nodule, "patient": patient}
-    return of, pd.DataFrame(rows)
+    rows = {"y": y, "p": p, "bin": numbers, "nodule": np.tile(np.arange(n), repeats)}
+    return of, pd.DataFrame({**rows, "patient": np.tile(of.patients, repeats)})
 
 
 def _table(rows: pd.DataFrame) -> pd.DataFrame:
@@ -145,9 +140,9 @@ def fit_temperature(labels: ArrayLike, probabilities: ArrayLike) -> float:
     # Convex in the slope 1 / T, so it has one valley on the scale of its logarithm, too.
     bounds = (-np.log(HIGHEST), -np.log(LOWEST))
     best = minimize_scalar(entropy, bounds=bounds, method="bounded", options={"xatol": 1e-8})
-    if min(best.x - bounds[0], bounds[1] - best.x) < 1e-3:
-        reason = ("the surest probabilities are wrong about as often as right"
-                  if best.x - bounds[0] < 1e-3
+    ends = np.abs(best.x - np.array(bounds)) < 1e-3
+    if ends.any():
+        reason = ("the surest probabilities are wrong about as often as right" if ends[0]
                   else "the probabilities separate the classes entirely")  # fmt: skip
         raise InputError(f"no temperature between {LOWEST:g} and {HIGHEST:g} fits {len(y)} "
                          f"validation nodules: {reason}; use a larger validation split"
@@ -174,10 +169,10 @@ def scale_run(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Scale a run's predictions, each fold with the temperature of its own validation nodules.
 
-    The same nodules stopped the training early and gave the fusion its weights, so they look a
-    little better than new ones and the temperature comes out a little too low. `validation` is of
-    `crossval.validation_predictions`. Returns the view's predictions with scaled `probability`, and
-    the temperatures: `repeat`, `fold`, `nodules` (of validation), `temperature`.
+    These (`crossval.validation_predictions`) stopped the training and weighed the views, so they
+    look a little better than new ones and the temperature comes out a little too low. Returns the
+    view's predictions with scaled `probability`, and the temperatures: `repeat`, `fold`, `nodules`
+    (of validation), `temperature`.
     """
     tests = select_view(predictions, view)
     if tests.empty:

@@ -29,17 +29,17 @@ from labkit.annotations import luna16
 from labkit.cohorts.cohort import Cohort
 from labkit.errors import InputError
 from labkit.evaluation import froc
-from labkit.evaluation.predictions import DETECTOR, FUSED, SIZE_ONLY, threshold
+from labkit.evaluation.predictions import DETECTOR, FUSED, SIZE_ONLY, convergence, threshold
 from labkit.evaluation.size import by_one_number
 from labkit.evaluation.statistics import summarise
-from labkit.io import read_json, write_csv, write_json
+from labkit.io import read_json, require_ids, write_csv, write_json
 from labkit.models.fusion import auc_weights, fuse
 from labkit.training import machines
 from labkit.training import progress as live
 from labkit.training.config import TrainingConfig
 from labkit.training.loop import network_seed, predict_view, train_view
 from labkit.training.machines import Device, connect, describe_hardware, duration, one_thread
-from labkit.training.model import NineViewModel, labels_of, load, training_and_validation
+from labkit.training.nine_views import NineViewModel, labels_of, load, training_and_validation
 from labkit.training.side_by_side import MOST_AT_ONCE, Task, choose, steps_of, train_many
 
 Place = tuple[int, int, int]
@@ -88,20 +88,22 @@ def make_folds(nodules: pd.DataFrame, folds: int, split: str = "patient", seed: 
     """Number the fold of every labelled nodule, (n,) from 0 to folds - 1, stratified by label.
 
     By "patient" the nodules of a patient stay together; by "nodule" they are scattered, as in much
-    of the literature, so that a test nodule may have siblings in training; by "subset" the column
-    `subset` is taken, LUNA-16's official folds, whatever the seed.
+    of the literature; by "subset" LUNA-16's official folds are taken, whatever the seed.
 
     Raises:
-        InputError: a fold without both classes, or more folds than there is data for.
+        InputError: a fold without both classes, more folds than there is data for, or a patient
+            whose id is spelled in two ways.
     """
     if split not in SPLITS:
         raise InputError(f"split must be one of {SPLITS}, not {split!r}")
     labels, patients = nodules["label"].to_numpy(dtype=int), nodules["patient_id"].to_numpy()
+    names = pd.unique(patients)
+    require_ids(map(str, names), "patient_id", "the nodules")
     smallest = int(np.bincount(labels, minlength=2).min())
     if folds < 2 or smallest < folds:
         raise InputError(f"{folds} folds need at least 2 folds and {folds} nodules of each class; "
                          f"the rarer class has {smallest}")  # fmt: skip
-    if split == "patient" and len(np.unique(patients)) < folds:
+    if split == "patient" and len(names) < folds:
         raise InputError(f"{folds} folds need {folds} patients; there are fewer")
     cure = "use fewer folds or more patients"
     if split == "subset":
@@ -109,8 +111,9 @@ def make_folds(nodules: pd.DataFrame, folds: int, split: str = "patient", seed: 
         cure = "LUNA-16's folds are its subsets, so build the cohort of more scans"
     else:
         splitter = StratifiedGroupKFold if split == "patient" else StratifiedKFold
-        groups = patients if split == "patient" else None
-        parts = splitter(folds, shuffle=True, random_state=seed).split(labels, labels, groups)
+        parts = splitter(folds, shuffle=True, random_state=seed).split(
+            labels, labels, patients if split == "patient" else None
+        )
         number = np.empty(len(labels), dtype=np.int64)
         for fold, (_, test) in enumerate(parts):
             number[test] = fold
@@ -138,6 +141,18 @@ def _subsets(nodules: pd.DataFrame, folds: int) -> Indices:
     return number.astype(np.int64)
 
 
+def training_rows(cohort: Cohort, test: Indices, split: str) -> Indices:
+    """Return the labelled rows that a fold may learn from, of no patient whom it tests.
+
+    Only with folds by "nodule" are siblings left in. (One patient of LUNA-16, LIDC-IDRI-0332, has
+    scans in two of its subsets.)
+    """
+    rows, patients = np.setdiff1d(cohort.labelled, test), cohort.nodules["patient_id"]
+    if split == "nodule":
+        return rows
+    return rows[~patients.iloc[rows].isin(patients.iloc[test]).to_numpy()]
+
+
 def run(
     cohort: Cohort, config: TrainingConfig, out: str | Path, *, folds: int = 10, repeats: int = 1,
     split: str = "patient", first_folds: int | None = None, device: str = "auto",
@@ -153,14 +168,14 @@ def run(
         folds, repeats, split, first_folds: what is repeated (`Plan`).
         device: "auto", "cpu" or "cuda".
         jobs: networks trained at once; None takes one a core on a CPU, one on a GPU.
-        scheduler: address of a Dask scheduler, whose workers train rather than this machine, one
-            task each; they must see the cohort and `out` by the same paths.
+        scheduler: address of a Dask scheduler, whose workers train instead, one task each; they
+            must see the cohort and `out` by the same paths.
         keep_first_model: also keep the nine networks of the first fold, in `out`/model.
         progress: print an estimate and show bars.
 
     Returns:
-        Predictions (`predictions.COLUMNS`), one row a nodule, repeat, fold and view, with more
-        "views": "fused", and "size_only" and "detector" from one number each (`baselines`).
+        Predictions (`predictions.COLUMNS`), one row a nodule, repeat, fold and view, with "fused",
+        and "size_only" and "detector" from one number each (`baselines`), as further views.
 
     Raises:
         InputError: the folder holds another run, or the cohort or the cluster cannot do it.
@@ -197,18 +212,17 @@ def run(
             timing = (labels_of(cohort, cohort.labelled), config, plan, device)
             seconds = (cluster.once(estimate_seconds, *timing) if cluster
                        else estimate_seconds(*timing))  # fmt: skip
-            beside = f"by {at_once} workers" if cluster else f"{at_once} at once"
-            there = len(networks) - len(todo)
-            already = f", {there} already there" if there else ""
             most = duration(seconds * len(todo) / len(networks) / at_once)
-            where = f"{most} (timed on one of them)" if cluster else most
+            there = len(networks) - len(todo)
             print(f"{name}, {repeats} x {folds} folds x {len(config.views)} views on "
-                  f"{hardware['device']}: {len(todo)} networks to train, {beside}{already}; at "
-                  f"most {where}, less when training stops early", flush=True)  # fmt: skip
+                  f"{hardware['device']}: {len(todo)} networks to train, "
+                  f"{f'by {at_once} workers' if cluster else f'{at_once} at once'}"
+                  f"{f', {there} already there' if there else ''}; at most {most}"
+                  f"{' (timed on one of them)' if cluster else ''}, less when training stops early",
+                  flush=True)  # fmt: skip
         calls = ((cohort.folder.absolute(), config, out, device, task) for task in tasks)
-        here = cluster is None and at_once == 1
         results: Iterable[Iterable[_Outcome]] = (
-            (train_networks(*call) for call in calls) if here
+            (train_networks(*call) for call in calls) if cluster is None and at_once == 1
             else machines.run(_train_in_turn, calls, at_once, cluster)
         )  # fmt: skip
         lost = []
@@ -251,7 +265,7 @@ def run(
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """One network to train and to test: its place in the run, and rows of the cohort."""
+    """One network: its place in the run, and rows of the cohort."""
 
     place: Place
     train: Indices  # to learn from
@@ -269,8 +283,8 @@ def networks_of(
 ) -> list[Network]:
     """List all networks of a run, in the order that they are trained.
 
-    Raises InputError for a cohort without a label, with too few nodules or patients for the folds
-    or for the inner split of one of them, or with a size or score that is no number.
+    Raises InputError for a cohort without labels, with too little for the folds or the inner split
+    of one of them, or with a size or score that is no number.
     """
     chosen, nodules = cohort.labelled, cohort.nodules
     if len(chosen) == 0:
@@ -282,11 +296,11 @@ def networks_of(
                               network_seed(config.seed, r)) for r in range(plan.repeats)
                    ]  # fmt: skip
         for repeat, fold in plan.places():
-            tested = fold_of[repeat] == fold
-            seed = network_seed(config.seed, repeat, fold)
-            train, val = training_and_validation(nodules, chosen[~tested], config, seed)
+            test, seed = chosen[fold_of[repeat] == fold], network_seed(config.seed, repeat, fold)
+            rest = training_rows(cohort, test, plan.split)
+            train, val = training_and_validation(nodules, rest, config, seed)
             keep = keep_first_model and (repeat, fold) == (0, 0)
-            networks += [Network((repeat, fold, view), train, val, chosen[tested], keep)
+            networks += [Network((repeat, fold, view), train, val, test, keep)
                          for view in config.views]  # fmt: skip
     except InputError as error:
         raise InputError(f"{cohort.folder}: {error}") from None
@@ -305,9 +319,8 @@ def claim(
     if file.exists():
         there = read_json(file, "a run")
         for part, new in identity.items():
-            if there.get(part) != new:
-                old = there.get(part) or {}
-                changed = sorted(k for k in {*old, *new} if old.get(k) != new.get(k))
+            old = there.get(part) or {}
+            if changed := sorted(k for k in {*old, *new} if old.get(k) != new.get(k)):
                 raise InputError(f"{out} holds another run: its {part} differs in "
                                  f"{', '.join(changed)}; choose another --out or delete it"
                                  )  # fmt: skip
@@ -337,11 +350,7 @@ def is_done(out: Path, place: Place, keep_first_model: bool) -> bool:
 
 
 def read_network(out: Path, place: Place) -> dict[str, Any]:
-    """Read what a trained network left: `val_auc`, `prior_shift`, `best_epoch`, `seconds`,
-    `test_probability`, `val_nodule_id`, `val_probability` and `history`.
-
-    Raises InputError when its file is missing, damaged or of another version.
-    """
+    """Read what a trained network left (`train_networks`), or raise InputError."""
     file = network_file(out, place)
     values = read_json(file, "a network of a run")
     if not {"prior_shift", "val_probability"} <= values.keys():
@@ -355,9 +364,9 @@ def train_networks(
 ) -> Iterator[_Outcome]:  # fmt: skip
     """Train networks, and write what each leaves as soon as it is there.
 
-    `device_name` is one of the machine where this runs: a CPU trains one after another, a GPU side
-    by side. A network whose loss is no number is lost, and says so; the others go on. The seconds
-    of each are those since the one before was done: they sum to what all took.
+    A CPU (`device_name`, where this runs) trains one after another, a GPU side by side. A network
+    whose loss is no number is lost, and says so; the others go on. The seconds of each are those
+    since the one before was done: they sum to what all took.
     """
     cohort, device = Cohort.open(cohort_folder), Device.choose(device_name, config.precision)
     labels = cohort.nodules["label"].fillna(0).to_numpy(dtype=np.int64)
@@ -438,20 +447,15 @@ def _remove_half_written(out: Path, older_than_s: float) -> None:
 def baselines(cohort: Cohort) -> dict[str, str]:
     """Return the views that need no network, and the column each is made of (`by_one_number`).
 
-    A column is taken where all labelled nodules have a positive number in it. Raises InputError for
-    what is no number, and for a score that is missing: the detector that proposed a candidate has
-    one for it, while a diameter may be unknown.
+    A column counts where all labelled nodules have a positive number in it. Raises InputError for
+    what is no number, and for a detector's score that is missing; a diameter may be unknown.
     """
-    table = cohort.nodules.iloc[cohort.labelled]
-    found = {}
+    table, found = cohort.nodules.iloc[cohort.labelled], {}
     for view, column in _BASELINES.items():
         if column not in table or table[column].isna().all():
             continue
-        numbers = pd.to_numeric(table[column], errors="coerce")
-        values = numbers.to_numpy(dtype=float, na_value=np.nan)
-        wrong = ~np.isfinite(values)
-        if view != DETECTOR:  # a missing one is unknown, as long as it is not something else
-            wrong &= table[column].notna().to_numpy()
+        values = pd.to_numeric(table[column], errors="coerce").to_numpy(float, na_value=np.nan)
+        wrong = ~np.isfinite(values) & ((view == DETECTOR) | table[column].notna().to_numpy())
         if wrong.any():
             first = table.iloc[int(wrong.argmax())]
             there = "missing" if pd.isna(first[column]) else repr(first[column])
@@ -473,22 +477,22 @@ def join_predictions(
     For LUNA-16 also `submission.csv`, as the challenge takes it. Of `keep_first_model`'s networks
     one model is made, in `out`/model.
     """
-    of_numbers = baselines(cohort)
+    of_numbers, started = baselines(cohort), read_json(out / "run.json", "a run")
     parts: list[_Part] = []
     curves, seconds = [], 0.0
     for (repeat, fold), of_fold in groupby(networks, key=lambda network: network.place[:2]):
         planned = list(of_fold)
         test = planned[0].test
-        train = np.setdiff1d(cohort.labelled, test)
+        train = training_rows(cohort, test, started["plan"]["split"])
         left = [read_network(out, network.place) for network in planned]
         says = _by_view(left, config.views, "test_probability")
-        for view, column in of_numbers.items():
-            says[view] = by_one_number(cohort.nodules, column, train, test)
+        says |= {view: by_one_number(cohort.nodules, column, train, test)
+                 for view, column in of_numbers.items()}  # fmt: skip
         parts += [(test, repeat, fold, view, probability) for view, probability in says.items()]
-        for number, of in zip(config.views, left, strict=True):
-            seconds += of["seconds"]
-            which = {"repeat": repeat, "fold": fold, "view": number}
-            curves.append(pd.DataFrame(of["history"]).assign(**which, best_epoch=of["best_epoch"]))
+        seconds += sum(of["seconds"] for of in left)
+        curves += [pd.DataFrame(of["history"]).assign(repeat=repeat, fold=fold, view=view,
+                                                      best_epoch=of["best_epoch"])
+                   for view, of in zip(config.views, left, strict=True)]  # fmt: skip
     predictions = _table(cohort.nodules, parts)
     del parts
     if keep_first_model and not (out / "model" / "model.json").is_file():
@@ -505,9 +509,9 @@ def join_predictions(
         luna16.write(out / "submission.csv", froc.marks(cohort, predictions).drop(columns="label"))
     cut = threshold(cohort)
     write_json(out / "metrics.json", {
-        **read_json(out / "run.json", "a run"), "training_seconds": round(seconds, 1),
+        **started, "training_seconds": round(seconds, 1),
         "epochs_run": sum(map(len, curves)), "threshold": round(cut, 8),
-        "metrics": summarise(predictions, threshold=cut),
+        "convergence": convergence(out), "metrics": summarise(predictions, threshold=cut),
     })  # fmt: skip
     return predictions
 
@@ -542,11 +546,9 @@ def _table(nodules: pd.DataFrame, parts: list[_Part]) -> pd.DataFrame:
 def validation_predictions(out: Path, cohort: Cohort) -> pd.DataFrame:
     """Return a finished run's predictions of its inner validation nodules, single views and fused.
 
-    These nodules are of other patients than those trained on (and, with folds by patient, than
-    those tested), so that a temperature, or another way to fuse views, can be learnt from them
-    without a look at the test nodules. `cohort` is that of the run. Columns are `run`'s; `fold` is
-    the one in whose training the nodule was held out, so that a nodule comes in several folds.
-    Raises InputError for a run that is unfinished or of another cohort.
+    No network has learnt from these nodules, so that a temperature, or another way to fuse views,
+    can be learnt from them. Columns are `run`'s; `fold` is the one in whose training the nodule was
+    held out, so that a nodule comes in several. InputError: an unfinished run, or another cohort.
     """
     values = read_json(out / "run.json", "a run")
     plan, views = Plan(**values["plan"]), values["config"]["views"]
@@ -564,8 +566,8 @@ def validation_predictions(out: Path, cohort: Cohort) -> pd.DataFrame:
 def steadied(validation: pd.DataFrame) -> pd.DataFrame:
     """Add ten imaginary nodules, perfectly calibrated, to each fold and view of a table.
 
-    A few dozen validation nodules leave a temperature loose; these pull it towards 1. Five of them
-    have a probability of 0.8, of which four are malignant, and five of 0.2, of which one is.
+    A few dozen validation nodules leave a temperature loose; these, five of 0.8 (four malignant)
+    and five of 0.2 (one malignant), pull it towards 1.
     """
     names = [f"imaginary-{k}" for k in range(10)]
     ten = pd.DataFrame({"nodule_id": names, "patient_id": names})
@@ -606,9 +608,7 @@ def estimate_seconds(
 
 
 def steps_an_epoch(labelled: int, config: TrainingConfig, folds: int, positives: int = 0) -> int:
-    """Count the steps in an epoch of one network, which learns from what its fold leaves it.
-
-    Of the `labelled` nodules `positives` are needed where negatives are sampled.
+    """Count the steps in an epoch of one network; `positives` are needed to sample negatives.
 
     >>> steps_an_epoch(751, TrainingConfig(batch_size=64), folds=5)
     40
@@ -629,12 +629,10 @@ _SILENT_S, _SILENT_EPOCHS = 180.0, 5  # after which a network is no longer taken
 def list_runs(folders: Iterable[str | Path]) -> pd.DataFrame:
     """List every cross-validation run in or below some folders, one row each, the newest last.
 
-    Columns: run (its folder, as seen from the current one), state ("finished", "running", "stopped"
-    or "damaged: ..." with what to do), networks ("12 of 90" that are trained), under_way (how many
-    are being trained, and their epochs), cohort, model, protocol, auc (fused, with its 95 %
-    interval), training (time of all its networks), last_change (local time). A run is "running"
-    while one of its networks was heard of in the last three minutes, or five epochs if longer.
-    Raises InputError for a folder that is not there.
+    Columns are `RUN_COLUMNS`: the folder as seen from here; "finished", "running", "stopped" or
+    "damaged: ..."; "12 of 90" networks; how many are under way, with epochs; AUC fused, pooled.
+    A run is "running" while one of its networks was heard of in the last three minutes, or five
+    epochs if longer. Raises InputError for a folder that is not there.
     """
     rows, here = [], Path.cwd()
     for folder in map(Path, folders):

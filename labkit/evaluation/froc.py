@@ -22,7 +22,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -134,11 +134,11 @@ def evaluate(
 
     Args:
         candidates: columns `seriesuid`, `x_mm`, `y_mm`, `z_mm` and `probability`.
-        annotations: nodules; the same positions and `diameter_mm`.
-        excluded: findings whose marks do not count; as `annotations`. May have no rows.
+        annotations, excluded: nodules, and findings whose marks do not count (perhaps none); the
+            same positions and `diameter_mm`.
         series_uids: the scans judged, all of them.
         max_marks: most marks kept of a scan; None keeps all.
-        bootstraps: how many samples of scans the bands come from, 0 for no bands; `seed` is theirs.
+        bootstraps, seed: how many samples of scans the bands come from, 0 for no bands.
 
     Raises:
         InputError: a column is missing, a number is not finite, scans are none or doubled, no
@@ -165,11 +165,10 @@ def cpm_difference(
     series_uids: Sequence[str], *, max_marks: int | None = MAX_MARKS, bootstraps: int = 1000,
     seed: int = 0,
 ) -> Interval:  # fmt: skip
-    """Compare two sets of marks in the same scans: CPM of the first less that of the second.
+    """Compute CPM of the first marks less that of the second, with a 95 % percentile interval.
 
     Each bootstrap sample of scans, the same as `evaluate` draws, judges both, so that what makes a
-    scan hard for both is in neither bound of the 95 % percentile interval. Arguments and errors
-    are `evaluate`'s, but that there must be a bootstrap.
+    scan hard for both is in neither bound. Arguments and errors are `evaluate`'s.
     """
     if bootstraps < 1 or seed < 0:
         raise InputError(f"bootstraps is {bootstraps}, seed {seed}; give 1 or more and 0 or more")
@@ -354,10 +353,9 @@ def steps(
 ) -> pd.DataFrame:  # fmt: skip
     """List the marks in the order in which a falling threshold meets them.
 
-    Arguments and rules are `evaluate`'s, without a limit of marks a scan. The curve has a point
-    after each mark that is not tied with the next one. Returns one row a mark: `seriesuid`,
-    `probability`, `counts_as` (one of the four kinds above), and after it `found` (nodules),
-    `false` (marks), `sensitivity` and `false_positives_per_scan`.
+    Arguments and rules are `evaluate`'s, without a limit of marks a scan. One row a mark:
+    `seriesuid`, `probability`, `counts_as` (one of the four kinds above), and after it `found`
+    (nodules), `false` (marks), `sensitivity` and `false_positives_per_scan`.
     """
     counts = judge(candidates, annotations, excluded, sorted(series_uids), None).counts
     marks = candidates[candidates[SERIES].isin(list(series_uids))]
@@ -371,55 +369,13 @@ def steps(
     counts_as[on_nodules.candidate] = AGAIN
     counts_as[newly > 0] = FOUND
     found, false = np.cumsum(newly), np.cumsum(counts_as == FALSE)
-    return pd.DataFrame({
-        SERIES: marks[SERIES].astype(str), "probability": marks["probability"].to_numpy(float),
-        "counts_as": counts_as, "found": found, "false": false,
-        "sensitivity": found / counts.nodules, "false_positives_per_scan": false / counts.scans,
-    })  # fmt: skip
+    return marks[[SERIES, "probability"]].astype({SERIES: str, "probability": float}).assign(
+        counts_as=counts_as, found=found, false=false, sensitivity=found / counts.nodules,
+        false_positives_per_scan=false / counts.scans,
+    )  # fmt: skip
 
 
-# Operating points: what one costs, how far it holds elsewhere, and the paper's own measures.
-
-
-class Point(NamedTuple):
-    """A threshold and what it gives."""
-
-    threshold: float  # marks of at least this probability are shown; infinite shows none
-    false_positives_per_scan: float  # of the marks shown
-    sensitivity: float  # share of the nodules that they find
-
-
-class Cost(NamedTuple):
-    """What a point means for a screening programme."""
-
-    nodules: float  # that all people have
-    found: float
-    missed: float
-    false_marks: float  # shown to the reader
-    hours: float  # in which the reader looks at all marks
-    share_true: float  # of the marks shown, those that are on a nodule; 0 when none is shown
-
-
-def cost(
-    point: Point, *, nodules_a_person: float, seconds_a_mark: float, people: int = 1000
-) -> Cost:
-    """Compute what an operating point means for people like its own who are scanned once.
-
-    `nodules_a_person` is the mean number of nodules worth finding, `seconds_a_mark` how long a
-    reader judges a mark.
-
-    >>> day = cost(Point(0.5, 20.0, 0.9), nodules_a_person=0.3, seconds_a_mark=10)
-    >>> day.found, day.false_marks, round(day.hours), round(day.share_true, 3)
-    (270.0, 20000.0, 56, 0.013)
-    """
-    if people < 1 or min(nodules_a_person, seconds_a_mark) < 0:
-        raise InputError(f"people is {people}, nodules_a_person {nodules_a_person:g}, "
-                         f"seconds_a_mark {seconds_a_mark:g}; give no negative number")  # fmt: skip
-    nodules = people * nodules_a_person
-    found, false = nodules * point.sensitivity, people * point.false_positives_per_scan
-    shown = found + false
-    hours, share = shown * seconds_a_mark / 3600, found / shown if shown else 0.0
-    return Cost(nodules, found, nodules - found, false, hours, share)
+# Operating points: how far one holds elsewhere, and the paper's own measures.
 
 
 def transferred(
@@ -429,10 +385,9 @@ def transferred(
 ) -> pd.DataFrame:  # fmt: skip
     """Choose a threshold on half of the scans, use it on the other half; so many times.
 
-    `sensitivity` is wanted, in (0, 1]; other arguments are `evaluate`'s. Returns one row
-    a split in which it can be reached and both halves have a nodule: `threshold`,
-    `sensitivity_chosen`, `sensitivity_elsewhere`, and the same two of `false_positives`, a scan.
-    Raises InputError for less than two scans or one split, or when no split can be used.
+    `sensitivity` is wanted, in (0, 1]; other arguments are `evaluate`'s. Returns one row a split in
+    which it can be reached and both halves have a nodule: `threshold`, `sensitivity_chosen`,
+    `sensitivity_elsewhere`, and the same two of `false_positives`, a scan.
     """
     scans = sorted(series_uids)
     if len(scans) < 2 or splits < 1:
@@ -451,14 +406,14 @@ def transferred(
             false, found = _counted(judged, weights, judged.last)
             row[f"sensitivity_{half}"] = found / (weights @ judged.nodules)
             row[f"false_positives_{half}"] = false / weights.sum()
-        for i in np.flatnonzero(row["sensitivity_chosen"] >= sensitivity - _ROUNDING)[:1]:
-            rows.append({name: values[i] for name, values in row.items()})
+        reached = np.flatnonzero(row["sensitivity_chosen"] >= sensitivity - _ROUNDING)[:1]
+        rows += [{name: values[i] for name, values in row.items()} for i in reached]
     if not rows:
         raise InputError(f"in none of {splits} splits can a sensitivity of {sensitivity:g} be "
                          "reached; take more scans or a lower one")  # fmt: skip
-    names = ["threshold", "sensitivity_chosen", "sensitivity_elsewhere", "false_positives_chosen",
-             "false_positives_elsewhere"]  # fmt: skip
-    return pd.DataFrame(rows)[names]
+    measures = [f"{what}_{half}" for what in ("sensitivity", "false_positives")
+                for half in ("chosen", "elsewhere")]  # fmt: skip
+    return pd.DataFrame(rows)[["threshold", *measures]]
 
 
 @dataclass(frozen=True)
@@ -492,9 +447,7 @@ def screening(
 
     `classes` are 1 for a candidate that is a nodule; `scans` counts those without a candidate, too.
     The paper's 3.2 %, of the 549,714 negatives in 888 scans, is 20 false positives a scan.
-
-    Raises:
-        InputError: vectors of other lengths, a class missing, no scan, or an infinite threshold.
+    InputError: vectors of other lengths, a class missing, no scan, or an infinite threshold.
     """
     if scans < 1 or not math.isfinite(threshold):
         raise InputError(f"scans is {scans}, threshold {threshold}; give a probability such as "

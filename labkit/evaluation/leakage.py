@@ -30,11 +30,9 @@ _VIEWS = {NETWORK: "0", "size only": SIZE_ONLY, "memory of patients": MEMORY,
 def sibling_pairs(nodules: pd.DataFrame) -> dict[str, Any]:
     """Count nodules that share a patient, and how alike siblings' labels are.
 
-    Of labelled nodules with `patient_id`, `label` and, where known, `diameter_mm`: `nodules`,
-    `patients`, `patients_with_several`, `nodules_with_siblings`, `pairs` of siblings, `same_label`
-    (share of pairs), `same_label_by_chance` (share among any two nodules), and `likeness` of the
-    labels (correlation over pairs of siblings: 0 as strangers, 1 as copies) as they are, and
-    `likeness_beyond_size` of what a logistic regression on the diameter leaves of them; None
+    `same_label` is a share of pairs, `same_label_by_chance` that among any two nodules; `likeness`
+    the correlation over pairs of siblings (0 as strangers, 1 as copies) of their labels, and
+    `likeness_beyond_size` of what a logistic regression on `diameter_mm` leaves of them. None
     without diameters or without pairs.
     """
     y = nodules["label"].to_numpy(dtype=float)
@@ -63,10 +61,9 @@ def with_memory(predictions: pd.DataFrame, nodules: pd.DataFrame) -> pd.DataFram
     """Add two views to predictions, which know the labels of the patient's training nodules.
 
     "memory" answers with the mean label of the patient's nodules in training, counted together with
-    one more nodule of the average label; a patient that training does not know gets that average.
-    "size_and_memory" is a logistic regression on the log diameter and the logit of this, fitted on
-    the training nodules, each with the memory of its siblings alone. `nodules` has `nodule_id` and
-    `diameter_mm`; the folds are those of `predictions`, which need the view "size_only".
+    one more nodule of the average label. "size_and_memory" is a logistic regression on the log
+    diameter and the logit of this, fitted on the training nodules, each with the memory of its
+    siblings alone. `predictions` need the view "size_only", `nodules` `nodule_id`, `diameter_mm`.
     """
     base = predictions[predictions["view"].astype(str) == SIZE_ONLY]
     if base.empty:
@@ -85,18 +82,15 @@ def with_memory(predictions: pd.DataFrame, nodules: pd.DataFrame) -> pd.DataFram
             model = LogisticRegression().fit(np.stack([x[train], logit(own)], axis=1), y[train])
             memory[test] = recalled
             both[test] = model.predict_proba(np.stack([x[test], logit(recalled)], axis=1))[:, 1]
-        parts += [
-            repeat.assign(view=MEMORY, probability=memory),
-            repeat.assign(view=SIZE_AND_MEMORY, probability=both),
-        ]
+        parts += [repeat.assign(view=view, probability=p)
+                  for view, p in ((MEMORY, memory), (SIZE_AND_MEMORY, both))]  # fmt: skip
     return pd.concat(parts, ignore_index=True)
 
 
 def of_patients_with_several(predictions: pd.DataFrame) -> pd.DataFrame:
     """Select predictions of nodules that have siblings, whom leakage can concern."""
-    nodules = predictions.drop_duplicates("nodule_id")
-    count = nodules.groupby("patient_id")["nodule_id"].nunique()
-    return predictions[predictions["patient_id"].map(count) > 1]
+    count = predictions.groupby("patient_id")["nodule_id"].transform("nunique")
+    return predictions[count > 1]
 
 
 def _recall(
@@ -131,19 +125,20 @@ def compare_splits(splits: dict[str, pd.DataFrame], resamples: int = RESAMPLES) 
             labels, p, patients = statistics.scores(predictions, view)
             pooled = statistics.bootstrap_auc(labels, p, groups=patients, resamples=resamples)
             inside = statistics.within_folds_auc(predictions, view, resamples=resamples)
-            row[split] = {"pooled": plain(pooled), "within_folds": plain(inside)}
-            row[split]["by_repeat"] = _by_repeat(predictions, view)
-        one, two = splits["nodule"], splits["patient"]
-        first, second = paired(one, two, view)
+            row[split] = {"pooled": plain(pooled), "within_folds": plain(inside),
+                          "by_repeat": _by_repeat(predictions, view)}  # fmt: skip
+        pair = paired(splits["nodule"], splits["patient"], view)
         pooled = statistics.bootstrap_auc_difference(
-            first.labels, first.probabilities, second.probabilities, groups=first.patients,
+            pair[0].labels, *(of.probabilities for of in pair), groups=pair[0].patients,
             resamples=resamples,
         )  # fmt: skip
-        inside = statistics.within_folds_difference(first, second, resamples=resamples)
-        row["nodule less patient"] = {"pooled": plain(pooled), "within_folds": plain(inside)}
-        for way in ("pooled", "within_folds"):
-            repeats = [row[split]["by_repeat"][way] for split in ("nodule", "patient")]
-            row["nodule less patient"][f"{way}, over trainings"] = _over_trainings(*repeats)
+        inside = statistics.within_folds_difference(*pair, resamples=resamples)
+        apart = {"pooled": plain(pooled), "within_folds": plain(inside)}
+        row["nodule less patient"] = apart | {
+            f"{way}, over trainings": _over_trainings(
+                *(row[split]["by_repeat"][way] for split in ("nodule", "patient")))
+            for way in ("pooled", "within_folds")
+        }  # fmt: skip
         rows[method] = row
     return rows
 

@@ -1,10 +1,15 @@
-"""Predictions of a run: read, cut at a threshold, and as arrays with one column a nodule.
+"""Predictions of a run: read, packed into one file, cut at a threshold, and as arrays.
 
 The table has one row a nodule, repeat, fold and view; every metric, test and figure starts from it.
 """
 
 from __future__ import annotations
 
+import lzma
+import tarfile
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +17,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pandas.api.types import union_categoricals
 
 from labkit.cohorts.cohort import Cohort
 from labkit.errors import InputError
-from labkit.io import read_json
+from labkit.io import read_csv, read_json, write_atomically, write_json
 
 COLUMNS = ("nodule_id", "patient_id", "repeat", "fold", "view", "probability", "label")
 FUSED = "fused"
@@ -24,39 +28,117 @@ SIZE_ONLY = "size_only"
 DETECTOR = "detector"
 """What the score of whatever proposed LUNA-16's candidates tells by itself, where it is known."""
 DEFAULT_THRESHOLD = 0.5
+AT_CHANCE = 0.67
+"""A classification loss above it is a coin's, ln 2 = 0.693, but for the classes' shares."""
 
 _NAMES = ("nodule_id", "patient_id", "view")
-_ROWS_AT_ONCE = 100_000
+_NUMBERS: dict[str, range | None] = {
+    "repeat": range(10**9), "fold": range(10**9), "probability": None, "label": range(2),
+}  # fmt: skip
+_PACKED = ("run.json", "metrics.json", "history.csv", "predictions.csv")
 
 
-def read_predictions(out: str | Path, view: str | None = None) -> pd.DataFrame:
-    """Read the predictions of a finished run, `out`/predictions.csv.
+@contextmanager
+def run_folder(run: str | Path) -> Iterator[Path]:
+    """Give the folder of a run; for a packed one, a temporary folder with its files."""
+    run = Path(run)
+    if not run.is_file():
+        yield run
+        return
+    with tempfile.TemporaryDirectory() as kept:
+        try:
+            with tarfile.open(run) as packed:
+                for name in _PACKED:
+                    packed.extract(name, kept, filter="data")
+        except (tarfile.TarError, lzma.LZMAError, EOFError, KeyError) as error:
+            raise InputError(f"{run}: no packed run, or damaged ({error}); `labkit evaluate RUN "
+                             "--pack FOLDER` makes one of a finished run") from None  # fmt: skip
+        yield Path(kept)
+
+
+def pack(run: str | Path, file: Path) -> None:
+    """Pack a finished run into one .tar.xz file, which every reader here takes for the run itself.
+
+    It holds the run's `predictions.csv` as it is, `history.csv` with curves of six digits, and in
+    `run.json` and `metrics.json` its plan, config, checksums of its cohort, and where and how long
+    it was trained. Not what each network left, and no weights. The same run gives the same bytes.
+    """
+
+    def write(path: Path) -> None:
+        with run_folder(run) as whole, tempfile.TemporaryDirectory() as kept, \
+                tarfile.open(path, "w:xz", preset=9) as packed:  # fmt: skip
+            folder, metrics = Path(kept), read_json(whole / "metrics.json", "a finished run")
+            curves = _finished(whole, "history.csv")
+            pd.read_csv(curves).to_csv(folder / curves.name, index=False, float_format="%.6g")
+            write_json(folder / "metrics.json", metrics | {"convergence": convergence(whole)})
+            for name in _PACKED:
+                source = folder / name if (folder / name).is_file() else _finished(whole, name)
+                about = tarfile.TarInfo(name)
+                about.size = source.stat().st_size
+                with source.open("rb") as content:
+                    packed.addfile(about, content)
+
+    write_atomically(file, write)
+
+
+def _finished(folder: Path, name: str) -> Path:
+    if not (folder / name).is_file():
+        raise InputError(f"{folder / name}: missing; the run is not finished, start it again to go "
+                         "on")  # fmt: skip
+    return folder / name
+
+
+def convergence(
+    run: str | Path, places: Iterable[tuple[int, int]] | None = None
+) -> dict[str, Any]:  # fmt: skip
+    """Tell from a finished run's curves whether its networks had learnt when they stopped.
+
+    Returns `networks`; `best_epoch` {"median", "least", "most"}, counted from 1; `out_of_epochs`,
+    how many ran all epochs of their protocol with fewer than `patience` of them since the best; and
+    `at_chance`, how many never had a validation loss below `AT_CHANCE`. `places` are the
+    (repeat, fold) that count; None takes all.
+    """
+    with run_folder(run) as folder:
+        curves = pd.read_csv(_finished(folder, "history.csv"))
+        config = read_json(folder / "run.json", "a run")["config"]
+    if places is not None:
+        curves = curves.set_index(["repeat", "fold"]).loc[sorted(set(places))].reset_index()
+    each = curves.groupby(["repeat", "fold", "view"]).agg(
+        epochs=("epoch", "size"), best=("best_epoch", "first"), loss=("val_cls", "min")
+    )
+    best, since = each["best"] + 1, each["epochs"] - each["best"] - 1
+    cut = (each["epochs"] == config["epochs"]) & (since < config["patience"])
+    return {
+        "networks": len(each), "out_of_epochs": int(cut.sum()),
+        "best_epoch": {"median": float(best.median()), "least": int(best.min()),
+                       "most": int(best.max())},
+        "at_chance": int((each["loss"] > AT_CHANCE).sum()),
+    }  # fmt: skip
+
+
+def read_predictions(run: str | Path, view: str | None = None) -> pd.DataFrame:
+    """Read the predictions of a finished run, from its folder or its packed file.
 
     With a `view`, of this one alone, so that no more of LUNA-16's millions is ever held than that
-    and a part of the file. Raises InputError when there is no finished run in the folder.
+    and a part of the file. Raises InputError when the run is not finished.
     """
-    file = Path(out) / "predictions.csv"
-    if not file.is_file():
-        raise InputError(f"{file}: missing; the run is not finished, start it again to go on")
-    with pd.read_csv(
-        file, dtype=dict.fromkeys(_NAMES, "category"), chunksize=_ROWS_AT_ONCE,
-        keep_default_na=False, na_values={"probability": [""]},  # a patient "NA" stays a patient
-    ) as parts:  # fmt: skip
-        kept = [part if view is None else part[part["view"] == view] for part in parts]
-    kept = [part for part in kept if len(part)] or kept[:1]
-    names = {}
-    for name in _NAMES:
+    with run_folder(run) as folder:
         # Each name is kept once, though LUNA-16's predictions repeat it eleven times or more.
-        values = union_categoricals([part[name] for part in kept])
-        names[name] = values.categories.to_numpy(dtype=object)[values.codes]
-    columns = list(kept[0].columns)
-    numbers = pd.concat([part.drop(columns=list(_NAMES)) for part in kept], ignore_index=True)
-    return numbers.assign(**names)[columns]
+        table = read_csv(
+            _finished(folder, "predictions.csv"), _NAMES, _NUMBERS, "a run's predictions",
+            may_lack=["probability"], only=None if view is None else ("view", view),
+        )  # fmt: skip
+    rows = table.groupby(["repeat", "view"], observed=True).size()
+    if rows.groupby("repeat").nunique().gt(1).any():
+        raise InputError(f"{run}: views differ in their nodules; the predictions are damaged")
+    names = {name: table[name].to_numpy(dtype=object) for name in _NAMES}
+    return table.assign(**names)[list(COLUMNS)]
 
 
-def read_threshold(out: str | Path) -> float:
+def read_threshold(run: str | Path) -> float:
     """Read where a finished run's probabilities are cut (`threshold`)."""
-    values = read_json(Path(out) / "metrics.json", "a finished run")
+    with run_folder(run) as folder:
+        values = read_json(folder / "metrics.json", "a finished run")
     return float(values.get("threshold", DEFAULT_THRESHOLD))
 
 

@@ -58,21 +58,20 @@ def against_the_rest(
             raise InputError("no nodule has both a score and enough readers; do their ids agree?")
     y, opinion = table["label"].to_numpy(), table["opinion"].to_numpy()
     drawn: dict[str, Any] = {"groups": table["patient_id"].to_numpy(), "resamples": resamples}
-    points = []
-    for called in (opinion > UNCERTAIN, opinion >= UNCERTAIN):
-        rates = statistics.bootstrap_rates(y, called, **drawn)
-        points.append((rates["sensitivity"], rates["specificity"]))
+    strict, lenient = (statistics.bootstrap_rates(y, called, **drawn)
+                       for called in (opinion > UNCERTAIN, opinion >= UNCERTAIN))  # fmt: skip
     ceiling = ReaderCeiling(
         table["nodule_id"].nunique(), table["patient_id"].nunique(), len(table),
         float((opinion == UNCERTAIN).mean()), statistics.bootstrap_auc(y, opinion, **drawn),
-        points[0], points[1],
+        (strict["sensitivity"], strict["specificity"]),
+        (lenient["sensitivity"], lenient["specificity"]),
     )  # fmt: skip
     if scores is None:
         return ceiling
     score = table["score"].to_numpy()
+    difference = statistics.bootstrap_auc_difference(y, score, opinion, **drawn)
     return ceiling._replace(
-        score_auc=statistics.bootstrap_auc(y, score, **drawn),
-        difference=statistics.bootstrap_auc_difference(y, score, opinion, **drawn),
+        score_auc=statistics.bootstrap_auc(y, score, **drawn), difference=difference
     )
 
 
@@ -95,10 +94,10 @@ def comparisons(annotations: pd.DataFrame, min_readers: int = 3) -> pd.DataFrame
     found = []
     for (nodule, patient), group in annotations.groupby(["nodule_id", "patient_id"], sort=False):
         opinions = group["malignancy"].to_numpy(dtype=np.int64)
-        for k in range(len(opinions) if len(opinions) >= min_readers else 0):
+        for k, opinion in enumerate(opinions if len(opinions) >= min_readers else ()):
             others = float(np.median(np.delete(opinions, k)))
             if others != UNCERTAIN:
                 label = int(others > UNCERTAIN)
-                found.append((nodule, patient, len(opinions), opinions[k], label))
+                found.append((nodule, patient, len(opinions), opinion, label))
     columns = ["nodule_id", "patient_id", "readers", "opinion", "label"]
     return pd.DataFrame(found, columns=columns)

@@ -35,10 +35,7 @@ def psnr(images: ArrayLike, redrawn: ArrayLike) -> Floats:
 
 
 def ssim(images: ArrayLike, redrawn: ArrayLike) -> Floats:
-    """Compute (n,) structural similarities, 1 for identity.
-
-    With the Gaussian window of 1.5 pixels of Wang et al., IEEE TIP 13(4):600, 2004.
-    """
+    """Compute (n,) structural similarities, 1 for identity (Wang et al., IEEE TIP 13:600, 2004)."""
     from skimage.metrics import structural_similarity
 
     how = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
@@ -53,7 +50,7 @@ def outline_distance(diameter_mm: ArrayLike, size: int = 64) -> Floats:
     it holds all of a round nodule and more than all of a long one.
     """
     diameter = np.asarray(diameter_mm, dtype=np.float64)
-    if diameter.ndim != 1 or not (np.isfinite(diameter).all() and (diameter > 0).all()):
+    if diameter.ndim != 1 or not (np.isfinite(diameter) & (diameter > 0)).all():
         raise InputError("every nodule needs a diameter in mm to know where its outline is")
     axis = np.arange(size) - (size - 1) / 2
     return np.hypot(axis[:, None], axis)[None] - diameter[:, None, None] / 2
@@ -120,17 +117,14 @@ def finest_mm(shares: NDArray, level: float = 0.5) -> Floats:
     Between two frequencies the share is taken as a straight line. NaN where even the coarsest
     has less; the finest wavelength there is where all have more.
     """
-    f = frequencies_per_mm()
-    flat = np.atleast_2d(np.asarray(shares, dtype=np.float64))
-    below = flat < level
-    found = np.full(len(flat), 1 / f[-1])
-    for i in np.flatnonzero(below.any(axis=1)):
-        k = int(below[i].argmax())
-        high, low = flat[i, k - 1], flat[i, k]
-        found[i] = (
-            1 / (f[k - 1] + (f[k] - f[k - 1]) * (high - level) / (high - low)) if k else np.nan
-        )
-    return found.reshape(np.shape(shares)[:-1])
+    f, right = frequencies_per_mm(), np.asarray(shares, dtype=np.float64)
+    first = (right < level).argmax(axis=-1)[..., None]  # the first frequency that has less
+    before = np.maximum(first - 1, 0)
+    high, low = (np.take_along_axis(right, k, -1) for k in (before, first))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        at = f[before] + (f[first] - f[before]) * (high - level) / (high - low)
+    at = np.where(low >= level, f[-1], np.where(first == 0, np.nan, at))
+    return 1 / at[..., 0]
 
 
 def over_patients(patients: ArrayLike, resamples: int) -> Floats:
@@ -169,8 +163,7 @@ class Redrawn(NamedTuple):
 
 def training_mean(train: NDArray, images: NDArray) -> Floats:
     """Return (n, size, size): the mean of the training images, for every image the same."""
-    mean = np.asarray(train, dtype=np.float64).mean(axis=0)
-    return np.broadcast_to(mean, np.shape(images)).copy()
+    return np.broadcast_to(train.mean(axis=0, dtype=np.float64), np.shape(images)).copy()
 
 
 def blurred(images: NDArray, wanted_db: float) -> Redrawn:
@@ -200,14 +193,13 @@ def from_components(train: NDArray, images: NDArray, wanted_db: float) -> Redraw
     if len(t) < 2:
         raise InputError("principal components need at least two training images")
     mean = t.mean(axis=0)
-    centred = t - mean
     # The images' inner products, since there are fewer images than pixels.
+    centred = t - mean
     values, vectors = eigh(centred @ centred.T)
     keep = np.flatnonzero(values > values[-1] * 1e-9)[::-1]
     components = (vectors[:, keep] / np.sqrt(values[keep])).T @ centred
-    rest = x - mean
-    coefficients = rest @ components.T
-    left = np.square(rest).sum(axis=1)[:, None] - np.cumsum(np.square(coefficients), axis=1)
+    coefficients = (x - mean) @ components.T
+    left = np.square(x - mean).sum(axis=1)[:, None] - np.cumsum(np.square(coefficients), axis=1)
     mean_db = -10 * np.log10(np.maximum(left, 1e-12) / x.shape[1]).mean(axis=0)
     enough = np.flatnonzero(mean_db >= wanted_db)
     count = int(enough[0]) + 1 if len(enough) else len(keep)

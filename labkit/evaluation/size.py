@@ -58,10 +58,8 @@ def by_size(
         that of `statistics.small_sample_auc`. NaN where there is nothing to say: intervals where a
         class has fewer than 5 patients, and everything where there is one class.
     """
-    if not runs:
-        raise InputError("there is no run to judge by size")
     edges = np.asarray(edges_mm, dtype=float)
-    if len(edges) == 0 or np.any(~np.isfinite(edges)) or np.any(np.diff(edges) <= 0):
+    if not len(edges) or np.any(~np.isfinite(edges)) or np.any(np.diff(edges) <= 0):
         raise InputError(f"edges of size bands must be rising numbers of mm, not {edges_mm}")
     between = [f"{a:g} to {b:g} mm" for a, b in pairwise(edges)]
     names = [f"under {edges[0]:g} mm", *between, f"over {edges[-1]:g} mm", "all sizes"]
@@ -71,18 +69,17 @@ def by_size(
     rows = []
     for method, (predictions, view) in runs.items():
         chosen = select_view(predictions, view)
-        if chosen.empty:
-            raise InputError(f"{method}: no predictions for view {view!r}")
         mm = chosen["nodule_id"].map(diameters)
-        if mm.isna().any():
+        if chosen.empty or mm.isna().any():
             unknown = chosen.loc[mm.isna(), "nodule_id"].nunique()
-            raise InputError(f"{method}: {unknown} predicted nodules have no diameter in the table")
+            raise InputError(f"{method}: {unknown} predicted nodules have no diameter in the table"
+                             if unknown else f"{method}: no predictions for view {view!r}"
+                             )  # fmt: skip
         # A diameter on the last edge is not "over" it, as one on the first is not "under" it.
         number = np.searchsorted(edges, mm, side="right") - (len(edges) > 1) * (mm == edges[-1])
-        for band, name in enumerate(names):
-            whole = name == "all sizes"
-            part = chosen if whole else chosen[number == band]
-            rows.append({"method": method, "band": name, **_judged(part, view, whole, resamples)})
+        parts = [chosen[number == band] for band in range(len(edges) + 1)]
+        rows += [{"method": method, "band": name, **_judged(part, view, part is chosen, resamples)}
+                 for name, part in zip(names, [*parts, chosen], strict=True)]  # fmt: skip
     return pd.DataFrame(rows)
 
 
@@ -93,16 +90,16 @@ def _judged(part: pd.DataFrame, view: str, whole: bool, resamples: int) -> dict[
     if len(by_class) == 2:
         y, runs, patients = statistics.scores(part, view)
         seeded: dict[str, Any] = {"groups": patients, "resamples": resamples}
-        if not whole and by_class.min() >= _FEWEST:
-            auc = statistics.small_sample_auc(y, runs, groups=patients)
-        else:
-            auc = statistics.bootstrap_auc(y, runs, **seeded)
+        few = by_class.min() < _FEWEST
+        auc = (statistics.bootstrap_auc(y, runs, **seeded) if whole or few
+               else statistics.small_sample_auc(y, runs, groups=patients))  # fmt: skip
         found = {"auc": auc, **statistics.bootstrap_rates(y, runs, **seeded)}
-        if by_class.min() < _FEWEST:
+        if few:
             found = {k: Interval(of.value, np.nan, np.nan) for k, of in found.items()}
-    row: dict[str, Any] = {"nodules": len(nodules), "malignant": int(nodules["label"].sum())}
-    row["patients"] = nodules["patient_id"].nunique()
-    for metric in METRICS:
-        of = found[metric]
-        row |= {metric: of.value, f"{metric}_low": of.low, f"{metric}_high": of.high}
-    return row
+    ends = {"": "value", "_low": "low", "_high": "high"}
+    return {
+        "nodules": len(nodules), "malignant": int(nodules["label"].sum()),
+        "patients": nodules["patient_id"].nunique(),
+        **{f"{metric}{end}": getattr(found[metric], of)
+           for metric in METRICS for end, of in ends.items()},
+    }  # fmt: skip

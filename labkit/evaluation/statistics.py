@@ -7,7 +7,7 @@ memory grow with the nodules, LUNA-16's half a million too, and not with the pai
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -21,16 +21,18 @@ from sklearn.metrics import roc_auc_score, roc_curve
 
 from labkit.errors import InputError
 from labkit.evaluation.predictions import DEFAULT_THRESHOLD, OneView, one_view, paired, select_view
+from labkit.training.config import TrainingConfig
 
 RESAMPLES = 2000
 """Samples of a bootstrap where nobody says otherwise."""
-MARGIN_AUC = 0.02
-"""Studies of readers commonly allow 0.05, far more than the networks here differ by; on a few
-hundred nodules much less than 0.02 cannot be shown. The paper puts MT-CNN 0.0155 above its best
-rival: equivalence contradicts it only where `smallest_margin` is below that."""
+MARGIN_AUC = 0.01
+"""Differences below it do not matter between twins (`paper.declared.MARGIN` has the reason)."""
 TOST_LEVEL = 0.90
 """Of the interval that is two one-sided tests at 5 %."""
-METHOD = "Holm"
+LEAST_TRAININGS = 3
+"""Repeats from which an interval can speak of other trainings, too."""
+THESE_NETWORKS, OTHER_NETWORKS = "other patients, these networks", "other patients and trainings"
+"""What the interval of a difference holds for."""
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -63,7 +65,7 @@ def plain(interval: Interval, digits: int = 6) -> dict[str, float]:
 
 
 def checked(labels: ArrayLike, scores: ArrayLike) -> tuple[Ints, Floats]:
-    """Return labels and scores as arrays of one length, finite, with both classes, or refuse."""
+    """Return labels and scores as arrays, or refuse what is not finite, of one length or class."""
     y, s = np.asarray(labels, dtype=float), np.asarray(scores, dtype=float)
     if y.ndim != 1 or y.shape != s.shape:
         raise InputError(f"labels {y.shape} and scores {s.shape} must be vectors of one length")
@@ -76,9 +78,11 @@ def checked(labels: ArrayLike, scores: ArrayLike) -> tuple[Ints, Floats]:
     return y.astype(np.int64), s
 
 
-def _checked_runs(labels: ArrayLike, scores: ArrayLike) -> tuple[Ints, Floats]:
-    found = [checked(labels, run) for run in np.atleast_2d(np.asarray(scores, dtype=float))]
-    return found[0][0], np.stack([run for _, run in found])
+def _checked_runs(labels: ArrayLike, *scores: ArrayLike) -> tuple[Ints, list[Floats]]:
+    """Labels, and a matrix (repeats, n) of each method's scores."""
+    methods = [np.atleast_2d(np.asarray(of, dtype=float)) for of in scores]
+    y, *_ = (checked(labels, run)[0] for runs in methods for run in runs)
+    return y, methods
 
 
 def roc_auc(labels: ArrayLike, scores: ArrayLike) -> float:
@@ -120,14 +124,6 @@ def sensitivity_specificity(
     return OperatingPoint(*(float(right[of].mean()) for of in (y == 1, y == 0, y >= 0)))
 
 
-def brier(labels: ArrayLike, probabilities: ArrayLike) -> float:
-    """Compute the mean squared difference of probability and label (Brier 1950); 0 is best."""
-    y, p = checked(labels, probabilities)
-    if p.min() < 0 or p.max() > 1:
-        raise InputError("the Brier score needs probabilities between 0 and 1")
-    return float(np.mean((p - y) ** 2))
-
-
 # Patients drawn again.
 
 
@@ -152,20 +148,16 @@ class Patients:
 
     def total(self, values: ArrayLike) -> Floats:
         """Sum over each patient's nodules: (patients, ...) of (n, ...) values."""
-        of_nodules = np.asarray(values, dtype=np.float64)
-        columns = of_nodules.reshape(len(of_nodules), -1).T
-        sums = [np.bincount(self.codes, column, self.count) for column in columns]
-        return np.stack(sums, axis=1, dtype=np.float64).reshape(-1, *of_nodules.shape[1:])
+        cells = (np.ones(len(self.codes)), (self.codes, np.arange(len(self.codes))))
+        whose = csr_array(cells, shape=(self.count, len(self.codes)))
+        return np.asarray(whose @ np.asarray(values, dtype=np.float64))
 
     def distinct(self, chosen: NDArray[np.bool_]) -> int:
         """Count the patients that have one of the chosen (n,) nodules."""
         return int(np.count_nonzero(np.bincount(self.codes[chosen], minlength=self.count)))
 
     def resample(self, resamples: int, seed: int) -> Iterator[Floats]:
-        """Draw bootstrap samples in blocks (b, patients): how often each holds each patient.
-
-        The same seed and number of patients draw the same, however large the blocks.
-        """
+        """Draw bootstrap samples in blocks (b, patients): how often each holds each patient."""
         if resamples < 1:
             raise InputError("resamples must be 1 or more")
         rng = np.random.default_rng(seed)
@@ -273,13 +265,13 @@ def bootstrap_auc(
 
     Args:
         labels: (n,) 1 malignant, 0 benign.
-        scores: (n,) of one run, or (repeats, n) of repeated cross-validation, whose AUCs are
-            averaged within every resample, so that repeats do not pass for new patients. (The AUC
-            of a nodule's mean score is that of another method, an ensemble, and is higher.)
+        scores: (n,) of one run, or (repeats, n), whose AUCs are averaged within every resample, so
+            that repeats do not pass for new patients. (The AUC of a nodule's mean score is that of
+            an ensemble, and higher.)
         groups: (n,) patient of each nodule; None draws nodules.
         resamples, level, seed: of the bootstrap; a seed and groups always draw the same patients.
     """
-    y, runs = _checked_runs(labels, scores)
+    y, (runs,) = _checked_runs(labels, scores)
     patients = Patients.of(groups, len(y))
     found = patients.bootstrap(auc_of_samples(y, runs, patients), resamples, seed)
     return percentile_interval(found, level)
@@ -291,18 +283,39 @@ def bootstrap_auc_difference(
 ) -> Interval:  # fmt: skip
     """Compute the AUC of `first` less that of `second` on the same nodules, by paired bootstrap.
 
-    Arguments are those of `bootstrap_auc`.
+    Over patients, with the networks as they are; arguments are those of `bootstrap_auc`.
     """
-    (y, one), (_, two) = (_checked_runs(labels, scores) for scores in (first, second))
+    y, runs = _checked_runs(labels, first, second)
+    folds = [np.zeros(of.shape, dtype=np.int64) for of in runs]
     patients = Patients.of(groups, len(y))
-    won, lost = (_won(y, runs, patients) for runs in (one, two))
+    return percentile_interval(_differences(y, runs, folds, patients, resamples, seed), level)
 
-    def less(weights: Floats) -> Floats:
-        (first, pairs), (second, _) = won(weights).T, lost(weights).T
-        # Subtracted as whole numbers, so that scores of the same order differ by exactly 0.
-        return _share(len(two) * first - len(one) * second, len(two) * pairs)
 
-    return percentile_interval(patients.bootstrap(less, resamples, seed), level)
+def _differences(
+    y: Ints, runs: Sequence[Floats], folds: Sequence[Ints], patients: Patients, resamples: int,
+    seed: int, trainings: bool = False,
+) -> Floats:  # fmt: skip
+    """(1 + resamples,) AUCs within `folds`, the first method's less the second's.
+
+    With `trainings` each sample also draws repeats, the same of both methods, independently of
+    patients (Owen, Ann Appl Stat 1:386, 2007: if anything too wide), and one fewer than there are,
+    which keeps the variance of few from being too small (Rao and Wu, JASA 83:231, 1988).
+    """
+    repeats = len(runs[0])
+    which: list[Any] = [[r] for r in range(repeats)] if trainings else [slice(None)]
+    parts = [[_won(y, of[k], patients, fold_of[k]) for k in which]
+             for of, fold_of in zip(runs, folds, strict=True)]  # fmt: skip
+    found = patients.bootstrap(
+        lambda weights: np.array([[won(weights) for won in of] for of in parts]).swapaxes(0, 2),
+        resamples, seed,
+    )  # fmt: skip
+    times = np.ones((1 + resamples, len(which)))
+    if trainings:
+        rng = np.random.default_rng([seed, repeats])
+        times[1:] = rng.multinomial(repeats - 1, np.full(repeats, 1 / repeats), resamples)
+    (first, pairs), (second, others) = np.einsum("srmk,sr->mks", found, times)
+    # Subtracted as whole numbers, so that scores of the same order differ by exactly 0.
+    return _share(others * first - pairs * second, pairs * others)
 
 
 def bootstrap_rates(
@@ -314,7 +327,7 @@ def bootstrap_rates(
     Arguments are those of `bootstrap_auc`. A rate of exactly 0 or 1 has the same value in every
     resample; its interval is Wilson's, with patients for trials.
     """
-    y, runs = _checked_runs(labels, scores)
+    y, (runs,) = _checked_runs(labels, scores)
     right = ((runs >= threshold) == (y == 1)).mean(axis=0)
     squared = ((runs - y) ** 2).mean(axis=0)
     patients = Patients.of(groups, len(y))
@@ -345,7 +358,7 @@ def roc_band(
 
     The band holds at each rate by itself. Repeated runs (repeats, n) are averaged vertically.
     """
-    y, runs = _checked_runs(labels, scores)
+    y, (runs,) = _checked_runs(labels, scores)
     patients = Patients.of(groups, len(y))
     grid: Floats = np.linspace(0, 1, points, dtype=np.float64)
 
@@ -376,12 +389,12 @@ def small_sample_auc(
 ) -> Interval:
     """Compute the AUC with an interval for few nodules: DeLong's variance on the logit scale.
 
-    At an AUC of 0.90 and 10 malignant nodules the percentile bootstrap's 95 % interval holds the
-    truth 85 times in 100, this one 94 times. Student's t has as many degrees of freedom as the
-    rarer class has patients, less one. Arguments are those of `delong_test`.
+    At an AUC of 0.90 and 10 malignant nodules the bootstrap's 95 % interval holds the truth 85
+    times in 100, this one 94. Student's t has the rarer class's patients, less one, as degrees of
+    freedom. Arguments are those of `delong_test`.
     """
-    y, runs = _checked_runs(labels, scores)
-    value, shares = _components(y, runs)
+    y, (runs,) = _checked_runs(labels, scores)
+    value, _, shares = _components(y, runs)
     error = float(np.sqrt(max(0.0, _variance(y, shares, groups))))
     patients = Patients.of(groups, len(y))
     rarer = min(patients.distinct(y == label) for label in (0, 1))
@@ -419,47 +432,73 @@ def delong_test(
 ) -> PairedTest:
     """Test whether two scores of the same nodules have the same AUC.
 
-    DeLong, DeLong and Clarke-Pearson, Biometrics 44:837 (1988). With `groups` (n,), variances are
-    summed over patients as in Obuchowski, Biometrics 53:567 (1997). Of repeated runs (repeats, n),
-    which may be more of one method, the mean AUC is tested: each nodule's components are averaged
-    over the repeats, so that repeats do not pass for new nodules. Raises InputError for fewer than
-    two nodules, or patients, of a class.
+    DeLong et al., Biometrics 44:837 (1988): var(AUC) = var(V1) / n1 + var(V0) / n0, where V1 is a
+    malignant nodule's share of pairs won, V0 a benign one's. For clustered data (`groups`, (n,)) V
+    is summed by patient, and the covariance of a patient's sums is added: Obuchowski, Biometrics
+    53:567 (1997). Of repeated runs (repeats, n) the mean AUC is tested: V is averaged over repeats,
+    so that they do not pass for new nodules. InputError: fewer than two of a class.
     """
-    (y, one), (_, two) = (_checked_runs(labels, scores) for scores in (first, second))
-    parts = [_components(y, runs) for runs in (one, two)]
-    auc = (parts[0][0], parts[1][0])
-    difference = auc[0] - auc[1]
-    error = float(np.sqrt(_variance(y, parts[0][1] - parts[1][1], groups)))
-    half = float(stats.norm.ppf(0.975)) * error
+    y, runs = _checked_runs(labels, first, second)
+    return _paired_test(y, runs, [None, None], groups)
+
+
+def _paired_test(
+    y: Ints, runs: Sequence[Floats], folds: Sequence[Ints | None], groups: ArrayLike | None,
+    trainings: bool = False,
+) -> PairedTest:  # fmt: skip
+    """DeLong's test of the pairs within `folds` (None: all).
+
+    With `trainings` the variance of the repeats' mean is added, as that of readers is in studies of
+    several readers (Obuchowski and Rockette, Commun Stat Simul 24:285, 1995), and Student's t has
+    Satterthwaite's degrees of freedom.
+    """
+    one, two = (_components(y, *of) for of in zip(runs, folds, strict=True))
+    auc, difference = (one[0], two[0]), one[0] - two[0]
+    variance = _variance(y, one[2] - two[2], groups)
+    law: Any = stats.norm
+    if trainings and np.ptp(one[1] - two[1]):
+        between = float(np.var(one[1] - two[1], ddof=1)) / len(one[1])
+        variance += between
+        law = stats.t((len(one[1]) - 1) * (variance / between) ** 2)
+    error = float(np.sqrt(variance))
+    half = float(law.ppf(0.975)) * error
     # Without an error the scores order every pair alike: nothing to test unless the AUCs differ.
     z = difference / error if error else float(np.copysign(np.inf, difference) if difference else 0)
     interval = Interval(difference, difference - half, difference + half)
-    return PairedTest(interval, auc, z, float(2 * stats.norm.sf(abs(z))))
+    return PairedTest(interval, auc, z, float(2 * law.sf(abs(z))))
 
 
-def _components(y: Ints, runs: Floats) -> tuple[float, Floats]:
-    """AUC, and each nodule's share of wins against the other class: means over repeats."""
-    shares = np.empty(runs.shape)
-    for share, run in zip(shares, runs, strict=True):
-        # Midranks give the wins with ties counted half, in n log n.
-        malignant, benign = run[y == 1], run[y == 0]
-        ranks = stats.rankdata(np.concatenate([malignant, benign]))
-        n = len(malignant)
-        share[y == 1] = (ranks[:n] - stats.rankdata(malignant)) / len(benign)
-        share[y == 0] = 1 - (ranks[n:] - stats.rankdata(benign)) / n
-    return float(np.mean([share[y == 1].mean() for share in shares])), shares.mean(axis=0)
+def _components(y: Ints, runs: Floats, folds: Ints | None = None) -> tuple[float, Floats, Floats]:
+    """AUC within folds, that of each repeat, and (n,) nodules' share of wins less the expected.
+
+    Shares are means over repeats; a nodule whose fold holds more of the other class weighs more.
+    """
+    won, pairs = np.zeros((2, *runs.shape))
+    for r, run in enumerate(runs):
+        fold_of = np.zeros(len(y)) if folds is None else folds[r]
+        for k in np.unique(fold_of):
+            ill, well = (np.flatnonzero((fold_of == k) & (y == label)) for label in (1, 0))
+            # Midranks give the wins with ties counted half, in n log n.
+            ranks = stats.rankdata(np.concatenate([run[ill], run[well]]))
+            won[r, ill] = ranks[: len(ill)] - stats.rankdata(run[ill])
+            won[r, well] = len(ill) - (ranks[len(ill) :] - stats.rankdata(run[well]))
+            pairs[r, ill], pairs[r, well] = len(well), len(ill)
+    malignant = y == 1
+    wins, total = (of[:, malignant].sum(axis=1) for of in (won, pairs))
+    auc = float(wins.sum() / total.sum())
+    share = (won - auc * pairs).sum(axis=0) / total.sum()
+    return auc, wins / total, share * np.where(malignant, malignant.sum(), (~malignant).sum())
 
 
 def _variance(y: Ints, shares: Floats, groups: ArrayLike | None) -> float:
     """Variance of an AUC from its components, or of a difference from their differences."""
     n1, n0 = int(y.sum()), int((1 - y).sum())
-    centred = shares - np.where(y == 1, shares[y == 1].mean(), shares[y == 0].mean())
     if groups is None:
         if min(n1, n0) < 2:
             raise InputError("the test needs two or more nodules of each class")
-        return float(centred[y == 1].var() / (n1 - 1) + centred[y == 0].var() / (n0 - 1))
+        return float(shares[y == 1].var() / (n1 - 1) + shares[y == 0].var() / (n0 - 1))
     patients = Patients.of(groups, len(y))
-    malignant, benign = (patients.total(centred * (y == label)) for label in (1, 0))
+    malignant, benign = (patients.total(shares * (y == label)) for label in (1, 0))
     with_malignant, with_benign = (patients.distinct(y == label) for label in (1, 0))
     if min(with_malignant, with_benign, patients.count) < 2:
         raise InputError("the test needs two or more patients with nodules of each class")
@@ -483,9 +522,9 @@ def equivalence(difference: Interval, margin: float = MARGIN_AUC) -> Equivalence
 
     Schuirmann, J Pharmacokinet Biopharm 15:657 (1987).
 
-    >>> equivalence(Interval(0.004, -0.006, 0.014, level=0.9)).in_words
-    'no difference larger than 0.02: +0.004 (90 % interval -0.006 to +0.014); shown for margins
-    above 0.014'
+    >>> equivalence(Interval(0.002, -0.003, 0.007, level=0.9)).in_words
+    'no difference larger than 0.01: +0.002 (90 % interval -0.003 to +0.007); shown for margins
+    above 0.007'
     """
     low, high = difference.low, difference.high
     if not (np.isfinite(margin) and margin > 0):
@@ -517,13 +556,11 @@ def resampled_t_test(differences: ArrayLike, test_over_train: float) -> Correcte
     The folds of repeated cross-validation share their nodules: the variance of the mean of n = k r
     differences, one of each fold and repeat, is not s^2 / n but s^2 (1 / n + n_test / n_train).
     Nadeau and Bengio, Machine Learning 52:239 (2003); Bouckaert and Frank, PAKDD 2004.
-    `test_over_train` is 1 / 9 for ten folds, 0 for the plain t-test.
+    `test_over_train` 0 is the plain t-test.
     """
     d = np.asarray(differences, dtype=float)
     if d.ndim != 1 or len(d) < 2 or not np.all(np.isfinite(d)):
         raise InputError("the test needs a vector of two or more finite differences")
-    if not (np.isfinite(test_over_train) and test_over_train >= 0):
-        raise InputError(f"n_test / n_train cannot be {test_over_train}; give 0 or more")
     mean, freedom = float(d.mean()), len(d) - 1
     if np.ptp(d) <= 1e-12:  # rounding
         if abs(mean) > 1e-12:
@@ -536,13 +573,22 @@ def resampled_t_test(differences: ArrayLike, test_over_train: float) -> Correcte
     return CorrectedTest(interval, mean / error, p_value, freedom, test_over_train)
 
 
+def share_of_test(folds: int, held_out: float = TrainingConfig.validation_fraction) -> float:
+    """Return n_test / n_train of cross-validation whose networks learn from all but `held_out`.
+
+    >>> round(share_of_test(10), 3)
+    0.131
+    """
+    return 1 / ((1 - held_out) * (folds - 1))
+
+
 def holm(p_values: Mapping[Any, float], *, size: int | None = None) -> pd.DataFrame:
     """Correct p-values by Holm's step-down method: any false finding has a chance of 5 % at most.
 
-    It holds however the tests depend on each other. Holm, Scand J Statist 6:65 (1979). The family
-    is all comparisons that were made, not those that are shown: `size` counts those not yet
-    measured, too, as p-values of 1. Returns one row a comparison: `comparison`, `p_value`,
-    `p_adjusted`, `found` (at 0.05).
+    The smallest of m is multiplied by m, the next by m - 1, ..., none falls below the one before.
+    Holm, Scand J Statist 6:65 (1979). The family is all comparisons that were made, not those that
+    are shown: `size` counts those not yet measured, too, as p-values of 1. One row a comparison:
+    `comparison`, `p_value`, `p_adjusted`, `found` (at 0.05).
 
     >>> holm({"a": 0.01, "b": 0.04, "c": 0.03})["p_adjusted"].tolist()
     [0.03, 0.06, 0.06]
@@ -577,16 +623,18 @@ def summarise(
     predictions: pd.DataFrame, resamples: int = RESAMPLES, seed: int = 0,
     threshold: float = DEFAULT_THRESHOLD,
 ) -> dict[str, dict[str, Any]]:  # fmt: skip
-    """Compute pooled out-of-fold metrics of every view, with 95 % intervals over patients.
+    """Compute out-of-fold metrics of every view, with 95 % intervals over patients.
 
-    view -> {"nodules", "patients", "auc", "sensitivity", "specificity", "accuracy", "brier"}, the
-    metrics as {"value", "low", "high"}.
+    view -> {"nodules", "patients", "auc_within_folds", and pooled over folds "auc", "sensitivity",
+    "specificity", "accuracy", "brier"}, the metrics as {"value", "low", "high"}.
     """
     summary: dict[str, dict[str, Any]] = {}
     for view in predictions["view"].astype(str).unique():
-        labels, runs, patients = scores(predictions, view)
+        only = select_view(predictions, view)
+        labels, runs, patients = scores(only, view)
         drawn: dict[str, Any] = {"groups": patients, "resamples": resamples, "seed": seed}
-        measured = {"auc": bootstrap_auc(labels, runs, **drawn)}
+        inside = within_folds_auc(only, view, resamples=resamples, seed=seed)
+        measured = {"auc_within_folds": inside, "auc": bootstrap_auc(labels, runs, **drawn)}
         measured |= bootstrap_rates(labels, runs, threshold=threshold, **drawn)
         summary[view] = {"nodules": len(labels), "patients": len(np.unique(patients))}
         summary[view] |= {name: plain(found, 8) for name, found in measured.items()}
@@ -608,32 +656,68 @@ def table(
         for view in (v for v in views if v in present):
             measured = summarise(select_view(predictions, view), threshold=threshold)[view]
             line = {"method": {"fused": name, **baselines}.get(view, f"{name}, view {view}")}
-            for metric in ("auc", "sensitivity", "specificity", "accuracy", "brier"):
-                line[metric] = str(Interval(**measured[metric]))
+            line |= {k: str(Interval(**of)) for k, of in measured.items() if isinstance(of, dict)}
             if line not in lines:
                 lines.append(line)
     return pd.DataFrame(lines)
 
 
 def compare(
-    first: pd.DataFrame, second: pd.DataFrame, view: str = "fused", second_view: str | None = None
-) -> dict[str, Any]:
-    """Compare two runs on the same nodules: AUC difference, bootstrap interval, DeLong's test.
+    first: pd.DataFrame, second: pd.DataFrame, view: str = "fused", second_view: str | None = None,
+    *, resamples: int = RESAMPLES, test_over_train: float | None = None,
+    margin: float = MARGIN_AUC,
+) -> dict[str, Any]:  # fmt: skip
+    """Compare two runs on the same nodules by every test that the course knows, by patient.
 
-    Both are clustered by patient, and of the mean AUC over repeats. `second_view` None is `view`.
+    `view` is the first's, `second_view` (None: `view`) the second's, `margin` the equivalence's.
+
+    Returns:
+        Of the first less the second, as plain values: `within_folds_difference`, the primary
+        estimate, with its 95 % interval and `p_value` (`within_folds_test`); `holds_for`, whether
+        those speak of other trainings, too; `equivalence` of it; and beside it, pooled over folds,
+        `auc_difference` and `delong`, and `corrected_t_test` over folds, or why there is none.
     """
     one, two = paired(first, second, view, second_view)
     both = (one.labels, one.probabilities, two.probabilities)
-    boot = bootstrap_auc_difference(*both, groups=one.patients)
-    test = delong_test(*both, groups=one.patients)
-    found = test.difference
+    pooled = bootstrap_auc_difference(*both, groups=one.patients, resamples=resamples)
+    delong = delong_test(*both, groups=one.patients)
+    samples = _within_samples(one, two, resamples, seed=0)
+    same = equivalence(_within(samples, TOST_LEVEL), margin)
+    try:
+        t = corrected_t_test(one, two, test_over_train=test_over_train)
+        over_folds = plain(t.difference) | {k: round(v, 6) for k, v in t._asdict().items()
+                                            if k not in ("difference", "p_value")}  # fmt: skip
+        over_folds["p_value"] = t.p_value
+    except InputError as error:  # the reader is told, and the figure has everything else
+        over_folds = {"not_computed": str(error)}
+    ends = plain(delong.difference, 8)
     return {
-        "auc_difference": {"value": boot.value, "low": boot.low, "high": boot.high},
-        "delong": {
-            "difference": found.value, "low": found.low, "high": found.high,
-            "z": test.z, "p_value": test.p_value,
-        },
+        "within_folds_difference": plain(_within(samples), 8),
+        "p_value": within_folds_test(one, two).p_value,
+        "holds_for": OTHER_NETWORKS if retrained(one, two) else THESE_NETWORKS,
+        "auc_difference": plain(pooled, 8),
+        "delong": {"difference": ends.pop("value"), **ends, "z": delong.z,
+                   "p_value": delong.p_value},
+        "corrected_t_test": over_folds,
+        "equivalence": same._asdict() | {"smallest_margin": round(same.smallest_margin, 6)},
     }  # fmt: skip
+
+
+def correct(comparisons: Mapping[str, dict[str, Any]], size: int | None = None) -> dict[str, Any]:
+    """Add Holm's `p_holm` and `found` to a family of `compare`; return how large the family is.
+
+    `size` is that of the whole family, where some of it is not measured yet; None takes those
+    given.
+    """
+    family: dict[str, Any] = {"method": "Holm", "size": size or len(comparisons)}
+    if not comparisons:
+        return family
+    p_values = {k: pair["p_value"] for k, pair in comparisons.items()}
+    corrected = holm(p_values, size=size)
+    for pair, p, found in zip(comparisons.values(), corrected["p_adjusted"].tolist(),
+                              corrected["found"].tolist(), strict=True):  # fmt: skip
+        pair |= {"p_holm": p, "found": found}
+    return family | {"of": "DeLong's test by patient, of pairs within folds"}
 
 
 def within_folds_auc(
@@ -645,27 +729,48 @@ def within_folds_auc(
     from network to network, which nobody who uses one trained model would pay; show both. Forman
     and Scholz, SIGKDD Explorations 12(1):49 (2010). Pairs of all folds and repeats count alike.
     """
-    return within_folds_difference(
-        one_view(predictions, view), None, resamples=resamples, seed=seed
-    )
+    of = one_view(predictions, view)
+    patients = Patients.of(of.patients, len(of.labels))
+    measure = auc_of_samples(of.labels, of.probabilities, patients, of.folds)
+    return _within(patients.bootstrap(measure, resamples, seed))
 
 
 def within_folds_difference(
-    first: OneView, second: OneView | None, *, resamples: int = RESAMPLES, seed: int = 0
+    first: OneView, second: OneView, *, resamples: int = RESAMPLES, seed: int = 0
 ) -> Interval:
-    """Compute the AUC within folds of the first run less the second's (None: less nothing).
+    """Compute the AUC within folds of the first run less the second's, by paired bootstrap.
 
-    By paired bootstrap over patients, of runs from `predictions.paired`; folds may be others.
+    Over patients, and from `LEAST_TRAININGS` repeats of both on over trainings, too; of runs from
+    `predictions.paired`, whose folds may be others.
     """
+    return _within(_within_samples(first, second, resamples, seed))
+
+
+def _within_samples(first: OneView, second: OneView, resamples: int, seed: int) -> Floats:
     patients = Patients.of(first.patients, len(first.labels))
-    aucs = [auc_of_samples(of.labels, of.probabilities, patients, of.folds)
-            for of in (first, second) if of is not None]  # fmt: skip
-    found = patients.bootstrap(
-        lambda drawn: aucs[0](drawn) - (aucs[1](drawn) if len(aucs) == 2 else 0), resamples, seed
-    )
-    if np.isnan(found[0]):
+    runs, folds = zip(*((of.probabilities, of.folds) for of in (first, second)), strict=True)
+    how = (resamples, seed, retrained(first, second))
+    return _differences(first.labels, runs, folds, patients, *how)
+
+
+def within_folds_test(first: OneView, second: OneView) -> PairedTest:
+    """Test the AUC within folds of the first run less the second's by DeLong's test, by patient.
+
+    From `LEAST_TRAININGS` repeats of both on it is of other trainings, too.
+    """
+    runs, folds = zip(*((of.probabilities, of.folds) for of in (first, second)), strict=True)
+    return _paired_test(first.labels, runs, folds, first.patients, retrained(first, second))
+
+
+def retrained(first: OneView, second: OneView) -> bool:
+    """Tell whether both have repeats enough, one's beside the other's, to speak of trainings."""
+    return len(first.folds) == len(second.folds) >= LEAST_TRAININGS
+
+
+def _within(samples: Floats, level: float = 0.95) -> Interval:
+    if np.isnan(samples[0]):
         raise InputError("no fold has both benign and malignant nodules: nothing to compare in it")
-    return percentile_interval(found)
+    return percentile_interval(samples, level)
 
 
 def corrected_t_test(
@@ -673,32 +778,30 @@ def corrected_t_test(
 ) -> CorrectedTest:
     """Compare the AUCs of two runs on the same folds with the corrected resampled t-test.
 
-    It speaks of trainings on other samples of nodules like these, where the bootstrap and DeLong's
-    test speak of other patients before the networks that were trained. How strongly folds resemble
-    each other is assumed, since nothing can estimate it without bias (Bengio and Grandvalet, JMLR
+    It speaks of trainings on other samples of nodules like these. How strongly folds resemble each
+    other is assumed, since nothing can estimate it without bias (Bengio and Grandvalet, JMLR
     5:1089, 2004). Of two equally good simulated learners it found a difference at 5 % in 1 to 6 of
-    100 cohorts, and the plain t-test in 25 to 57. `test_over_train` None takes 1 / (folds - 1): of
-    a run of only its first folds it is larger, and the test more careful, than need be.
+    100 cohorts, the plain t-test in 25 to 57. `test_over_train` None is that of the folds there
+    are: of a run of only its first folds the test is more careful than need be.
     """
     if not np.array_equal(first.folds, second.folds):
         raise InputError("some predictions have no partner in the other run's fold: the test needs "
                          "runs on the same cohort, split and seed")  # fmt: skip
-    of_repeat = [np.unique(fold_of, return_counts=True) for fold_of in first.folds]
-    folds = [len(numbers) for numbers, _ in of_repeat]
-    sizes = np.concatenate([counts for _, counts in of_repeat])
+    sizes = [np.unique(fold_of, return_counts=True)[1] for fold_of in first.folds]
+    folds, every = [len(of) for of in sizes], np.concatenate(sizes)
     if min(folds) < max(folds):
         raise InputError(f"repeats have {min(folds)} to {max(folds)} folds, and not equally many")
-    if sizes.max() > 2 * sizes.min():  # beyond this, their variances cannot pass for one
-        raise InputError(f"folds hold {sizes.min()} to {sizes.max()} nodules and are not of about "
+    if every.max() > 2 * every.min():  # beyond this, their variances cannot pass for one
+        raise InputError(f"folds hold {every.min()} to {every.max()} nodules and are not of about "
                          "one size: use fewer folds or the bootstrap over patients")  # fmt: skip
     if test_over_train is None:
         if folds[0] < 2:
             raise InputError("one fold says nothing about n_test / n_train; pass test_over_train")
-        test_over_train = 1 / (folds[0] - 1)
+        test_over_train = share_of_test(folds[0])
     differences = []
-    for repeat, (numbers, _) in enumerate(of_repeat):
-        for fold in numbers:
-            inside = first.folds[repeat] == fold
+    for repeat, fold_of in enumerate(first.folds):
+        for fold in np.unique(fold_of):
+            inside = fold_of == fold
             try:
                 a, b = (roc_auc(of.labels[inside], of.probabilities[repeat, inside])
                         for of in (first, second))  # fmt: skip

@@ -170,7 +170,7 @@ def test_folders_that_are_not_shared_are_noticed(cluster, tmp_path, monkeypatch)
         assert not list(out.iterdir())
         with monkeypatch.context() as patch:
             # As a worker's machine would have it that holds other files by these names, ...
-            patch.setattr(machines, "_sum", lambda file: "another")
+            patch.setattr(machines, "sha256", lambda file: "another")
             with pytest.raises(InputError, match=r"worker tcp://.*cohort\.json is not there as"):
                 there.check_folders([file], out)
         # ... and a machine that writes into a folder of its own.

@@ -21,12 +21,12 @@ from labkit.evaluation import crossval, froc, statistics
 from labkit.evaluation.crossval import baselines, list_runs, make_folds, read_network, runs_as_text
 from labkit.evaluation.predictions import read_predictions, threshold
 from labkit.evaluation.statistics import roc_auc
-from labkit.io import read_json
+from labkit.io import read_json, write_csv, write_json
 from labkit.models.fusion import auc_weights, fuse
 from labkit.training import loop, side_by_side
 from labkit.training.config import TrainingConfig
 from labkit.training.loop import network_seed
-from labkit.training.model import load
+from labkit.training.nine_views import load
 from tests.evaluation.tables import refused
 from tests.luna_discs import SUBSETS, luna_discs
 
@@ -45,24 +45,40 @@ def run(discs, tmp_path_factory):
 
 def test_every_labelled_nodule_is_predicted_once_by_each_view(discs, run):
     _, predictions = run
-    labelled = set(discs.nodules["nodule_id"].iloc[discs.labelled])
+    labelled = sorted(discs.nodules["nodule_id"].iloc[discs.labelled])
     assert set(predictions["view"]) == {"0", "8", "fused", "size_only"}
     for _, part in predictions.groupby("view"):
-        assert set(part["nodule_id"]) == labelled
-        assert not part["nodule_id"].duplicated().any()
+        assert sorted(part["nodule_id"]) == labelled
     assert predictions["probability"].between(0, 1).all()
     assert (predictions.groupby("patient_id")["fold"].nunique() == 1).all()
+
+
+def test_curves_tell_which_networks_had_learnt(tmp_path):
+    # (losses, best): stopped by patience, cut off while still improving, at chance all along, and
+    # one that ran all epochs although the best was `patience` epochs ago.
+    curves = {0: ([0.6, 0.3, 0.4, 0.5], 1), 1: ([0.6, 0.5, 0.4, 0.3, 0.2, 0.1], 5),
+              2: ([0.69, 0.7, 0.7], 0), 3: ([0.6, 0.5, 0.4, 0.3, 0.4, 0.4], 3)}  # fmt: skip
+    write_csv(tmp_path / "history.csv", pd.concat(
+        pd.DataFrame({"epoch": range(len(losses)), "val_cls": losses, "best_epoch": best,
+                      "repeat": 0, "fold": fold, "view": 8})
+        for fold, (losses, best) in curves.items()
+    ))  # fmt: skip
+    write_json(tmp_path / "run.json", {"config": {"epochs": 6, "patience": 2}})
+    assert crossval.convergence(tmp_path) == {
+        "networks": 4, "out_of_epochs": 1, "at_chance": 1,
+        "best_epoch": {"median": 3.0, "least": 1, "most": 6},
+    }  # fmt: skip
+    assert crossval.convergence(tmp_path, [(0, 1), (0, 1)])["best_epoch"]["median"] == 6
+    refused("start it again", crossval.convergence, tmp_path / "elsewhere")
 
 
 def test_what_is_on_disk_is_what_was_returned(run):
     out, predictions = run
     pd.testing.assert_frame_equal(read_predictions(out), predictions, check_dtype=False)
-    stored = read_json(out / "metrics.json", "a run")["metrics"]
-    assert stored == statistics.summarise(read_predictions(out))
-    fused = predictions[predictions["view"] == "fused"]
-    assert stored["fused"]["auc"]["value"] == pytest.approx(
-        roc_auc(fused["label"], fused["probability"]), abs=1e-4
-    )
+    metrics = read_json(out / "metrics.json", "a run")
+    assert metrics["convergence"] == crossval.convergence(out)
+    assert metrics["convergence"]["networks"] == 6
+    assert metrics["metrics"] == statistics.summarise(predictions)
 
 
 def test_fused_rows_follow_equation_4_with_weights_of_the_inner_split(run):
@@ -113,9 +129,6 @@ def test_another_run_is_not_mixed_in_and_other_things_are_left_alone(discs, run,
     (tmp_path / "thesis.txt").write_text("years of work")
     refused("not empty", crossval.run, discs, QUICK, tmp_path, **RUN)
     refused("not finished", read_predictions, tmp_path)
-
-
-def test_a_network_of_another_version_or_damaged_is_refused(run, tmp_path):
     file = crossval.network_file(tmp_path, (0, 0, 0))
     file.parent.mkdir()
     for text, words in (('{"val_auc": 0.9}', "from another version"), ('{"v": 0.', "not readable")):
@@ -286,10 +299,16 @@ def test_folds_by_patient_and_by_nodule():
         assert counts["size"].between(25, 47).all()
 
 
-@pytest.mark.parametrize(("folds", "split"), [(1, "patient"), (5, "hospital"), (200, "nodule")])
-def test_folds_that_cannot_be_are_refused(folds, split):
+@pytest.mark.parametrize(
+    ("other", "folds", "split", "words"),
+    [("p5", 1, "patient", "folds need"), ("p5", 5, "hospital", "split must be"),
+     ("p5", 200, "nodule", "folds need"), ("P1", 5, "patient", "'P1' and 'p1' are most likely"),
+     (" p1", 5, "nodule", "are most likely one")],
+)  # fmt: skip
+def test_folds_that_cannot_be_are_refused(other, folds, split, words):
     nodules = pd.DataFrame({"patient_id": [f"p{i}" for i in range(20)], "label": [0, 1] * 10})
-    refused("folds need|split must be", make_folds, nodules, folds, split)
+    nodules.loc[5, "patient_id"] = other
+    refused(words, make_folds, nodules, folds, split)
 
 
 # LUNA-16's candidates: folds are subsets, and a run is judged as a submission.
@@ -360,6 +379,24 @@ def test_a_missed_nodule_bounds_the_sensitivity_and_excluded_findings_are_no_err
     assert froc.evaluate_run(luna, part, bootstraps=0).counts.scans == 18 / SUBSETS
 
 
+def test_a_patient_with_scans_in_two_subsets_never_trains_for_the_fold_that_tests_it(luna):
+    # As LIDC-IDRI-0332, whose two scans lie in LUNA-16's subsets 2 and 6.
+    twice = luna.nodules["patient_id"].replace({"p01": "p00"})
+    torn = dataclasses.replace(luna, nodules=luna.nodules.assign(patient_id=twice))
+    plan = crossval.Plan(SUBSETS, 1, "subset")
+    for network in crossval.networks_of(torn, LUNA, plan):
+        test, train = (
+            set(twice.iloc[rows]) for rows in (network.test, np.r_[network.train, network.val])
+        )
+        assert not test & train
+        everybody = np.setdiff1d(torn.labelled, network.test)
+        rows = crossval.training_rows(torn, network.test, "subset")
+        left_out = everybody[(twice.iloc[everybody] == "p00").to_numpy() & ("p00" in test)]
+        np.testing.assert_array_equal(np.setdiff1d(everybody, rows), left_out)
+    untouched = crossval.training_rows(luna, luna.labelled[:12], "subset")
+    np.testing.assert_array_equal(untouched, luna.labelled[12:])
+
+
 def test_a_cohort_without_subsets_cannot_be_split_by_them(luna):
     nodules = luna.nodules
     torn, none = nodules.assign(subset=np.arange(len(nodules)) % 3), nodules.drop(columns="subset")
@@ -383,9 +420,7 @@ def runs(discs, tmp_path_factory):
     for name in ("predictions.csv", "metrics.json", "units/repeat0_fold0_view4.json"):
         (part / name).unlink()
     shutil.copytree(part, broken)
-    record = json.loads((broken / "run.json").read_text())
-    del record["plan"]
-    (broken / "run.json").write_text(json.dumps(record))
+    changed(broken, plan=None)
     for age, run in enumerate((whole, part, broken)):
         for file in run.rglob("*.*"):
             os.utime(file, (1e9 + age, 1e9 + age))
@@ -397,11 +432,15 @@ def under_way(runs, tmp_path):
     """A run of 3 x 2 x 2 networks of up to 100 epochs, of which one is finished."""
     run = tmp_path / "run"
     shutil.copytree(runs / "b" / "part", run)
-    record = json.loads((run / "run.json").read_text())
-    record["plan"] = {"folds": 2, "repeats": 3, "split": "nodule", "first_folds": None}
-    record["config"]["epochs"] = 100
-    (run / "run.json").write_text(json.dumps(record))
+    plan = {"folds": 2, "repeats": 3, "split": "nodule", "first_folds": None}
+    config = TrainingConfig.brief(model="st", epochs=100, views=(0, 4)).as_dict()
+    changed(run, plan=plan, config=config)
     return run
+
+
+def changed(run, **parts):
+    record = read_json(run / "run.json", "a run") | parts
+    write_json(run / "run.json", {k: v for k, v in record.items() if v is not None})
 
 
 def noted(run, name, seconds, epochs, ago=0.0):
@@ -413,9 +452,9 @@ def noted(run, name, seconds, epochs, ago=0.0):
     os.utime(file, (time.time() - ago,) * 2)
 
 
-def listed(run):
+def listed(run, *columns):
     (row,) = list_runs([run]).to_dict("records")
-    return row
+    return tuple(row[column] for column in columns) if columns else row["state"]
 
 
 def test_every_run_is_found_once_with_its_state(runs, tmp_path):
@@ -424,53 +463,45 @@ def test_every_run_is_found_once_with_its_state(runs, tmp_path):
     assert table["state"].tolist()[:2] == ["finished", "stopped"]
     assert table["networks"].tolist()[:2] == ["2 of 2", "1 of 2"]
     assert table["state"].iloc[2].startswith("damaged: lacks 'plan'")
-    assert table["model"].tolist()[:2] == ["st", "st"]
     assert table["protocol"].iloc[0] == "1x2 folds, 2 views, 1 epochs"
-    measured = json.loads((runs / "a" / "whole" / "metrics.json").read_text())
-    auc = measured["metrics"]["fused"]["auc"]["value"]
-    assert table["auc"].iloc[0].startswith(f"{auc:.3f} (")
+    metrics = read_json(runs / "a" / "whole" / "metrics.json", "a run")["metrics"]
+    assert table["auc"].iloc[0].startswith(f"{metrics['fused']['auc']['value']:.3f} (")
     assert list_runs([tmp_path]).empty
     refused("no such folder", list_runs, [tmp_path / "nothing"])
 
 
-def test_a_run_under_way_shows_its_networks(under_way):
+def test_a_run_under_way_shows_its_networks_and_a_killed_one_is_stopped(under_way):
     noted(under_way, "repeat0_fold0_view4", 10.0, 5)
     noted(under_way, "repeat0_fold1_view0", 10.0, 15)
-    row = listed(under_way)
-    assert (row["state"], row["networks"]) == ("running", "1 of 12")
-    assert row["under_way"] == "2, 5 to 15 epochs"
-    assert row["protocol"] == "3x2 folds by nodule, 2 views, 100 epochs"
-    assert time.strptime(row["last_change"], "%Y-%m-%d %H:%M")
+    assert listed(under_way, "state", "networks", "under_way", "protocol") == (
+        "running", "1 of 12", "2, 5 to 15 epochs", "3x2 folds by nodule, 2 views, 100 epochs"
+    )  # fmt: skip
+    assert time.strptime(*listed(under_way, "last_change"), "%Y-%m-%d %H:%M")
     (under_way / "live" / "repeat0_fold1_view0.jsonl").unlink()
     for epochs, words in ((1, "1, 1 epoch"), (0, "1, 0 epochs")):
         noted(under_way, "repeat0_fold0_view4", 1.0, epochs)
-        assert (listed(under_way)["state"], listed(under_way)["under_way"]) == ("running", words)
-
-
-def test_a_killed_run_is_stopped(under_way):
+        assert listed(under_way, "state", "under_way") == ("running", words)
     noted(under_way, "repeat0_fold0_view4", 10.0, 5, ago=600)
-    assert listed(under_way)["state"] == "stopped"
-    # With epochs of ten minutes, it may well be at work.
-    noted(under_way, "repeat0_fold0_view4", 600.0, 5, ago=600)
-    assert listed(under_way)["state"] == "running"
-    # What a finished network has left says nothing.
+    assert listed(under_way) == "stopped"
+    noted(under_way, "repeat0_fold0_view4", 600.0, 5, ago=600)  # epochs of ten minutes
+    assert listed(under_way) == "running"
     noted(under_way, "repeat0_fold0_view4", 10.0, 5, ago=600)
-    noted(under_way, "repeat0_fold0_view0", 10.0, 5)
-    assert listed(under_way)["state"] == "stopped"
+    noted(under_way, "repeat0_fold0_view0", 10.0, 5)  # what a finished network has left
+    assert listed(under_way) == "stopped"
 
 
 def test_before_its_first_network_and_after_its_last_a_run_is_running(under_way, runs):
     network = under_way / "units" / "repeat0_fold0_view0.json"
     os.utime(under_way / "run.json")
-    assert listed(under_way)["state"] == "stopped"
+    assert listed(under_way) == "stopped"
     network.rename(under_way / "first.json")
-    assert listed(under_way)["state"] == "running"
+    assert listed(under_way) == "running"
     os.utime(under_way / "run.json", (1e9, 1e9))
-    assert listed(under_way)["state"] == "stopped"
+    assert listed(under_way) == "stopped"
     shutil.copy(runs / "a" / "whole" / "run.json", under_way / "run.json")
     for name in ("repeat0_fold0_view0.json", "repeat0_fold0_view4.json"):
         shutil.copy(under_way / "first.json", network.with_name(name))
-    assert listed(under_way)["state"] == "running"
+    assert listed(under_way) == "running"
 
 
 def test_the_list_fits_a_terminal(runs, under_way, monkeypatch):
@@ -481,13 +512,11 @@ def test_the_list_fits_a_terminal(runs, under_way, monkeypatch):
     table["run"] = table["run"].str.replace(str(runs), "runs", regex=False)
     text = runs_as_text(table)
     whole = [line for line in text.splitlines() if "damaged" not in line]
-    assert max(map(len, whole)) <= 120
-    assert whole[0] == "discs"
+    assert max(map(len, whole)) <= 120 and whole[0] == "discs"
     (header,) = (line for line in whole if "under way" in line)
     (line,) = (line for line in whole if "running" in line)
     for column, words in {"state": "running 1 of 12", "under way": "1, 5 epochs"}.items():
         assert line[header.index(column) :].startswith(words)
-    above = whole[next(i for i, line in enumerate(whole) if "finished" in line) - 1]
-    assert "AUC" in above
+    assert "AUC" in whole[next(i for i, line in enumerate(whole) if "finished" in line) - 1]
     assert "runs/broken damaged: lacks 'plan'; delete it" in text
     assert runs_as_text(list_runs([under_way / "live"])) == ""

@@ -10,7 +10,6 @@ from labkit.evaluation import leakage
 from labkit.evaluation.crossval import make_folds
 from labkit.evaluation.size import by_one_number
 from labkit.evaluation.statistics import roc_auc, within_folds_auc
-from tests.evaluation.tables import refused
 
 
 def families(patients, alike, seed=0):
@@ -55,11 +54,6 @@ def test_likeness_that_size_explains_is_gone_beyond_size():
     assert found["likeness_beyond_size"] < 0.6
 
 
-def test_without_siblings_there_is_nothing_to_say():
-    found = leakage.sibling_pairs(families(50, 0.5).drop_duplicates("patient_id"))
-    assert found["pairs"] == 0 and found["likeness"] is found["same_label"] is None
-
-
 def test_memory_is_worth_nothing_by_patient_and_much_by_nodule():
     nodules = families(200, 0.9)
     by_patient, by_nodule = (run_of(nodules, split) for split in ("patient", "nodule"))
@@ -93,12 +87,6 @@ def test_only_nodules_with_siblings_stay():
     nodules = families(20, 0.5).iloc[2:]  # the first patient keeps one nodule
     kept = leakage.of_patients_with_several(run_of(nodules, "nodule", folds=3))
     assert set(kept["patient_id"]) == set(nodules["patient_id"]) - {"p0000"}
-
-
-def test_memory_needs_the_diameter():
-    nodules = families(10, 0.5)
-    memory = run_of(nodules, "nodule", 2).query("view == 'memory'")
-    refused("diameters", leakage.with_memory, memory, nodules)
 
 
 def test_lidc_siblings_agree_beyond_their_size():

@@ -1,14 +1,25 @@
 """Predictions become arrays by nodule, whatever the order of their rows."""
 
+import tarfile
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from labkit import io, paths
 from labkit.errors import InputError
-from labkit.evaluation import predictions as module
-from labkit.evaluation.predictions import one_view, read_predictions, select_view
-from labkit.io import write_csv
-from tests.evaluation.tables import predictions
+from labkit.evaluation import statistics
+from labkit.evaluation.predictions import (
+    convergence,
+    one_view,
+    pack,
+    read_predictions,
+    read_threshold,
+    run_folder,
+    select_view,
+)
+from labkit.io import read_json, write_csv, write_json
+from tests.evaluation.tables import predictions, refused
 
 
 def test_rows_in_any_order_give_nodules_in_the_order_of_their_names():
@@ -55,13 +66,123 @@ def test_predictions_are_read_as_written_each_name_once_all_or_one_view(
     table.loc[:3, "patient_id"] = "NA"
     table = pd.concat([table.assign(view="0"), table], ignore_index=True)
     write_csv(tmp_path / "predictions.csv", table)
-    monkeypatch.setattr(module, "_ROWS_AT_ONCE", rows_at_once)
+    monkeypatch.setattr(io, "_ROWS_AT_ONCE", rows_at_once)
     found = read_predictions(tmp_path)
     pd.testing.assert_frame_equal(found, table, check_dtype=False)
     ids = found["nodule_id"]  # of which each is in memory once
     assert ids.dtype != object or ids.map(id).nunique() == ids.nunique()
     assert (found["patient_id"] == "NA").sum() == 8
+    assert found["probability"].tolist() == table["probability"].tolist()  # to the last bit
     for view in ("0", "fused", "none of them"):
         wanted = found[found["view"] == view].reset_index(drop=True)
         alone = read_predictions(tmp_path, view)
         pd.testing.assert_frame_equal(alone, wanted, check_exact=True)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["01", "1", "1.10", "1.1", "NA", "1e5"], None),
+        (["P01", "P02", "p01", "4", "5", "6"], "'P01' and 'p01' are most likely one"),
+        (["P01", "P01 ", "3", "4", "5", "6"], "'P01' and 'P01 ' are most likely one"),
+        (["1.36E+30", "2", "3", "4", "5", "6"], "a spreadsheet made of an id"),
+    ],
+)
+def test_a_patient_is_one_and_called_as_written(tmp_path, names, message):
+    table = predictions(patients=6).sort_values("patient_id", kind="stable")
+    table["patient_id"] = table["patient_id"].map(
+        dict(zip(sorted(set(table["patient_id"])), names, strict=True))
+    )
+    write_csv(tmp_path / "predictions.csv", table)
+    if message is None:
+        assert read_predictions(tmp_path)["patient_id"].tolist() == table["patient_id"].tolist()
+        return
+    with pytest.raises(InputError, match=message):
+        read_predictions(tmp_path)
+
+
+# A packed run is the run: what was trained for hours is judged again in seconds.
+
+
+@pytest.fixture
+def finished(tmp_path):
+    """A finished run of two networks, with probabilities as float32 networks give them."""
+    folder = tmp_path / "mt"
+    table = predictions(patients=20, folds=2)
+    network = table.assign(view="0", probability=table["probability"].astype(np.float32))
+    write_csv(folder / "predictions.csv", pd.concat([network, table], ignore_index=True))
+    curves = pd.DataFrame({"epoch": [0, 1], "learning_rate": 1e-5, "val_cls": [2 / 3, 1 / 3]})
+    write_csv(folder / "history.csv", pd.concat(
+        curves.assign(repeat=0, fold=fold, view=0, best_epoch=1) for fold in (0, 1)
+    ))  # fmt: skip
+    of = {"config": {"epochs": 2, "patience": 1}, "plan": {"folds": 2}, "started": "today"}
+    of["cohort"] = {"sha256": {"nodules.csv": "5e1f"}}
+    write_json(folder / "run.json", of)
+    metrics = statistics.summarise(table, 50)
+    write_json(folder / "metrics.json", of | {"threshold": 0.25, "metrics": metrics})
+    return folder
+
+
+def test_a_packed_run_is_the_run_to_the_last_bit(finished, tmp_path):
+    file, again = tmp_path / "packed" / "mt.tar.xz", tmp_path / "again.tar.xz"
+    pack(finished, file)
+    pack(file, again)
+    assert file.read_bytes() == again.read_bytes()
+    pd.testing.assert_frame_equal(
+        read_predictions(file), read_predictions(finished), check_exact=True
+    )
+    one = read_predictions(file, "0")["probability"].to_numpy()
+    np.testing.assert_array_equal(one, one.astype(np.float32))
+    assert read_threshold(file) == 0.25
+    assert convergence(file) == convergence(finished)
+    assert convergence(file)["out_of_epochs"] == 2
+    with run_folder(file) as folder:
+        metrics = read_json(folder / "metrics.json", "a run")
+        assert metrics["convergence"]["networks"] == 2
+        assert metrics["cohort"]["sha256"]["nodules.csv"] == "5e1f"
+        curves = pd.read_csv(folder / "history.csv")
+        assert curves["val_cls"].tolist() == [0.666667, 0.333333] * 2
+    fused = select_view(read_predictions(file), "fused")
+    assert statistics.summarise(fused, 50)["fused"] == metrics["metrics"]["fused"]
+
+
+def test_what_is_no_packed_run_or_unfinished_is_refused(finished, tmp_path):
+    file, other = tmp_path / "mt.tar.xz", tmp_path / "other.tar.xz"
+    pack(finished, file)
+    content = file.read_bytes()
+    with tarfile.open(other, "w:xz") as archive:
+        archive.add(finished / "run.json", "../run.json")
+    bad = {
+        "half": content[: len(content) // 2],
+        "other": other.read_bytes(),
+        "text": b"no",
+        "": b"",
+    }
+    for damaged in bad.values():
+        file.write_bytes(damaged)
+        refused("mt.tar.xz: no packed run, or damaged", read_predictions, file)
+    (finished / "history.csv").unlink()
+    refused("history.csv: missing; the run is not finished", pack, finished, file)
+    assert file.read_bytes() == b"", "a run that cannot be packed leaves the file as it was"
+
+
+@pytest.mark.parametrize(
+    "file",
+    [f for f in paths.results().glob("predictions/*.tar.xz") if "unfinished" not in f.name]
+    or [None],
+    ids=lambda file: "none yet" if file is None else file.name,
+)
+def test_a_table_is_computed_again_from_what_is_committed(file):
+    if file is None:
+        pytest.skip("no finished run is packed in results/predictions yet")
+    with run_folder(file) as folder:
+        metrics = read_json(folder / "metrics.json", "a run")
+        table = read_predictions(folder, "fused")
+        cut = read_threshold(folder)
+    again = statistics.summarise(table, threshold=cut)["fused"]
+    for name, value in metrics["metrics"]["fused"].items():
+        assert again[name] == value, name
+    assert (
+        convergence(file)["networks"]
+        == table["fold"].nunique() * len(metrics["config"]["views"]) * table["repeat"].nunique()
+    )

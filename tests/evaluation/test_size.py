@@ -74,4 +74,3 @@ def test_what_does_not_fit_is_refused(run, nodules):
     refused("twice", by_size, runs, pd.concat([nodules, nodules]))
     refused("rising", by_size, runs, nodules, edges_mm=(15, 8))
     refused("no predictions for view", by_size, {"MT-CNN": (run, "3")}, nodules)
-    refused("no run", by_size, {}, nodules)
