@@ -22,7 +22,7 @@ from labkit.imaging.views import window
 from labkit.models.mtcnn import IMAGE_SIZE
 from labkit.paper.declared import ALPHA_SHOWN, ALPHAS, Experiment, Variant, alpha_label
 from labkit.paper.values import Runs, cells
-from labkit.training.model import NineViewModel, load
+from labkit.training.nine_views import NineViewModel, load
 
 Redraw = Callable[[int, NDArray], tuple[NDArray, dict[str, Any]]]
 """(position of a view, images (n, 64, 64)) -> reconstructions, and settings worth noting."""
@@ -45,41 +45,31 @@ class Measures(NamedTuple):
 def measure(
     images: NDArray, redraw: Redraw, views: tuple[int, ...], distance_mm: NDArray, weights: NDArray
 ) -> Measures:
-    """Measure reconstructions view by view, whatever redraws them.
+    """Measure what `redraw` makes of (n, views, 64, 64) images in [0, 1], view by view.
 
-    Args:
-        images: (n, views, 64, 64) in [0, 1].
-        redraw: what makes a view's reconstructions.
-        views: numbers of the views, for the names.
-        distance_mm: (n, 64, 64) from each nodule's outline.
-        weights: (1 + resamples, n), as `reconstruction.over_patients` makes them.
+    `views` are the numbers of the views, for the names; `distance_mm` (n, 64, 64) is from each
+    nodule's outline; `weights` (1 + resamples, n) are as `reconstruction.over_patients` makes them.
     """
     if not views:
         raise InputError("there is no view to measure a reconstruction of")
-    zone = reconstruction.zones(distance_mm)
-    ring = np.digitize(distance_mm, PROFILE_MM) - 1
-    found: dict[str, list[Any]] = {}
+    zone, ring = reconstruction.zones(distance_mm), np.digitize(distance_mm, PROFILE_MM) - 1
+    found: list[Any] = []
     settings: dict[str, Any] = {}
     for k, view in enumerate(views):
         x = images[:, k]
         y, setting = redraw(k, x)
         error = reconstruction.HU_RANGE * np.abs(np.asarray(y, dtype=np.float64) - x)
-        for name, of in {
-            "psnr": reconstruction.psnr(x, y),
-            "ssim": reconstruction.ssim(x, y),
-            "zone": reconstruction.by_zone(error, zone, len(ZONES)),
-            "ring": reconstruction.by_zone(error, ring, len(PROFILE_MM) - 1),
-            "spectrum": reconstruction.spectra(x, y),
-            "error": error.mean(axis=0),
-        }.items():
-            found.setdefault(name, []).append(of)
+        found.append((
+            reconstruction.psnr(x, y), reconstruction.ssim(x, y),
+            reconstruction.by_zone(error, zone, len(ZONES)),
+            reconstruction.by_zone(error, ring, len(PROFILE_MM) - 1),
+            reconstruction.spectra(x, y), error.mean(axis=0),
+        ))  # fmt: skip
         settings |= {str(view): setting} if setting else {}
-    both = {name: np.stack(found[name], axis=1) for name in ("psnr", "ssim")}
-    spectrum = np.sum(found["spectrum"], axis=0)
+    psnr, ssim, zones, rings, spectra, error_hu = map(np.stack, zip(*found, strict=True))
+    both, spectrum = {"psnr": psnr.T, "ssim": ssim.T}, spectra.sum(axis=0)
     right = reconstruction.share_right(spectrum, weights)
-    zones, rings = (
-        reconstruction.mean_over(np.mean(found[name], axis=0), weights) for name in ("zone", "ring")
-    )
+    zones, rings = (reconstruction.mean_over(of.mean(axis=0), weights) for of in (zones, rings))
     values = {
         "metrics": {"nodules": len(images)}
         | {name: _over(of.mean(1), weights) for name, of in both.items()},
@@ -90,14 +80,14 @@ def measure(
         "by_zone": {name: _interval(zones[:, k]) for k, name in enumerate(ZONES)},
         "profile": {"edges_mm": list(PROFILE_MM), "error_hu": _band(rings)},
         "spectrum": {
-            "frequency_per_mm": [round(float(f), 6) for f in reconstruction.frequencies_per_mm()],
+            "frequency_per_mm": reconstruction.frequencies_per_mm().round(6).tolist(),
             "right": _band(right),
             "drawn": _band(reconstruction.share_drawn(spectrum, weights)),
         },
         "finest_mm": _interval(reconstruction.finest_mm(right)),
         "settings": settings,
     }
-    return Measures(both["psnr"], both["ssim"], np.stack(found["error"]), values)
+    return Measures(psnr.T, ssim.T, error_hu, values)
 
 
 def in_words(ways: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
@@ -105,20 +95,15 @@ def in_words(ways: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
 
     `ways` is name -> `Measures.measured`, or the variants and baselines of fig4's values.
     """
-
-    def said(of: Mapping[str, float] | None, digits: int) -> str:
-        ends = [] if of is None else [f"{of[k]:.{digits}f}" for k in ("value", "low", "high")]
-        return "{} ({} to {})".format(*ends) if ends else "none"
-
-    rows = {
-        name: {
-            "PSNR, dB": said(of["metrics"]["psnr"], 1),
-            "SSIM": said(of["metrics"]["ssim"], 3),
-            **{f"error {zone}, HU": said(of["by_zone"][zone], 0) for zone in ZONES},
-            "finest detail, mm": said(of["finest_mm"], 1),
-        }
-        for name, of in ways.items()
-    }
+    rows: dict[str, dict[str, str]] = {}
+    for name, of in ways.items():
+        shown = {"PSNR, dB": (of["metrics"]["psnr"], 1), "SSIM": (of["metrics"]["ssim"], 3)}
+        shown |= {f"error {zone}, HU": (of["by_zone"][zone], 0) for zone in ZONES}
+        rows[name] = {
+            what: "none" if d is None else
+            f"{d['value']:.{n}f} ({d['low']:.{n}f} to {d['high']:.{n}f})"
+            for what, (d, n) in (shown | {"finest detail, mm": (of["finest_mm"], 1)}).items()
+        }  # fmt: skip
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
@@ -133,33 +118,21 @@ def _interval(samples: NDArray) -> dict[str, float] | None:
 
 def _band(samples: NDArray) -> dict[str, list[float | None]]:
     """A curve with its band, from (1 + resamples, points)."""
-    points = [_interval(column) for column in samples.T]
+    points = [_interval(column) or {} for column in samples.T]
     return {
-        part: [None if p is None else round(p[part], 4) for p in points]
+        part: [round(p[part], 4) if p else None for p in points]
         for part in ("value", "low", "high")
     }
-
-
-class Tested(NamedTuple):
-    """The nodules on which reconstructions are judged: the first fold's test nodules, as rows of
-    the cohort, (n, views, 64, 64) images in [0, 1], (n, 64, 64) mm from each outline, and their
-    (1 + resamples, n) weights over patients."""
-
-    rows: NDArray[np.int64]
-    images: NDArray[np.float32]
-    distance_mm: NDArray[np.float64]
-    weights: NDArray[np.float64]
 
 
 def fig4(experiment: Experiment, runs: Runs) -> dict[str, Any]:
     """Compute PSNR, SSIM, errors by place and detail, of each alpha and of plain ways to redraw.
 
     Returns:
-        `variants`: label -> `metrics` over all views and `views` one by one, `by_zone`, `profile`,
-        `spectrum`, `finest_mm`, and `less_shown`, paired differences to the alpha that is shown;
-        `baselines`: the same of plain ways, two of which have the shown alpha's PSNR; `map`: error
-        of every pixel, by view; `nodules`: the two of the figure, with probabilities; `missing`:
-        labels not finished.
+        `variants`: label -> `Measures.measured`, and `less_shown`, paired differences to the alpha
+        that is shown; `baselines`: the same of plain ways, two of which have the shown alpha's
+        PSNR; `map`: error of every pixel, by view; `nodules`: the two of the figure, with
+        probabilities; `missing`: labels not finished.
     """
     there, missing = runs.finished(experiment)
     values: dict[str, Any] = {
@@ -168,33 +141,46 @@ def fig4(experiment: Experiment, runs: Runs) -> dict[str, Any]:
     }  # fmt: skip
     if SHOWN not in there:
         return values
-    tested = _tested(runs, there[SHOWN])
-    reference = _of_alpha(runs, there[SHOWN], tested)
+    rows = _tested(runs, there[SHOWN])
+    nodules, views = runs.cohort.nodules.iloc[rows], runs.profile.paper_views
+    images = runs.once("fig4 images", _images, runs.cohort, rows, views)
+    given = (
+        views, reconstruction.outline_distance(nodules["diameter_mm"]),
+        reconstruction.over_patients(nodules["patient_id"].to_numpy(), runs.profile.resamples),
+    )  # fmt: skip
+
+    def of_alpha(label: str) -> Measures:
+        drawn = _model(runs, there[label]).reconstruct(runs.cohort, rows)
+        return measure(images, lambda k, _: (drawn[:, k], {}), *given)
+
+    def of_baselines(wanted_db: list[float]) -> dict[str, Any]:
+        ways = _plain_ways(runs, rows, wanted_db)
+        return {name: measure(images, way, *given).measured for name, way in ways.items()}
+
+    reference = runs.once(("fig4", SHOWN), of_alpha, SHOWN)
     for alpha, label in ((a, alpha_label(a)) for a in ALPHAS if alpha_label(a) in there):
-        of = _of_alpha(runs, there[label], tested)
+        of, variant = runs.once(("fig4", label), of_alpha, label), there[label]
         apart = {"psnr": of.psnr.mean(1) - reference.psnr.mean(1),
                  "ssim": of.ssim.mean(1) - reference.ssim.mean(1)}  # fmt: skip
         values["variants"][label] = {
-            "alpha": alpha,
-            "folder": there[label].folder(runs.profile),
-            **of.measured,
-            "less_shown": {name: _over(less, tested.weights) for name, less in apart.items()},
-            "trained": runs.trained(there[label]),
-        }
-    values["baselines"] = runs.once("fig4 baselines", _baselines, runs, tested, reference)
-    maps = zip(runs.profile.paper_views, reference.error_hu, strict=True)
+            "alpha": alpha, "folder": variant.folder(runs.profile), **of.measured,
+            "less_shown": {name: _over(less, given[-1]) for name, less in apart.items()},
+            "trained": runs.trained(variant, runs.profile.plan(sweep=True)),
+        }  # fmt: skip
+    wanted_db = [float(psnr.mean()) for psnr in reference.psnr.T]
+    values["baselines"] = runs.once("fig4 baselines", of_baselines, wanted_db)
+    maps = zip(views, reference.error_hu, strict=True)
     values["map"] = {
         "pixel_mm": MAP_PIXEL_MM,
         "error_hu": {str(view): _coarse(image) for view, image in maps},
     }
-    nodules = runs.cohort.nodules.iloc[tested.rows]
     values["nodules"] = _described(*shown_nodules(experiment, runs))
     values["judged"] = {
         "on": "test nodules of the first fold, by its networks",
         "nodules": len(nodules),
         "patients": int(nodules["patient_id"].nunique()),
         "median_diameter_mm": round(float(nodules["diameter_mm"].median()), 2),
-        "resamples": len(tested.weights) - 1,
+        "resamples": runs.profile.resamples,
     }
     return values
 
@@ -206,10 +192,8 @@ def table(values: dict[str, Any]) -> pd.DataFrame:
         over_all = of["metrics"] | {f"error_hu_{zone}": of["by_zone"][zone] for zone in ZONES}
         over_all["finest_mm"] = of["finest_mm"]
         for view, metrics in {"all": over_all, **of["views"]}.items():
-            line: dict[str, Any] = {"way": way, "view": view}
-            for name, m in metrics.items():
-                line |= cells(name, m) if isinstance(m, dict) else {}
-            lines.append(line)
+            measured = {name: m for name, m in metrics.items() if isinstance(m, dict)}
+            lines.append({"way": way, "view": view, **cells(measured)})
     return pd.DataFrame(lines)
 
 
@@ -220,33 +204,22 @@ def shown_nodules(experiment: Experiment, runs: Runs) -> tuple[NineViewModel, Co
     that looks at no reconstruction, so that it cannot pick a good one.
     """
     shown = next(v for v in experiment.variants if v.label == SHOWN)
-    nodules = runs.cohort.nodules.iloc[_tested(runs, shown).rows]
-    chosen = []
+    nodules, chosen = runs.cohort.nodules.iloc[_tested(runs, shown)], []
     for label in (1, 0):
         mm = nodules.loc[nodules["label"] == label, "diameter_mm"].sort_values(kind="stable")
         chosen.append(int(mm.index[(len(mm) - 1) // 2]))
     return _model(runs, shown), runs.cohort, chosen
 
 
-def _tested(runs: Runs, variant: Variant) -> Tested:
-    def make() -> Tested:
-        predictions, cohort = runs.predictions(variant), runs.cohort
-        first = predictions[(predictions["repeat"] == 0) & (predictions["fold"] == 0)]
-        rows = np.flatnonzero(cohort.nodules["nodule_id"].isin(first["nodule_id"]))
-        nodules = cohort.nodules.iloc[rows]
-        return Tested(
-            rows,
-            np.stack([_images(cohort, rows, view) for view in runs.profile.paper_views], axis=1),
-            reconstruction.outline_distance(nodules["diameter_mm"]),
-            reconstruction.over_patients(nodules["patient_id"].to_numpy(), runs.profile.resamples),
-        )
-
-    return runs.once("fig4 tested", make)
+def _tested(runs: Runs, variant: Variant) -> NDArray[np.int64]:
+    """Rows of the cohort on which reconstructions are judged: the first fold's test nodules."""
+    first = runs.predictions(variant).query("repeat == 0 and fold == 0")
+    return np.flatnonzero(runs.cohort.nodules["nodule_id"].isin(first["nodule_id"]))
 
 
-def _images(cohort: Cohort, rows: NDArray[np.int64], view: int) -> NDArray[np.float32]:
-    """(n, 64, 64) in [0, 1]: what the network of a view sees."""
-    return window(cohort.views[rows, view][:, _MIDDLE, _MIDDLE])
+def _images(cohort: Cohort, rows: NDArray[np.int64], views: tuple[int, ...]) -> NDArray[np.float32]:
+    """(n, views, 64, 64) in [0, 1]: what the networks see."""
+    return np.stack([window(cohort.views[rows, v][:, _MIDDLE, _MIDDLE]) for v in views], axis=1)
 
 
 def _model(runs: Runs, variant: Variant) -> NineViewModel:
@@ -254,27 +227,12 @@ def _model(runs: Runs, variant: Variant) -> NineViewModel:
     return runs.once(("fig4 model", folder), load, folder, runs.device)
 
 
-def _of_alpha(runs: Runs, variant: Variant, tested: Tested) -> Measures:
-    def make() -> Measures:
-        drawn = _model(runs, variant).reconstruct(runs.cohort, tested.rows)
-        return _measured(runs, tested, lambda k, _: (drawn[:, k], {}))
-
-    return runs.once(("fig4", variant.label), make)
-
-
-def _measured(runs: Runs, tested: Tested, redraw: Redraw) -> Measures:
-    return measure(
-        tested.images, redraw, runs.profile.paper_views, tested.distance_mm, tested.weights
-    )
-
-
-def _baselines(runs: Runs, tested: Tested, reference: Measures) -> dict[str, Any]:
+def _plain_ways(runs: Runs, rows: NDArray[np.int64], wanted_db: list[float]) -> dict[str, Redraw]:
     """Plain ways to redraw; blur and components as good as the shown alpha, view by view."""
-    train = np.setdiff1d(runs.cohort.labelled, tested.rows)
-    wanted_db = [float(psnr.mean()) for psnr in reference.psnr.T]
+    train = np.setdiff1d(runs.cohort.labelled, rows)
 
     def seen(k: int) -> NDArray[np.float32]:
-        return _images(runs.cohort, train, runs.profile.paper_views[k])
+        return _images(runs.cohort, train, (runs.profile.paper_views[k],))[:, 0]
 
     def by_blur(k: int, x: NDArray) -> tuple[NDArray, dict[str, Any]]:
         made = reconstruction.blurred(x, wanted_db[k])
@@ -284,33 +242,23 @@ def _baselines(runs: Runs, tested: Tested, reference: Measures) -> dict[str, Any
         made = reconstruction.from_components(seen(k), x, wanted_db[k])
         return made.images, {"components": int(made.setting), "reached": made.reached}
 
-    ways: dict[str, Redraw] = {
-        MEAN: lambda k, x: (reconstruction.training_mean(seen(k), x), {}),
-        BLUR: by_blur,
-        PCA: by_components,
-    }
-    return {name: _measured(runs, tested, way).measured for name, way in ways.items()}
+    def by_mean(k: int, x: NDArray) -> tuple[NDArray, dict[str, Any]]:
+        return reconstruction.training_mean(seen(k), x), {}
+
+    return {MEAN: by_mean, BLUR: by_blur, PCA: by_components}
 
 
 def _described(model: NineViewModel, cohort: Cohort, rows: list[int]) -> list[dict[str, Any]]:
     probabilities = model.predict(cohort, rows)
-    return [
-        {
-            "nodule_id": str(nodule["nodule_id"]),
-            "label": int(nodule["label"]),
+    fused, described = model.fuse(probabilities), []
+    for i, nodule in enumerate(cohort.nodules.iloc[rows].to_dict("records")):
+        of_view = zip(map(str, model.config.views), probabilities[i].tolist(), strict=True)
+        described.append({
+            "nodule_id": str(nodule["nodule_id"]), "label": int(nodule["label"]),
             "diameter_mm": round(float(nodule["diameter_mm"]), 2),
-            "probability": {
-                str(v): round(float(p), 4) for v, p in zip(model.config.views, of_view, strict=True)
-            },
-            "fused": round(float(fused), 4),
-        }
-        for (_, nodule), of_view, fused in zip(
-            cohort.nodules.iloc[rows].iterrows(),
-            probabilities,
-            model.fuse(probabilities),
-            strict=True,
-        )
-    ]
+            "probability": {v: round(p, 4) for v, p in of_view}, "fused": round(float(fused[i]), 4),
+        })  # fmt: skip
+    return described
 
 
 def _coarse(image: NDArray) -> list[str]:

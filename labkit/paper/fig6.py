@@ -23,7 +23,7 @@ from labkit.training.config import TrainingConfig
 from labkit.training.loop import build_network, train_view
 from labkit.training.loss import classification_loss, reconstruction_loss
 from labkit.training.machines import Device, one_thread
-from labkit.training.model import labels_of
+from labkit.training.nine_views import labels_of
 from labkit.training.side_by_side import step_flop
 
 _EPOCHS, _STEPS, _VALIDATED = 5, 3, 4
@@ -41,29 +41,25 @@ def fig6(experiment: Experiment, runs: Runs) -> dict[str, Any]:
     device = Device.choose(runs.device, next(iter(configs.values())).precision)
     of_each = runs.once("costs", costs, configs, device) if values["variants"] else {}
     labels = labels_of(runs.cohort, runs.cohort.labelled)
+    given = (runs.profile.folds, int((labels == 1).sum()))
     for label, of in values["variants"].items():
-        steps = steps_an_epoch(
-            len(labels), configs[label], runs.profile.folds, int((labels == 1).sum())
-        )
+        steps = steps_an_epoch(len(labels), configs[label], *given)
         a_step, epochs = of_each[label]["seconds_a_step"], of["trained"]["epochs_a_network"]
         of_each[label]["seconds_a_training"] = round(a_step * steps * epochs, 2)
     return {**values, "costs": {"device": device.description, "of": of_each}}
 
 
-def costs(configs: Mapping[str, TrainingConfig], device: Device) -> dict[str, dict[str, Any]]:
+def costs(configs: Mapping[Any, TrainingConfig], device: Device) -> dict[Any, dict[str, Any]]:
     """Compute parameters, GFLOP and seconds a step, and memory of each configuration, by name."""
     seconds = seconds_a_step(configs, device)
     return {
         name: {
-            "parameters": parameters(config),
-            "gflop_a_step": round(step_flop(config) / 1e9, 3),
-            "memory_mb": round(memory_mb(config), 2),
-            "kept_mb": round(kept_mb(config), 2),
-            "seconds_a_step": round(seconds[name], 5),
-            "batch_size": config.batch_size,
+            "parameters": parameters(config), "gflop_a_step": round(step_flop(config) / 1e9, 3),
+            "memory_mb": round(memory_mb(config), 2), "kept_mb": round(kept_mb(config), 2),
+            "seconds_a_step": round(seconds[name], 5), "batch_size": config.batch_size,
         }
         for name, config in configs.items()
-    }
+    }  # fmt: skip
 
 
 def parameters(config: TrainingConfig) -> int:
@@ -119,16 +115,14 @@ def kept_mb(config: TrainingConfig) -> float:
 
 
 def seconds_a_step(
-    configs: Mapping[str, TrainingConfig], device: Device, rounds: int = 3
-) -> dict[str, float]:
+    configs: Mapping[Any, TrainingConfig], device: Device, rounds: int = 3
+) -> dict[Any, float]:
     """Measure one training step of each configuration, in the fastest of many short epochs.
 
     The time before an epoch's end is taken from the end of the one before: neither the making of
     the network counts, which takes as long as several steps where FC1 is large, nor the keeping of
-    its best weights.
-
-    On a CPU processor time of one thread is taken, on a GPU the clock. Each is trained `rounds`
-    times, by turns, so that a busy moment hits none alone.
+    its best weights. On a CPU processor time of one thread is taken, on a GPU the clock. Each is
+    trained `rounds` times, by turns, so that a busy moment hits none alone.
     """
     clock = time.perf_counter if device.torch_device.type == "cuda" else time.process_time
     rng, fastest = np.random.default_rng(0), dict.fromkeys(configs, np.inf)

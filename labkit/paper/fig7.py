@@ -21,10 +21,10 @@ from scipy import integrate, stats
 
 from labkit.errors import InputError
 from labkit.evaluation import statistics
-from labkit.evaluation.predictions import select_view
-from labkit.evaluation.statistics import RESAMPLES, Interval, Patients, plain, roc_auc, scores
+from labkit.evaluation.predictions import one_view, select_view
+from labkit.evaluation.statistics import RESAMPLES, Interval, Patients, plain, roc_auc
 from labkit.paper.declared import ALPHAS, Experiment, alpha_label
-from labkit.paper.values import Runs, at_places, sweep
+from labkit.paper.values import Runs, sweep
 
 Place = tuple[int, int]
 
@@ -42,102 +42,78 @@ def fig7(experiment: Experiment, runs: Runs) -> dict[str, Any]:
         {a: val_auc(runs.networks(v, plan)) for a, v in done.items()},
         resamples=runs.profile.resamples,
     )
-    choices = [{"repeat": r, "fold": f, "alpha": a} for (r, f), a in found.chosen.items()]
     shares = {alpha_label(a): round(share, 4) for a, share in found.how_often.items()}
     values["search"] = {
-        "among": sorted(done),
-        "best": found.best,
-        "printed": plain(found.printed),
-        "nested": plain(found.nested),
-        "nested_choices": choices,
-        "optimism": plain(found.optimism),
+        "among": sorted(done), "best": found.best,
+        **{k: plain(getattr(found, k)) for k in ("printed", "nested", "optimism")},
+        "nested_choices": [{"repeat": r, "fold": f, "alpha": a}
+                           for (r, f), a in found.chosen.items()],
         "bootstrap_corrected": plain(found.corrected),
         "bootstrap_optimism": round(found.search_optimism, 6),
         "best_in_share_of_bootstraps": shares,
-    }
+    }  # fmt: skip
     return values
 
 
 def val_auc(networks: Mapping[tuple[int, int, int], Mapping[str, Any]]) -> dict[Place, float]:
     """Return (repeat, fold) -> mean over views of the AUC on the inner validation split."""
-    aucs: dict[Place, list[float]] = {}
-    for (repeat, fold, _), of in networks.items():
-        aucs.setdefault((repeat, fold), []).append(float(of["val_auc"]))
-    return {place: float(np.mean(of_views)) for place, of_views in aucs.items()}
+    aucs = pd.Series({place: float(of["val_auc"]) for place, of in networks.items()})
+    return dict(aucs.groupby(level=[0, 1]).mean())
 
 
 @dataclass(frozen=True)
 class Search:
     """What a search for a setting finds, and what is left of it on patients it did not see."""
 
-    best: float
-    """Setting with the highest AUC on the test folds."""
-    printed: Interval
-    """That AUC, as Algorithm 1 would report it."""
-    chosen: dict[Place, float]
-    """(repeat, fold) -> setting that the nested search takes there."""
-    nested: Interval
-    """AUC of the nested search."""
-    optimism: Interval
-    """`printed` less `nested`, paired over patients. The setting that is best is held fixed, so
-    that the interval does not tell how often another one would have been."""
-    corrected: Interval
-    """Mean AUC, on patients left out, of what the printed search chooses on a bootstrap sample."""
-    search_optimism: float
-    """`printed` less the value of `corrected`."""
-    how_often: dict[float, float]
-    """Setting -> share of bootstrap samples in which it is best."""
+    best: float  # setting with the highest AUC on the test folds
+    printed: Interval  # that AUC, as Algorithm 1 would report it
+    chosen: dict[Place, float]  # (repeat, fold) -> setting that the nested search takes there
+    nested: Interval  # AUC of the nested search
+    optimism: Interval  # `printed` less `nested`, paired over patients; the best setting held fixed
+    corrected: Interval  # mean AUC, on patients left out, of what a bootstrap sample chooses
+    search_optimism: float  # `printed` less the value of `corrected`
+    how_often: dict[float, float]  # setting -> share of bootstrap samples in which it is best
 
 
 def search(
-    runs: Mapping[float, pd.DataFrame],
-    val_auc: Mapping[float, Mapping[Place, float]],
-    view: str = "fused",
-    *,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> Search:
+    runs: Mapping[float, pd.DataFrame], val_auc: Mapping[float, Mapping[Place, float]],
+    view: str = "fused", *, resamples: int = RESAMPLES, seed: int = 0,
+) -> Search:  # fmt: skip
     """Search the setting with the best AUC in both ways. Ties go to the smaller setting.
 
-    Args:
-        runs: setting -> predictions, all of the same nodules and folds.
-        val_auc: setting -> (repeat, fold) -> AUC on that fold's inner validation split.
-        view: which view's predictions are judged.
-        resamples, seed: of the bootstraps over patients.
-
-    Raises:
-        InputError: fewer than two settings, or runs of different nodules or folds.
+    Of setting -> `runs`, predictions of the same nodules and folds, whose `view` is judged, and
+    setting -> (repeat, fold) -> `val_auc` on that fold's inner validation split. Raises InputError
+    for fewer than two settings, or runs of different nodules or folds.
     """
     settings = sorted(runs)
     if len(settings) < 2:
         raise InputError("a search needs two settings or more to choose from")
     parts = {s: select_view(runs[s], view) for s in settings}
-    labels, _, patients = scores(parts[settings[0]], view)
-    key = ["repeat", "fold", "nodule_id"]
-    tested = {s: part[key].sort_values(key, ignore_index=True) for s, part in parts.items()}
+    of = {s: one_view(part, view) for s, part in parts.items()}
+    labels, patients = of[settings[0]].labels, of[settings[0]].patients
     for s in settings[1:]:
-        if not tested[s].equals(tested[settings[0]]):
+        same = (np.array_equal(getattr(of[s], k), getattr(of[settings[0]], k))
+                for k in ("nodules", "folds"))  # fmt: skip
+        if not all(same):
             raise InputError(f"the runs of {settings[0]:g} and {s:g} have different folds")
-    every = np.stack([scores(parts[s], view)[1] for s in settings])
+    every = np.stack([of[s].probabilities for s in settings])
     test = np.array([np.mean([roc_auc(labels, run) for run in of_one]) for of_one in every])
     best = int(np.argmax(test))
     chosen = {p: max(settings, key=lambda s: (val_auc[s][p], -s))
               for p in sorted(val_auc[settings[0]])}  # fmt: skip
-    nested = pd.concat([at_places(parts[s], [p]) for p, s in chosen.items()], ignore_index=True)
-    honest = scores(nested, view)[1]
+    nested = [part[pd.MultiIndex.from_frame(part[["repeat", "fold"]]).map(chosen) == s]
+              for s, part in parts.items()]  # fmt: skip
+    honest = one_view(pd.concat(nested, ignore_index=True), view).probabilities
     drawn: dict[str, Any] = {"groups": patients, "resamples": resamples, "seed": seed}
     corrected, share = _bias_corrected(labels, every, patients, resamples, seed)
     printed = statistics.bootstrap_auc(labels, every[best], **drawn)
     return Search(
-        best=settings[best],
-        printed=printed,
-        chosen=chosen,
+        best=settings[best], printed=printed, chosen=chosen,
         nested=statistics.bootstrap_auc(labels, honest, **drawn),
         optimism=statistics.bootstrap_auc_difference(labels, every[best], honest, **drawn),
-        corrected=corrected,
-        search_optimism=printed.value - corrected.value,
+        corrected=corrected, search_optimism=printed.value - corrected.value,
         how_often=dict(zip(settings, share.tolist(), strict=True)),
-    )
+    )  # fmt: skip
 
 
 def _bias_corrected(
@@ -147,10 +123,9 @@ def _bias_corrected(
     whose = Patients.of(patients, len(labels))
     of_each = [statistics.auc_of_samples(labels, runs, whose) for runs in every]
     blocks = list(whose.resample(resamples, seed))
-    left_out = [(w == 0).astype(float) for w in blocks]
     inside, outside = (
         np.stack([np.concatenate([of(w) for w in weights]) for of in of_each])
-        for weights in (blocks, left_out)
+        for weights in (blocks, [(w == 0).astype(float) for w in blocks])
     )
     usable = np.isfinite(inside[0]) & np.isfinite(outside[0])
     if not usable.any():
@@ -177,9 +152,8 @@ def expected_maximum(k: int) -> float:
 def own_error(values: Mapping[str, Any]) -> float:
     """Estimate the standard error of an alpha's AUC that it does not share with the others.
 
-    What all variants get wrong together moves no ranking. A difference of two variants has the
-    errors of their own, twice: each is its standard error over the square root of two. Taken as
-    the median of the comparisons with alpha 0, of fig7's JSON with a comparison or more.
+    What all get wrong together moves no ranking. A difference has two own errors: each is its
+    standard error over the square root of two, the median of fig7's comparisons with alpha 0.
     """
     of = [c["auc_difference"] for c in values["comparisons"].values()]
     interval = 2 * stats.norm.ppf(0.975)

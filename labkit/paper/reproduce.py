@@ -15,31 +15,26 @@ from labkit import profiles
 from labkit.cohorts.cohort import Cohort
 from labkit.errors import InputError
 from labkit.evaluation import crossval
+from labkit.evaluation.predictions import run_folder
 from labkit.io import read_json, write_atomically, write_csv, write_json
+from labkit.paper.claims import claimed
 from labkit.paper.declared import ALL, EXPERIMENTS, Experiment, Variant, names
 from labkit.paper.results import LUNA
 from labkit.paper.values import Runs, Values, judged
 from labkit.profiles import Profile
 from labkit.training.machines import Device, default_jobs, duration, provenance
-from labkit.training.model import labels_of
+from labkit.training.nine_views import labels_of
 
 _PLOTS = "labkit.plots."
 _DPI = 110
 
 
 def reproduce(
-    wanted: str | Iterable[str],
-    cohort: str | Path | Cohort | None = None,
-    profile: str | Profile | None = None,
-    out: str | Path = "reproduced",
-    *,
-    folds: int | None = None,
-    repeats: int | None = None,
-    device: str = "auto",
-    jobs: int | None = None,
-    scheduler: str | None = None,
-    progress: bool = True,
-) -> dict[str, Path]:
+    wanted: str | Iterable[str], cohort: str | Path | Cohort | None = None,
+    profile: str | Profile | None = None, out: str | Path = "reproduced", *,
+    folds: int | None = None, repeats: int | None = None, device: str = "auto",
+    jobs: int | None = None, scheduler: str | None = None, progress: bool = True,
+) -> dict[str, Path]:  # fmt: skip
     """Make figures and tables of the paper from a cohort; the same call goes on after a stop.
 
     Each variant is one cross-validation in `out`/runs/COHORT/VARIANT, trained once however many
@@ -52,26 +47,23 @@ def reproduce(
         profile: its name, or a profile of your own; None takes LABKIT_PROFILE's, else `lab`.
         out: folder of everything that is made.
         folds, repeats: of the cross-validation; None takes the profile's, and LUNA-16's subsets.
-        device: "auto", "cpu" or "cuda".
-        jobs: networks trained at once; None takes one a core on a CPU, one on a GPU.
-        scheduler: address of a Dask scheduler whose workers train instead of this machine.
-        progress: print what is to be done, and show bars.
+        device, jobs, scheduler, progress: as `crossval.run` takes them.
 
     Returns:
         name -> its JSON file.
 
     Raises:
         InputError: an unknown name, or a folder in which something else was made.
-        FloatingPointError: networks were lost since their loss was no number; everything else is
+        FloatingPointError: networks were lost, as `crossval.run` loses them; everything else is
             finished and drawn.
     """
-    experiments = _chosen(wanted)
-    out = Path(out).absolute()
+    experiments, out = _chosen(wanted), Path(out).absolute()
     chosen = profile if isinstance(profile, Profile) else profiles.get(profile)
     if not any(e.variants for e in experiments):
         return {e.name: write(e, None, out) for e in experiments}
     cohort = _cohort(cohort, chosen, progress)
-    if cohort.task == "luna16" and folds is None:
+    luna = cohort.task == "luna16"
+    if luna and folds is None:
         folds = int(cohort.nodules["subset"].nunique())
         if folds < 2:
             raise InputError(
@@ -79,16 +71,19 @@ def reproduce(
                 "subsets; build it of two or more"
             )
     chosen = dataclasses.replace(
-        chosen,
-        task=cohort.task,
-        folds=chosen.folds if folds is None else folds,
+        chosen, task=cohort.task, folds=chosen.folds if folds is None else folds,
         repeats=chosen.repeats if repeats is None else repeats,
-    )
-    unfit = [e for e in experiments if e.of_nodules_alone and cohort.task == "luna16"]
-    if unfit and len(unfit) < len(experiments):
-        experiments = [e for e in experiments if e not in unfit]
-        if progress:
-            print(f"left out, since it is of nodules: {', '.join(e.name for e in unfit)}")
+    )  # fmt: skip
+    unfit = [e.name for e in experiments if e.of_nodules_alone and luna]
+    if unfit and len(unfit) == len(experiments):
+        raise InputError(
+            f"{unfit[0]} redraws nodules inside and outside their outline, and most of LUNA-16's "
+            "candidates are none; make it of a cohort of nodules, and of this one table1, fig5, "
+            "fig6 and fig7"
+        )
+    if unfit and progress:
+        print(f"left out, since it is of nodules: {', '.join(unfit)}")
+    experiments = [e for e in experiments if e.name not in unfit]
     runs = Runs(cohort, chosen, out / "runs" / cohort.name, device)
     work = variants_of(experiments, chosen)
     _refuse_what_is_of_others(experiments, work, runs, out)
@@ -99,18 +94,15 @@ def reproduce(
     if progress:
         _announce(work, runs, jobs, scheduler)
     lost: list[str] = []
-    for variant in work:
-        if runs.has(variant):
-            continue
-        name, plan = variant.folder(chosen), runs.plan(variant)
+    for variant in (v for v in work if not runs.has(v)):
+        name, plan = variant.folder(chosen), dataclasses.asdict(runs.plan(variant))
         if progress:
             print(f"\n{name}:", flush=True)
         try:
             crossval.run(
-                cohort, variant.config(chosen), runs.run_folder(variant),
-                folds=plan.folds, repeats=plan.repeats, split=plan.split,
-                first_folds=plan.first_folds, device=device, jobs=jobs, scheduler=scheduler,
-                keep_first_model=variant.keeps_model(chosen), progress=progress,
+                cohort, variant.config(chosen), runs.run_folder(variant), **plan, device=device,
+                jobs=jobs, scheduler=scheduler, keep_first_model=variant.keeps_model(chosen),
+                progress=progress,
             )  # fmt: skip
         except FloatingPointError as error:
             lost.append(f"{name}: {error}")
@@ -129,8 +121,7 @@ def write(experiment: Experiment, runs: Runs | None, out: Path) -> Path:
     Nothing is drawn before the first variant is finished.
     """
     computed = _named(experiment.compute)(experiment, runs)
-    values = {**_header(experiment, runs), **computed}
-    values["complete"] = not values["missing"]
+    values = {**_header(experiment, runs), **computed, "complete": not computed["missing"]}
     file = out / f"{experiment.name}.json"
     if done := next(iter(computed.values())):
         by_froc = any(judged(of["metrics"]) for of in done.values() if "metrics" in of)
@@ -195,12 +186,6 @@ def _refuse_what_is_of_others(
 ) -> None:
     """Say before hours of training, rather than after them, that a folder is taken."""
     for experiment in experiments:
-        if experiment.of_nodules_alone and runs.cohort.task == "luna16":
-            raise InputError(
-                f"{experiment.name} redraws nodules inside and outside their outline, and most of "
-                "LUNA-16's candidates are none; make it of a cohort of nodules, and of this one "
-                "table1, fig5, fig6 and fig7"
-            )
         file = out / f"{experiment.name}.json"
         if not experiment.variants or not file.is_file():
             continue
@@ -212,34 +197,32 @@ def _refuse_what_is_of_others(
                     "and profile"
                 )
     for variant in work:
-        folder = runs.run_folder(variant)
-        if (folder / "run.json").is_file():
-            config = variant.config(runs.profile)
-            crossval.claim(folder, runs.cohort, config, runs.plan(variant), {})
+        with run_folder(runs.run_folder(variant)) as folder:
+            if (folder / "run.json").is_file():
+                config = variant.config(runs.profile)
+                crossval.claim(folder, runs.cohort, config, runs.plan(variant), {})
 
 
 def _header(experiment: Experiment, runs: Runs | None) -> Values:
     header: Values = {
         **{k: getattr(experiment, k) for k in ("name", "title", "where")},
-        **{k: list(getattr(experiment, k)) for k in ("claims", "published")},
+        "claims": claimed(experiment.name), "published": list(experiment.published),
         **provenance(),
-    }
+    }  # fmt: skip
     if runs is None or not experiment.variants:
         return header
     profile = runs.profile
     config = profile.training(views=profile.paper_views)
-    sweeps = not all(v.is_baseline(profile) for v in experiment.variants)
     plans = {"baselines": profile.plan(), "sweeps": profile.plan(sweep=True)}
+    said = _in_words(profile, not all(v.is_baseline(profile) for v in experiment.variants))
     return header | {
         "task": runs.cohort.task,
         "cohort": runs.cohort.identity,
         "profile": profile.as_dict(),
         "config": config.as_dict(),
         "plan": {name: dataclasses.asdict(plan) for name, plan in plans.items()},
-        "protocol": (
-            f"{_in_words(profile, sweeps)}; {len(config.views)} views, at most {config.epochs} "
-            f"epochs, batches of {config.batch_size}, learning rate {config.learning_rate:g}"
-        ),
+        "protocol": f"{said}; {len(config.views)} views, at most {config.epochs} epochs, batches "
+        f"of {config.batch_size}, learning rate {config.learning_rate:g}",
     }
 
 
@@ -269,18 +252,16 @@ def _announce(work: Sequence[Variant], runs: Runs, jobs: int | None, scheduler: 
     profile = runs.profile
     todo = {v.folder(profile): (v, runs.todo(v)) for v in work if not runs.has(v)}
     total = {v.folder(profile): len(runs.plan(v).networks(profile.paper_views)) for v in work}
-    to_train = sum(count for _, count in todo.values())
     print(
         f"{runs.cohort.name}, profile {profile.name}: {len(work)} variants, {sum(total.values())} "
-        f"networks, {to_train} of them to train; {_in_words(profile)}",
-        flush=True,
-    )
-    if not todo:
-        return
+        f"networks, {sum(count for _, count in todo.values())} of them to train; "
+        f"{_in_words(profile)}", flush=True,
+    )  # fmt: skip
     at_once, seconds = jobs or 1, {}
-    if scheduler is None:
-        precision = work[0].config(profile).precision
-        at_once = jobs or default_jobs(Device.choose(runs.device, precision))
+    if todo and scheduler is None:
+        at_once = jobs or default_jobs(
+            Device.choose(runs.device, work[0].config(profile).precision)
+        )
         labels = labels_of(runs.cohort, runs.cohort.labelled)
         a_network: dict[Any, float] = {}
         for name, (v, count) in todo.items():
@@ -297,6 +278,5 @@ def _announce(work: Sequence[Variant], runs: Runs, jobs: int | None, scheduler: 
         ends = datetime.datetime.now() + datetime.timedelta(seconds=sum(seconds.values()))
         print(
             f"at most {duration(sum(seconds.values()))}, {at_once} at once: done by "
-            f"{ends:%d %B %H:%M}; stop it when you like, the same command goes on",
-            flush=True,
-        )
+            f"{ends:%d %B %H:%M}; stop it when you like, the same command goes on", flush=True,
+        )  # fmt: skip

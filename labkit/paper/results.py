@@ -10,7 +10,7 @@ copied: a figure's JSON has everything that it shows, and what it was measured o
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,14 +22,13 @@ from labkit.errors import InputError
 from labkit.evaluation.statistics import Interval
 from labkit.io import read_json, write_atomically, write_json
 from labkit.paper.declared import EXPERIMENTS
-from labkit.paper.values import is_luna, judged
+from labkit.paper.values import is_luna, judged, not_converged
 
 NODULES = ("simulated", "real")
 """Kinds of images of nodules whose malignancy is learnt."""
 LUNA = "luna"
 """LUNA-16's candidates, or simulated ones: which, `provenance` says."""
 COHORTS = (*NODULES, LUNA)
-"""What results are committed for."""
 COLUMNS = (
     "images", "method", "nodules", "auc", "sensitivity", "specificity", "protocol", "device",
     "date",
@@ -39,10 +38,8 @@ COLUMNS = (
 def read(name: str, cohort: str) -> dict[str, Any]:
     """Read the values of a committed figure or table, such as "fig7" of "simulated" images.
 
-    Raises:
-        InputError: no such figure or cohort, or it is not committed; says which are.
+    Raises InputError, which says what there is, for what is not committed.
     """
-    _check(cohort)
     if name not in EXPERIMENTS:
         raise InputError(f"no figure or table is called {name}; there are {', '.join(EXPERIMENTS)}")
     if not (file := _file(name, cohort)).is_file():
@@ -88,7 +85,11 @@ def provenance(values: Mapping[str, Any]) -> str:
         counted = f", {metrics['nodules']} of them judged"
         if found := judged(metrics):
             counted += f" in {found['scans']} scans with {found['nodules']} nodules"
-    state = "" if values["complete"] else f"; not finished: {', '.join(values['missing'])}"
+    missing = "" if values["complete"] else f"not finished: {', '.join(values['missing'])}"
+    holds = next((pair["holds_for"] for pair in values.get("comparisons", {}).values()
+                  if "holds_for" in pair), "")  # fmt: skip
+    said = (f"intervals of {holds}" * bool(holds), not_converged(values), missing)
+    state = "".join(f"; {words}" for words in said if words)
     return (
         f"{cohort['labelled']} {what}, {images} CT{counted}\n{values['protocol']}\n"
         f"{values['date'][:10]}, {hardware['gpu'] or hardware['processor']}, "
@@ -99,9 +100,8 @@ def provenance(values: Mapping[str, Any]) -> str:
 def at_chance(values: Mapping[str, Any]) -> pd.DataFrame:
     """Count the networks of each setting of a sweep that never learnt, of those trained.
 
-    Returns:
-        One row a (layers, model) of fig6, or a (setting, model), such as ("dropout none",
-        "ST-CNN"): `networks`, and `at chance`, missing where it was not counted.
+    One row a (layers, model) of fig6, or a (setting, model), such as ("dropout none", "ST-CNN"):
+    `networks`, and `at chance`, missing where it was not counted.
     """
     rows, named = {}, "setting"
     for label, of in values["variants"].items():
@@ -120,19 +120,11 @@ def collect(
 ) -> tuple[list[Path], dict[str, str]]:
     """Copy the finished figures of a folder that `reproduce` wrote into `results/`.
 
-    Args:
-        folder: with NAME.json; its runs stay where they are.
-        cohort: "simulated", "real" or "luna": what its images are, which is checked.
-        partial_too: take unfinished ones as well. They never replace a finished one.
-
-    Returns:
-        The files that were written, and name of a figure or table -> why it was left out.
-
-    Raises:
-        InputError: nothing to copy, or figures of the other kind of images.
+    `cohort` is one of `COHORTS`, which is checked. With `partial_too` unfinished ones are taken as
+    well; they never replace a finished one. Returns the files that were written, and name of a
+    figure or table -> why it was left out. Raises InputError where there is nothing to copy.
     """
-    _check(cohort)
-    folder = Path(folder)
+    folder, written, refused = Path(folder), [], {}
     files = {n: file for n in EXPERIMENTS if (file := folder / f"{n}.json").is_file()}
     if not files:
         raise InputError(f"{folder}: holds no figure; give a folder that `labkit reproduce` wrote")
@@ -140,20 +132,20 @@ def collect(
     for name, values in found.items():
         if (made_of := kind(values)) not in (None, cohort):
             raise InputError(f"{files[name]}: made of {made_of} images, not {cohort}")
-    why = {name: _why_not(name, cohort, values, partial_too) for name, values in found.items()}
-    refused = {name: reason for name, reason in why.items() if reason}
-    if len(refused) == len(found):
-        said = "; ".join(f"{n}: {reason}" for n, reason in refused.items())
-        raise InputError(f"{folder}: nothing to copy ({said})")
-    written = []
-    for name in (n for n in found if n not in refused):
+    for name, values in found.items():
+        if why := _why_not(_file(name, cohort), values, partial_too):
+            refused[name] = why
+            continue
         written.append(_file(name, cohort))
-        write_json(written[-1], found[name])
+        write_json(written[-1], values)
         for ending in EXPERIMENTS[name].draw_images if cohort == NODULES[0] else ():
             made = folder / f"{name}_{ending}.png"  # real images stay out
             if made.is_file():
                 written.append(paths.results() / f"{cohort}_{made.name}")
                 write_atomically(written[-1], partial(shutil.copyfile, made))
+    if not written:
+        said = "; ".join(f"{n}: {reason}" for n, reason in refused.items())
+        raise InputError(f"{folder}: nothing to copy ({said})")
     return written, refused
 
 
@@ -168,28 +160,24 @@ def kind(values: Mapping[str, Any]) -> str | None:
     return LUNA if is_luna(values) else NODULES[0 if values["cohort"]["simulated"] else 1]
 
 
-def _why_not(name: str, cohort: str, values: Mapping[str, Any], partial_too: bool) -> str:
-    """Why a figure is not copied; nothing for one that is."""
+def _why_not(file: Path, values: Mapping[str, Any], partial_too: bool) -> str:
+    """Why a figure is not copied to a file; nothing for one that is."""
+    missing = f"{len(values['missing'])} variants are not finished"
     if values["complete"]:
         return ""
-    missing = f"{len(values['missing'])} variants are not finished"
     if not partial_too:
         return f"{missing}; --partial takes it all the same"
     if not values.get("variants", values.get("rows")):
         return "no variant is finished"
-    file = _file(name, cohort)
     complete = file.is_file() and read_json(file, "a committed figure")["complete"]
     return f"{missing}, and the committed one is complete" if complete else ""
 
 
 def _file(name: str, cohort: str) -> Path:
-    prefix = f"{cohort}_" if EXPERIMENTS[name].variants else ""
-    return paths.results() / f"{prefix}{name}.json"
-
-
-def _check(cohort: str) -> None:
     if cohort not in COHORTS:
         raise InputError(f"cohort must be one of {', '.join(COHORTS)}, not {cohort!r}")
+    prefix = f"{cohort}_" if EXPERIMENTS[name].variants else ""
+    return paths.results() / f"{prefix}{name}.json"
 
 
 # Single cross-validations that take too long for a lesson, committed beside the figures.
@@ -198,16 +186,14 @@ def _check(cohort: str) -> None:
 def table(pattern: str = "*.json", folder: Path | None = None) -> pd.DataFrame:
     """Tabulate what committed cross-validations measured, where and when; one row a method.
 
-    Files that the pattern matches and that hold no runs are passed over; no folder is
-    `paths.results()`. Metrics are text, value and 95 % interval over patients.
+    Files without runs are passed over. Metrics are text, value and 95 % interval over patients.
     """
     rows = []
-    for _, values in _with_runs(pattern, folder):
+    for values in _with_runs(pattern, folder).values():
         named = [(method, run, "fused") for method, run in values["runs"].items()]
         # The diameter's own score is the same in all runs on the same folds.
-        sized = [run for _, run, _ in named if "size_only" in run["metrics"]][-1:]
-        named += [("size only", run, "size_only") for run in sized]
-        for method, run, view in named:
+        sized = [("size only", run, "size_only") for _, run, _ in named][-1:]
+        for method, run, view in [*named, *sized]:
             if found := run["metrics"].get(view):
                 plan, epochs = run["plan"], run["config"]["epochs"]
                 metrics = (Interval(**found[m]) for m in ("auc", "sensitivity", "specificity"))
@@ -225,13 +211,12 @@ def comparisons(pattern: str = "*.json", folder: Path | None = None) -> dict[str
     """Read paired differences of committed runs: "file: what less what" -> comparison."""
     return {
         f"{name}: {what}": result
-        for name, values in _with_runs(pattern, folder)
+        for name, values in _with_runs(pattern, folder).items()
         for what, result in values.get("comparisons", {}).items()
     }
 
 
-def _with_runs(pattern: str, folder: Path | None) -> Iterator[tuple[str, dict[str, Any]]]:
-    for file in sorted((folder or paths.results()).glob(pattern)):
-        values = read_json(file, "a measured result")
-        if isinstance(values, dict) and "runs" in values:
-            yield file.stem, values
+def _with_runs(pattern: str, folder: Path | None) -> dict[str, dict[str, Any]]:
+    files = sorted((folder or paths.results()).glob(pattern))
+    found = {file.stem: read_json(file, "a measured result") for file in files}
+    return {name: of for name, of in found.items() if isinstance(of, dict) and "runs" in of}

@@ -6,7 +6,7 @@ and test nodules view by view, and every way to fuse them is computed from that.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
@@ -19,10 +19,11 @@ from sklearn.linear_model import LogisticRegression
 
 from labkit.annotations import lidc
 from labkit.cohorts.cohort import Cohort
+from labkit.errors import InputError
 from labkit.evaluation.predictions import DETECTOR, FUSED, SIZE_ONLY, select_view
 from labkit.evaluation.statistics import area
 from labkit.imaging.views import PLANES
-from labkit.models.fusion import auc_weights, fuse, log_odds, moved
+from labkit.models.fusion import log_odds, moved
 from labkit.paper.declared import Experiment, Variant
 from labkit.paper.values import Run, Runs, Values, cells, correct, cpm, is_luna
 
@@ -37,22 +38,12 @@ _LIDC = ("auc", "sensitivity", "specificity")
 _LUNA = (*_LIDC, "false_positive_rate", "false_positives_per_scan", "cpm")
 _PUBLISHED_SCANS, _PUBLISHED_NEGATIVES = 888, 549_714  # 1,351 of 551,065 candidates are positive
 _NEVER_CERTAIN = 1e-4
-ORTHOGONAL = (0, 1, 2)
-"""Axial, coronal and sagittal."""
+_PLACE = ["repeat", "fold", "nodule_id"]
+ORTHOGONAL = (0, 1, 2)  # axial, coronal and sagittal
 Floats = NDArray[np.float64]
-Row = tuple[Run, str, str]
-"""Predictions and view, in words how many views that is, and a note."""
+Row = tuple[Run, str, str]  # predictions and view, in words how many views that is, and a note
 
 # What is published of the same data, and each row's metrics beside it.
-
-
-def metrics(values: Mapping[str, Any]) -> tuple[str, ...]:
-    """Name the metrics that are shown of each row.
-
-    >>> metrics({"task": "malignancy"})
-    ('auc', 'sensitivity', 'specificity')
-    """
-    return _LUNA if is_luna(values) else _LIDC
 
 
 def value(of_row: Mapping[str, Any], metric: str) -> Mapping[str, float] | None:
@@ -82,31 +73,28 @@ def published(values: Mapping[str, Any]) -> dict[tuple[str, str], float]:
     >>> round(found["MT-CNN", "false_positives_per_scan"])
     20
     """
-    data = ", LUNA-16" if is_luna(values) else ", LIDC-IDRI"
-    found = {
-        (p["what"].removesuffix(data), p["metric"]): p["value"]
-        for p in values["published"]
-        if p["what"].endswith(data)
-    }
-    scan = _PUBLISHED_NEGATIVES / _PUBLISHED_SCANS
-    rates = {what: v for (what, metric), v in found.items() if metric == "false_positive_rate"}
-    return found | {(what, "false_positives_per_scan"): v * scan for what, v in rates.items()}
+    data, found = ", LUNA-16" if is_luna(values) else ", LIDC-IDRI", {}
+    for of in (of for of in values["published"] if of["what"].endswith(data)):
+        what = of["what"].removesuffix(data)
+        found[what, of["metric"]] = of["value"]
+        if of["metric"] == "false_positive_rate":
+            a_scan = of["value"] * _PUBLISHED_NEGATIVES / _PUBLISHED_SCANS
+            found[what, "false_positives_per_scan"] = a_scan
+    return found
 
 
 def table(values: Values) -> pd.DataFrame:
     """Return the rows with intervals; published values of the same data in columns of their own."""
-    names, printed = metrics(values), published(values)
+    names, printed, rows = _LUNA if is_luna(values) else _LIDC, published(values), values["rows"]
     lines = []
-    for label, row in values["rows"].items():
-        line: Values = {"method": label, "views": row["views"], "note": row["note"]}
-        for metric in names:
-            line |= cells(metric, value(row["metrics"], metric))
-        if is_luna(values):
-            line["threshold"] = row["metrics"]["threshold"]
+    for label in [*rows, *(sorted({what for what, _ in printed} - set(rows)) if rows else ())]:
+        line: Values = {"method": label, "note": "as published"}
+        if row := rows.get(label):
+            line = {"method": label, "views": row["views"], "note": row["note"]}
+            line |= cells({m: value(row["metrics"], m) for m in ("auc_within_folds", *names)})
+            if is_luna(values):
+                line["threshold"] = row["metrics"]["threshold"]
         lines.append(line | {f"{m}_as_published": printed.get((label, m)) for m in names})
-    for what in sorted({what for what, _ in printed} - set(values["rows"])) if lines else ():
-        theirs = {f"{m}_as_published": v for (w, m), v in printed.items() if w == what}
-        lines.append({"method": what, "note": "as published", **theirs})
     return pd.DataFrame(lines)
 
 
@@ -114,122 +102,125 @@ def table(values: Values) -> pd.DataFrame:
 
 
 @dataclass(frozen=True, eq=False)
-class FoldViews:
-    """What the networks of one fold said of its n test and its m inner validation nodules."""
+class Views:
+    """What a run's networks said of its n test nodules, view by view, and what weighs it."""
 
-    test: pd.DataFrame
-    """nodule_id, patient_id, repeat, fold, label of the test nodules."""
-    test_probability: Floats
-    """(n, views)."""
-    val_auc: Floats
-    """(views,) on the inner validation split."""
-    val_label: NDArray[np.int64]
-    val_probability: Floats
-    prior_shift: float = 0.0
-    """What the log-odds of all these probabilities gained after training (`batches.prior_shift`);
-    ways to fuse take it off first and add it at the end."""
+    test: pd.DataFrame  # nodule_id, patient_id, repeat, fold, label of the n test nodules
+    probability: Floats  # (n, views)
+    val_auc: Floats  # (n, views) on the inner validation split of each one's fold
+    # (n, 1) what the log-odds gained after training (`batches.prior_shift`): ways to fuse take it
+    # off first and add it at the end.
+    prior_shift: Floats
+    # (repeat, fold) -> labels (m,) and probabilities (m, views), without what was gained, of its
+    # inner validation nodules; empty of a packed run.
+    validation: Mapping[tuple[int, int], tuple[NDArray[np.int64], Floats]]
 
 
-def fold_views(
-    predictions: pd.DataFrame,
-    networks: Mapping[tuple[int, int, int], Mapping[str, Any]],
-    nodules: pd.DataFrame,
-    views: Sequence[int],
-) -> list[FoldViews]:
-    """Collect what a run's networks said, fold by fold, from its predictions and what each
-    network, (repeat, fold, view), left."""
-    label_of, folds = nodules.set_index("nodule_id")["label"], []
-    by_view: list[dict[Any, pd.DataFrame]] = [
-        dict(list(select_view(predictions, str(v)).groupby(["repeat", "fold"]))) for v in views
-    ]
-    for repeat, fold in sorted(by_view[0]):
-        parts = [of_view[repeat, fold].set_index("nodule_id") for of_view in by_view]
-        left = [networks[repeat, fold, v] for v in views]
-        folds.append(
-            FoldViews(
-                parts[0].reset_index()[["nodule_id", "patient_id", "repeat", "fold", "label"]],
-                np.stack([t["probability"].loc[parts[0].index] for t in parts], axis=1),
-                np.array([of["val_auc"] for of in left]),
-                label_of.loc[left[0]["val_nodule_id"]].to_numpy(dtype=np.int64),
-                np.array([of["val_probability"] for of in left]).T,
-                left[0]["prior_shift"],
-            )
-        )
-    return folds
+def views_of_run(
+    predictions: pd.DataFrame, networks: Mapping[tuple[int, int, int], Mapping[str, Any]],
+    nodules: pd.DataFrame, views: Sequence[int],
+) -> Views:  # fmt: skip
+    """Collect what a run's networks said from its predictions and from what each network,
+    (repeat, fold, view), left."""
+    first, *others = (select_view(predictions, str(v)).reset_index(drop=True) for v in views)
+    said = [of["probability"] for of in (first, *(_in_order(first, of) for of in others))]
+    number, places = pd.factorize(pd.MultiIndex.from_frame(first[["repeat", "fold"]]), sort=True)
+    label_of, validation, left = nodules.set_index("nodule_id")["label"], {}, []
+    for repeat, fold in places:
+        here = pd.DataFrame([networks[repeat, fold, v] for v in views])
+        left.append([*here["val_auc"], here["prior_shift"][0]])
+        if "val_probability" in here:  # not of a packed run
+            labels = label_of.loc[here["val_nodule_id"][0]].to_numpy(dtype=np.int64)
+            said_there = np.array(here["val_probability"].tolist()).T
+            validation[repeat, fold] = (labels, moved(said_there, -left[-1][-1]))
+    of_fold = np.array(left, dtype=float)[number]
+    test = first[["nodule_id", "patient_id", "repeat", "fold", "label"]]
+    probability = np.stack([of.to_numpy(dtype=float) for of in said], axis=1)
+    return Views(test, probability, of_fold[:, :-1], of_fold[:, -1:], validation)
 
 
-def by_auc(fold: FoldViews, columns: Sequence[int] | slice = slice(None)) -> Floats:
+def _in_order(first: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
+    """The other view's predictions in the order of the first's."""
+    if first[_PLACE].equals(other[_PLACE]):
+        return other
+    return first[_PLACE].merge(other, on=_PLACE, how="left", validate="one_to_one")
+
+
+def by_auc(
+    of: Views, columns: Sequence[int] | slice = slice(None), alike: bool = False
+) -> Floats:  # fmt: skip
     """Fuse by the weights of Eq. 4, over some views or all; equally where every AUC is zero."""
-    weights = auc_weights(fold.val_auc[columns])
-    return fuse(fold.test_probability[:, columns], weights, fold.prior_shift)
+    auc = of.val_auc[:, columns]
+    total = np.zeros((len(auc), 1)) if alike else auc.sum(axis=1, keepdims=True)
+    weights = np.divide(auc, total, np.full_like(auc, 1 / auc.shape[1]), where=total > 0)
+    plain = moved(of.probability, -of.prior_shift)[:, columns]
+    return moved((plain * weights).sum(axis=1), of.prior_shift[:, 0])
 
 
-def equally(fold: FoldViews, columns: Sequence[int] | slice = slice(None)) -> Floats:
+def equally(of: Views, columns: Sequence[int] | slice = slice(None)) -> Floats:
     """Fuse by the mean over some views or all."""
-    probability = fold.test_probability[:, columns]
-    count = probability.shape[1]
-    return fuse(probability, np.full(count, 1 / count), fold.prior_shift)
+    return by_auc(of, columns, alike=True)
 
 
-def stacked(fold: FoldViews) -> Floats:
+def stacked(of: Views) -> Floats:
     """Fuse by logistic regression on the views' logits, learnt on the inner validation split.
 
     Its ridge (C = 1) was not tuned. The validation nodules also stopped the networks, so their
     probabilities are a little better than a new nodule's.
     """
-    val, test = (
-        log_odds(moved(p, -fold.prior_shift), _NEVER_CERTAIN)
-        for p in (fold.val_probability, fold.test_probability)
-    )
-    return LogisticRegression(max_iter=1000).fit(val, fold.val_label).predict_proba(test)[:, 1]
+    test = log_odds(moved(of.probability, -of.prior_shift), _NEVER_CERTAIN)
+    found = np.empty(len(test))
+    for (repeat, fold), (labels, said) in of.validation.items():
+        here = ((of.test["repeat"] == repeat) & (of.test["fold"] == fold)).to_numpy()
+        learnt = LogisticRegression(max_iter=1000).fit(log_odds(said, _NEVER_CERTAIN), labels)
+        found[here] = learnt.predict_proba(test[here])[:, 1]
+    return found
 
 
-def methods(folds: Sequence[FoldViews]) -> dict[str, Callable[[FoldViews], Floats]]:
+def methods(of: Views) -> dict[str, Callable[[Views], Floats]]:
     """Return the ways to fuse all views, the printed one first."""
-    ways: dict[str, Callable[[FoldViews], Floats]] = {
+    ways: dict[str, Callable[[Views], Floats]] = {
         "AUC weights (Eq. 4)": by_auc,
         "equal weights": equally,
-        "best view by validation": lambda fold: fold.test_probability[:, fold.val_auc.argmax()],
-        "logistic stacking": stacked,
+        "best view by validation": lambda of: of.probability[
+            np.arange(len(of.test)), of.val_auc.argmax(axis=1)
+        ],
     }
-    if any(fold.prior_shift for fold in folds):  # where the surest view rules the others
-        ways["AUC weights, odds moved first"] = lambda fold: fuse(
-            fold.test_probability, auc_weights(fold.val_auc)
-        )
+    if of.validation:
+        ways["logistic stacking"] = stacked
+    if of.prior_shift.any():  # where the surest view rules the others
+        ways["AUC weights, odds moved first"] = lambda of: (
+            of.probability * of.val_auc / of.val_auc.sum(axis=1, keepdims=True)
+        ).sum(axis=1)
     return ways
 
 
-def fused(folds: Sequence[FoldViews], method: Callable[[FoldViews], Floats]) -> pd.DataFrame:
+def fused(of: Views, method: Callable[[Views], Floats]) -> pd.DataFrame:
     """Return predictions of a way to fuse, in the form of `crossval.run`'s, as the view "fused"."""
-    parts = [fold.test.assign(view=FUSED, probability=method(fold)) for fold in folds]
-    return pd.concat(parts, ignore_index=True)
+    return of.test.assign(view=FUSED, probability=method(of))
 
 
-def by_count(folds: Sequence[FoldViews]) -> list[dict[str, float]]:
+def by_count(of: Views) -> list[dict[str, float]]:
     """Compute AUC against the number of views: every subset of each size, with equal weights.
 
-    Returns:
-        One row a size: views, subsets, worst, mean, best. The best subset is chosen by the result
-        that is shown, so that only mean and worst can be believed.
+    One row a size: views, subsets, worst, mean, best. The best subset is chosen by the result that
+    is shown, so that only mean and worst can be believed.
     """
-    test = pd.concat([fold.test for fold in folds])
-    shift = np.concatenate([np.full(len(fold.test), fold.prior_shift) for fold in folds])
-    probability = np.concatenate(
-        [moved(fold.test_probability, -fold.prior_shift) for fold in folds]
-    ).T
-    parts = []
-    for repeat in np.unique(test["repeat"]):
-        both = [((test["repeat"] == repeat) & (test["label"] == c)).to_numpy() for c in (1, 0)]
-        parts.append([(probability[:, here], shift[here]) for here in both])
+    plain = np.ascontiguousarray(moved(of.probability, -of.prior_shift).T)
+    malignant, repeat = (of.test[name].to_numpy() for name in ("label", "repeat"))
+    both = [[(repeat == r) & (malignant == c) for c in (1, 0)] for r in np.unique(repeat)]
+
+    def auc(chosen: tuple[int, ...]) -> float:
+        score = moved(plain[list(chosen)].mean(axis=0), of.prior_shift[:, 0])
+        return float(np.mean([area(score[ill], score[well]) for ill, well in both]))
+
     rows = []
-    for size in range(1, len(probability) + 1):
-        aucs = []
-        for chosen in map(list, combinations(range(len(probability)), size)):
-            means = [[moved(p[chosen].mean(0), s) for p, s in both] for both in parts]
-            aucs.append(float(np.mean([area(*both) for both in means])))
+    for size in range(1, len(plain) + 1):
+        aucs = [auc(chosen) for chosen in combinations(range(len(plain)), size)]
         found = {"worst": min(aucs), "mean": float(np.mean(aucs)), "best": max(aucs)}
-        rounded = {name: round(value, 6) for name, value in found.items()}
-        rows.append({"views": size, "subsets": len(aucs), **rounded})
+        rows.append(
+            {"views": size, "subsets": len(aucs)} | {k: round(v, 6) for k, v in found.items()}
+        )
     return rows
 
 
@@ -244,31 +235,23 @@ def with_detector(predictions: pd.DataFrame) -> pd.DataFrame:
 
     Takes predictions with the views "fused" and "detector" and returns the view "fused".
     """
-    ours = select_view(predictions, FUSED).reset_index(drop=True)
-    theirs = select_view(predictions, DETECTOR).reset_index(drop=True)
-    place = ["repeat", "fold", "nodule_id"]
-    if not ours[place].equals(theirs[place]):
-        theirs = ours[place].merge(theirs, on=place, how="left", validate="one_to_one")
+    ours, theirs = (select_view(predictions, v).reset_index(drop=True) for v in (FUSED, DETECTOR))
     of_repeat, of_fold = ours.groupby("repeat")["label"], ours.groupby(["repeat", "fold"])["label"]
     positives = of_repeat.transform("sum") - of_fold.transform("sum")
     share = positives / (of_repeat.transform("size") - of_fold.transform("size"))
-    news = log_odds(theirs["probability"]) - log_odds(share)
+    news = log_odds(_in_order(ours, theirs)["probability"]) - log_odds(share)
     return ours.assign(probability=moved(ours["probability"], news))
 
 
 def size_and_calcification(predictions: pd.DataFrame, cohort: Cohort) -> pd.DataFrame | None:
     """Fit logistic regression on log diameter and the readers' mean calcification, fold by fold.
 
-    Cubes come without the readers' opinion of calcification; where every labelled nodule can be
-    identified in LIDC-IDRI, it is looked up there.
-
-    Returns:
-        Predictions as the view "size_calcification", in the folds of the view "size_only"; None
-        where a nodule has no such rating.
+    Cubes come without calcification; where every labelled nodule can be identified in LIDC-IDRI,
+    it is looked up there. Returns the view "size_calcification", in the folds of "size_only"; None
+    where a nodule has no such rating.
     """
     nodules = cohort.nodules.iloc[cohort.labelled].set_index("nodule_id")
-    size = predictions[predictions["view"].astype(str) == SIZE_ONLY]
-    calcification = nodules["calcification"]
+    size, calcification = select_view(predictions, SIZE_ONLY), nodules["calcification"]
     if not size.empty and calcification.isna().all():
         known = lidc.annotations().groupby("nodule_id")["calcification"].mean()
         calcification = lidc.lidc_ids(nodules.reset_index()).map(known)
@@ -292,58 +275,47 @@ def table1(experiment: Experiment, runs: Runs) -> Values:
     """Compute the rows, the paired comparisons, and the ways to fuse.
 
     Returns:
-        `rows`: label -> method, views, metrics, note; `comparisons` of the experiment, and
-        `family`; `together`, of LUNA-16: both opinions less each alone, which the paper does not
-        ask for and which is a family of its own; `fusion`: model -> ways, views left out, AUC by
-        number of views, weights; `trained`: on what; `missing`: labels not finished.
+        `rows`: label -> views, metrics, note; `comparisons` and `family`; `together`, of LUNA-16:
+        both opinions less each alone, which the paper does not ask for, a family of its own;
+        `fusion`: model -> ways, views left out, AUC by number of views, weights; `trained`;
+        `missing`: labels not finished.
     """
     there, missing = runs.finished(experiment)
     entries: dict[str, Row] = {}
     for variant in there.values():
         entries |= ({} if entries else _baselines(runs, variant)) | _of_model(runs, variant)
-
-    def compared(pairs: Iterable[tuple[str, str]]) -> dict[str, Values]:
-        return {
-            f"{a} less {b}": dict(
-                runs.once(("pair", a, b), runs.compare, entries[a][0], entries[b][0])
-            )
-            for a, b in pairs
-            if a in entries and b in entries
-        }
-
+    of_each = {name: run for name, (run, _, _) in entries.items()}
     beside = {} if SIZE in entries else {SIZE: DETECTORS}
-    comparisons = compared((a, beside.get(b, b)) for a, b in experiment.comparisons)
-    together = compared((f"{a} {WITH_DETECTOR}", alone) for a in there for alone in (DETECTORS, a))
-    # All that is declared, as long as it is not known which of it these nodules allow.
-    family = len(experiment.comparisons) if missing else len(comparisons)
-    rows = {
-        name: {"views": views, "note": note, "metrics": runs.once(("row", name), runs.measure, run)}
-        for name, (run, views, note) in entries.items()
-    }
+    pairs = [(a, beside.get(b, b)) for a, b in experiment.comparisons]
+    both = [(f"{a} {WITH_DETECTOR}", alone) for a in there for alone in (DETECTORS, a)]
+    comparisons, together = (runs.compare_all(of_each, of) for of in (pairs, both))
+    metrics = runs.measure_all(of_each)
     return {
-        "rows": rows,
+        "rows": {
+            name: {"views": views, "note": note, "metrics": metrics[name]}
+            for name, (_, views, note) in entries.items()
+        },
         "comparisons": comparisons,
-        "family": correct(comparisons, family),
+        # All that is declared, as long as it is not known which of it these nodules allow.
+        "family": correct(comparisons, len(pairs) if missing else len(comparisons)),
         "together": together,
         "together_family": correct(together),
         "fusion": {
             label: runs.once(("fusion", label), _fusion, runs, v) for label, v in there.items()
         },
-        "trained": {label: runs.trained(variant) for label, variant in there.items()},
+        "trained": {label: runs.trained(v, runs.plan(v)) for label, v in there.items()},
         "missing": missing,
     }
 
 
 def _baselines(runs: Runs, variant: Variant) -> dict[str, Row]:
     """What no network says: the diameter and calcification, or LUNA-16's detector."""
-    predictions = runs.predictions(variant)
-    found: dict[str, Row] = {}
-    for view, label in ((SIZE_ONLY, SIZE), (DETECTOR, DETECTORS)):
-        if view in set(predictions["view"]) and (view == DETECTOR) == (
-            runs.cohort.task == "luna16"
-        ):
-            found[label] = ((predictions, view), "none", "")
-    if SIZE in found:
+    predictions, luna = runs.predictions(variant), runs.cohort.task == "luna16"
+    view, label = (DETECTOR, DETECTORS) if luna else (SIZE_ONLY, SIZE)
+    if view not in set(predictions["view"]):
+        return {}
+    found: dict[str, Row] = {label: ((predictions, view), "none", "")}
+    if not luna:
         rated = runs.once("calcification", size_and_calcification, predictions, runs.cohort)
         if rated is not None:
             found[SIZE_CALCIFICATION] = ((rated, "size_calcification"), "none", _READS_READERS)
@@ -357,7 +329,8 @@ def _of_model(runs: Runs, variant: Variant) -> dict[str, Row]:
     }
     if set(ORTHOGONAL) < set(views):
         three = partial(by_auc, columns=[views.index(v) for v in ORTHOGONAL])
-        run = (runs.once(("three", label), fused, _folds(runs, variant), three), FUSED)
+        said = runs.once(("views", label), _views, runs, variant)
+        run = (runs.once(("three", label), fused, said, three), FUSED)
         found[f"{label}, three orthogonal"] = (run, "three", "")
     count = "nine" if len(views) == len(PLANES) else str(len(views))
     found[label] = ((predictions, FUSED), count, "")
@@ -367,12 +340,12 @@ def _of_model(runs: Runs, variant: Variant) -> dict[str, Row]:
     return found
 
 
-def _folds(runs: Runs, variant: Variant) -> list[FoldViews]:
-    def collect() -> list[FoldViews]:
-        networks, views = runs.networks(variant, runs.plan(variant)), runs.profile.paper_views
-        return fold_views(runs.predictions(variant), networks, runs.cohort.nodules, views)
-
-    return runs.once(("folds", variant.label), collect)
+def _views(runs: Runs, variant: Variant) -> Views:
+    networks, views = runs.networks(variant, runs.plan(variant)), runs.profile.paper_views
+    if "prior_shift" not in next(iter(networks.values())):
+        raise InputError(f"{runs.run_folder(variant)}: a packed run does not say how the odds of "
+                         "sampled candidates were moved; table1 needs its folder")  # fmt: skip
+    return views_of_run(runs.predictions(variant), networks, runs.cohort.nodules, views)
 
 
 def _plane(view: int) -> str:
@@ -381,33 +354,31 @@ def _plane(view: int) -> str:
 
 def _fusion(runs: Runs, variant: Variant) -> Values:
     """Ways to fuse, each against Eq. 4; what is lost with each view; AUC by number of views."""
-    folds, planes = _folds(runs, variant), [_plane(v) for v in runs.profile.paper_views]
-    ways = {name: (fused(folds, way), FUSED) for name, way in methods(folds).items()}
+    of = runs.once(("views", variant.label), _views, runs, variant)
+    planes = [_plane(v) for v in runs.profile.paper_views]
+    ways = {name: (fused(of, way), FUSED) for name, way in methods(of).items()}
     printed, *others = ways
     against = {f"{n} less {printed}": runs.compare(ways[n], ways[printed]) for n in others}
     without = {}
     for k, plane in enumerate(planes):
         rest = partial(by_auc, columns=[i for i in range(len(planes)) if i != k])
-        without[plane] = runs.compare((fused(folds, rest), FUSED), ways[printed])
-    weights = np.array([fold.val_auc / fold.val_auc.sum() for fold in folds])
+        without[plane] = runs.compare((fused(of, rest), FUSED), ways[printed])
+    measured = {name: runs.measure(run) for name, run in ways.items()}
+    for metrics in measured.values():
+        del metrics["roc"]
+        metrics.get("froc", {}).pop("curve", None)
+    auc = of.val_auc[~of.test.duplicated(["repeat", "fold"])]
+    weights = auc / auc.sum(axis=1, keepdims=True)
     spread = {"mean": weights.mean(0), "lowest": weights.min(0), "highest": weights.max(0)}
     return {
-        "ways": {name: _without_curves(runs.measure(run)) for name, run in ways.items()},
+        "ways": measured,
         "comparisons": against,
         "family": correct(against),
         "without_view": without,
         "without_view_family": correct(without),
-        "by_count": by_count(folds),
+        "by_count": by_count(of),
         "weights": {
-            plane: {name: round(float(of[k]), 5) for name, of in spread.items()}
+            plane: {name: round(float(of_views[k]), 5) for name, of_views in spread.items()}
             for k, plane in enumerate(planes)
         },
-    }
-
-
-def _without_curves(values: Mapping[str, Any]) -> Values:
-    return {
-        k: _without_curves(v) if isinstance(v, dict) else v
-        for k, v in values.items()
-        if k not in ("roc", "curve")
     }

@@ -1,14 +1,14 @@
 """Compute what variants are worth: metrics with intervals, paired comparisons as one family.
 
 Everything is computed from predictions by `labkit.evaluation` and put into plain values here, as
-they go into JSON. Variants of a sweep are judged on the nodules of the sweep's folds.
+they go into JSON. Variants of a sweep are judged on the nodules of the sweep's folds. AUC within
+folds is the primary estimate, which p-values and equivalence are of; the pooled one stands beside.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,18 +23,16 @@ from labkit.evaluation.predictions import (
     DETECTOR,
     FUSED,
     SIZE_ONLY,
-    paired,
     read_predictions,
+    run_folder,
     select_view,
     threshold,
 )
-from labkit.evaluation.statistics import plain
+from labkit.evaluation.statistics import correct, plain
 from labkit.io import read_json
-from labkit.paper.declared import Experiment, Variant
+from labkit.paper.declared import MARGIN, MOST_CUT_OFF, Experiment, Variant
 from labkit.profiles import Profile
 
-AT_CHANCE = 0.67
-"""A classification loss above it is a coin's, ln 2 = 0.693, but for the classes' shares."""
 NOT_COMPUTED = "not_computed"
 Run = tuple[pd.DataFrame, str]
 """Predictions, and which view of them is meant."""
@@ -45,84 +43,32 @@ T = TypeVar("T")
 def measure(
     run: Run, resamples: int, seed: int = 0, threshold: float = DEFAULT_THRESHOLD
 ) -> Values:
-    """Compute AUC, rates at a threshold, AUC within folds and ROC curve of one view of a run.
+    """Compute AUC within folds and pooled, rates at a threshold and ROC curve of a view of a run.
 
     Intervals are 95 % bootstraps over patients.
     """
     only, view = select_view(*run), run[1]
     values = statistics.summarise(only, resamples=resamples, seed=seed, threshold=threshold)[view]
     labels, scores, patients = statistics.scores(only, view)
-    band = statistics.roc_band(labels, scores, groups=patients, resamples=1, points=101)
-    inside = statistics.within_folds_auc(only, view, resamples=resamples, seed=seed)
-    return {
-        **values,
-        "auc_within_folds": plain(inside),
-        "roc": {
-            name: [round(float(x), 4) for x in of]
-            for name, of in zip(("false_positive_rate", "sensitivity"), band[:2], strict=True)
-        },
-    }
+    curve = statistics.roc_band(labels, scores, groups=patients, resamples=1, points=101)[:2]
+    names = ("false_positive_rate", "sensitivity")
+    roc = {name: of.round(4).tolist() for name, of in zip(names, curve, strict=True)}
+    return {**values, "roc": roc}
 
 
 def compare(
-    first: Run, second: Run, resamples: int, test_over_train: float | None = None
-) -> Values:
+    first: Run, second: Run, resamples: int, test_over_train: float | None = None,
+    margin: float = MARGIN,
+) -> Values:  # fmt: skip
     """Compare the first with the second on the same nodules by every test that the course knows.
 
-    Args:
-        first, second: predictions and view.
-        resamples: of the bootstraps over patients.
-        test_over_train: n_test / n_train, for the corrected t-test; None takes the folds there are.
-
-    Returns:
-        Of the first less the second `auc_difference` (95 % bootstrap over patients),
-        `within_folds_difference`, `delong` (by patient), `corrected_t_test` over folds (or why
-        there is none), `equivalence`.
+    `resamples` are of the bootstraps, `margin` is that below which a difference within folds does
+    not matter; for `test_over_train`, and what is returned, see `statistics.compare`.
     """
-    sides = (select_view(*first), select_view(*second), first[1], second[1])
-    found, (one, two) = statistics.compare(*sides), paired(*sides)
-    inside = statistics.within_folds_difference(one, two, resamples=resamples)
-    same = statistics.equivalence(statistics.bootstrap_auc_difference(
-        one.labels, one.probabilities, two.probabilities, groups=one.patients,
-        resamples=resamples, level=statistics.TOST_LEVEL,
-    ))  # fmt: skip
-
-    def over_folds() -> Values:
-        test = statistics.corrected_t_test(one, two, test_over_train=test_over_train)
-        return {
-            **plain(test.difference),
-            "t": round(test.t, 4),
-            "p_value": test.p_value,
-            "degrees_of_freedom": test.degrees_of_freedom,
-            "test_over_train": round(test.test_over_train, 6),
-        }
-
-    delong = found["delong"]
-    return {
-        "auc_difference": {k: round(v, 6) for k, v in found["auc_difference"].items()},
-        "within_folds_difference": plain(inside),
-        "delong": {k: round(delong[k], 6) for k in ("difference", "low", "high")}
-        | {"p_value": delong["p_value"]},
-        "corrected_t_test": _or_why_not(over_folds),
-        "equivalence": same._asdict() | {"smallest_margin": round(same.smallest_margin, 6)},
-    }
-
-
-def correct(comparisons: Mapping[str, Values], size: int | None = None) -> Values:
-    """Add Holm's `p_holm` and `found` to a family's comparisons; return how large the family is.
-
-    `size` is that of the whole family, where some of it is not measured yet; None takes those
-    given.
-    """
-    family = {"method": statistics.METHOD, "size": len(comparisons) if size is None else size}
-    if not comparisons:
-        return family
-    table = statistics.holm({k: c["delong"]["p_value"] for k, c in comparisons.items()}, size=size)
-    for pair, p, found in zip(
-        comparisons.values(), table["p_adjusted"].tolist(), table["found"].tolist(), strict=True
-    ):
-        pair |= {"p_holm": p, "found": found}
-    return family | {"of": "DeLong's test by patient"}
+    return statistics.compare(
+        select_view(*first), select_view(*second), first[1], second[1], resamples=resamples,
+        test_over_train=test_over_train, margin=margin,
+    )  # fmt: skip
 
 
 def _or_why_not(compute: Callable[[], Values]) -> Values:
@@ -132,15 +78,45 @@ def _or_why_not(compute: Callable[[], Values]) -> Values:
         return {NOT_COMPUTED: str(error)}
 
 
+# Whether networks had learnt: what has not converged is drawn, and gives no verdict.
+
+
+def not_converged(values: Mapping[str, Any]) -> str:
+    """Say why a figure or table gives no verdict; nothing where its networks had learnt.
+
+    `MOST_CUT_OFF` of them may have run out of epochs, as `crossval.convergence` counts. Of results
+    without that count the median of their epochs tells, and where nothing tells, nobody knows.
+
+    >>> not_converged({"trained": {"MT-CNN": {"networks": 90, "out_of_epochs": 4}}})
+    ''
+    >>> not_converged({"trained": {"MT-CNN": {"networks": 90, "out_of_epochs": 9}}})
+    'not converged: 9 of 90 networks ran out of epochs'
+    """
+    trained = values.get("trained") or {
+        label: of.get("trained", {}) for label, of in values.get("variants", {}).items()
+    }
+    counted = [of.get("convergence", of) for of in trained.values()]
+    if all("out_of_epochs" in of for of in counted):
+        out, networks = (sum(of[k] for of in counted) for k in ("out_of_epochs", "networks"))
+        cut_off = out > MOST_CUT_OFF * networks
+        return f"not converged: {out} of {networks} networks ran out of epochs" * cut_off
+    epochs = values.get("config", {}).get("epochs")
+    if any("epochs_a_network" in of and of["epochs_a_network"] >= epochs for of in counted):
+        return "not converged: half of the networks or more ran out of epochs"
+    return "not converged as far as is known: nobody noted when the networks stopped"
+
+
+def title(values: Mapping[str, Any], text: str = "") -> str:
+    """Return a figure's or table's title, or another, which says so where it has not converged."""
+    state = ", not converged" if not_converged(values) else ""
+    return (text or f"{values['title']} ({values['where']})") + state
+
+
 # What LUNA-16 adds: FROC, CPM, and false positives a scan.
 
 
 def is_luna(values: Mapping[str, Any]) -> bool:
-    """Tell whether a figure's or table's values are of LUNA-16's candidates.
-
-    >>> is_luna({"task": "luna16"}), is_luna({"task": "malignancy"}), is_luna({})
-    (True, False, False)
-    """
+    """Tell whether a figure's or table's values are of LUNA-16's candidates."""
     return values.get("task") == "luna16"
 
 
@@ -155,10 +131,8 @@ def cpm(metrics: Mapping[str, Any]) -> dict[str, float] | None:
 
     >>> cpm({"froc": {"cpm": 0.5, "cpm_low": 0.4, "cpm_high": 0.6}})
     {'value': 0.5, 'low': 0.4, 'high': 0.6}
-    >>> cpm({"auc": {"value": 0.9}})
     """
-    of = judged(metrics)
-    if of is None:
+    if (of := judged(metrics)) is None:
         return None
     low, high = of.get("cpm_low", of["cpm"]), of.get("cpm_high", of["cpm"])
     return {"value": of["cpm"], "low": low, "high": high}
@@ -170,7 +144,7 @@ def cpm_difference(cohort: Cohort, first: Run, second: Run, resamples: int) -> V
     def difference() -> Values:
         one, two = (froc.marks(cohort, *run) for run in (first, second))
         against = froc.truth(cohort, one["seriesuid"])
-        return {**plain(froc.cpm_difference(one, two, *against, bootstraps=resamples))}
+        return plain(froc.cpm_difference(one, two, *against, bootstraps=resamples))
 
     return _or_why_not(difference)
 
@@ -179,7 +153,9 @@ def cpm_difference(cohort: Cohort, first: Run, second: Run, resamples: int) -> V
 class Runs:
     """The runs of one cohort at one profile, each variant's in `folder`, and what they are worth.
 
-    `device` is where networks are trained.
+    A run is the folder that training left, or a file of that name that `labkit evaluate --pack`
+    made of it, from which all but what needs networks and images is computed again. `device` is
+    where networks are trained.
     """
 
     cohort: Cohort
@@ -189,8 +165,10 @@ class Runs:
     _kept: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
 
     def run_folder(self, variant: Variant) -> Path:
-        """Return where a variant's run lies."""
-        return self.folder / variant.folder(self.profile)
+        """Return where a variant's run lies, or is to lie: its folder, or a packed run."""
+        folder = self.folder / variant.folder(self.profile)
+        packed = folder.with_name(f"{folder.name}.tar.xz")
+        return packed if packed.is_file() and not folder.exists() else folder
 
     def plan(self, variant: Variant) -> crossval.Plan:
         """Return its folds and repeats: those of a sweep, unless it is ST-CNN or MT-CNN itself."""
@@ -200,11 +178,13 @@ class Runs:
         """Count the networks of a variant that are still to be trained."""
         out, keeps = self.run_folder(variant), variant.keeps_model(self.profile)
         places = self.plan(variant).networks(self.profile.paper_views)
-        return sum(not crossval.is_done(out, place, keeps) for place in places)
+        return 0 if out.is_file() else sum(not crossval.is_done(out, p, keeps) for p in places)
 
     def has(self, variant: Variant) -> bool:
         """Tell whether a variant is trained and put together."""
-        return (self.run_folder(variant) / "metrics.json").is_file() and self.todo(variant) == 0
+        out = self.run_folder(variant)
+        there = out.is_file() or (out / "metrics.json").is_file()
+        return there and self.todo(variant) == 0
 
     def finished(self, experiment: Experiment) -> tuple[dict[str, Variant], list[str]]:
         """Return an experiment's finished variants by label, and the labels of the others."""
@@ -225,16 +205,43 @@ class Runs:
 
     def in_sweep(self, variant: Variant, view: str = FUSED) -> Run:
         """Return one view's predictions in the sweep's folds, also of a baseline that has more."""
-        places = list(self.profile.plan(sweep=True).places())
-        table = partial(at_places, self.predictions(variant, view), places)
-        return self.once(("swept", self.run_folder(variant), view), table), view
+        given = (self.predictions(variant, view), list(self.profile.plan(sweep=True).places()))
+        return self.once(("swept", self.run_folder(variant), view), at_places, *given), view
 
     def networks(
         self, variant: Variant, plan: crossval.Plan
     ) -> dict[tuple[int, int, int], dict[str, Any]]:
-        """Return (repeat, fold, view) -> what each network of a finished variant left."""
+        """Return (repeat, fold, view) -> what each network of a finished variant left.
+
+        Of a packed run `val_auc` alone, and `prior_shift` where there cannot be any.
+        """
         out, places = self.run_folder(variant), plan.networks(self.profile.paper_views)
-        return {place: crossval.read_network(out, place) for place in places}
+        if not out.is_file():
+            return {place: crossval.read_network(out, place) for place in places}
+        with run_folder(out) as folder:
+            curves = pd.read_csv(folder / "history.csv")
+        best = curves[curves["epoch"] == curves["best_epoch"]]
+        val_auc = best.set_index(["repeat", "fold", "view"])["val_auc"].to_dict()
+        known = {} if self.cohort.task == "luna16" else {"prior_shift": 0.0}
+        return {place: {"val_auc": val_auc[place], **known} for place in places}
+
+    def trained(self, variant: Variant, plan: crossval.Plan) -> Values:
+        """Return on what a variant was trained, since when, how long, and whether it had learnt.
+
+        Not in seconds: how long a network took says as much of what else the machine did.
+        """
+        out, places = self.run_folder(variant), list(plan.places())
+        with run_folder(out) as folder:
+            run, curves = (
+                read_json(folder / "run.json", "a run"),
+                pd.read_csv(folder / "history.csv"),
+            )
+        epochs = at_places(curves, places).groupby(["repeat", "fold", "view"]).size()
+        named = ("device", "processor", "gpu", "torch", "labkit")
+        return {
+            **{k: run["hardware"].get(k) for k in named}, "started": run["started"],
+            "epochs_a_network": float(epochs.median()), **crossval.convergence(out, places),
+        }  # fmt: skip
 
     def measure(self, run: Run) -> Values:
         """Compute what one view of a run is worth; for LUNA-16 by FROC, and as III-E counts, too.
@@ -260,18 +267,31 @@ class Runs:
     def compare(self, first: Run, second: Run) -> Values:
         """Compare the first with the second on the same nodules; for LUNA-16 by CPM, too."""
         folds = self.profile.folds  # of which a sweep may take the first alone
-        share = 1 / (folds - 1) if folds > 1 else None
+        share = statistics.share_of_test(folds) if folds > 1 else None
         values = compare(first, second, self.profile.resamples, share)
         if self.cohort.task == "luna16":
             run = (self.cohort, first, second, self.profile.resamples)
             values["cpm_difference"] = cpm_difference(*run)
         return values
 
-    def trained(self, variant: Variant) -> Values:
-        """Return on what a variant was trained, and since when."""
-        values = read_json(self.run_folder(variant) / "run.json", "a run")
-        named = ("device", "processor", "gpu", "torch", "labkit")
-        return {k: values["hardware"].get(k) for k in named} | {"started": values["started"]}
+    def measure_all(self, runs: Mapping[str, Run]) -> dict[str, Values]:
+        """Measure runs that are kept, each once: label -> metrics."""
+        return {name: self.once(_key(run), self.measure, run) for name, run in runs.items()}
+
+    def compare_all(
+        self, runs: Mapping[str, Run], pairs: Iterable[tuple[str, str]]
+    ) -> dict[str, Values]:
+        """Compare those pairs of runs that are there, each once: "first less second" -> tests."""
+        there = [(a, b, (runs[a], runs[b])) for a, b in pairs if a in runs and b in runs]
+        return {
+            f"{a} less {b}": dict(self.once(tuple(map(_key, both)), self.compare, *both))
+            for a, b, both in there
+        }
+
+
+def _key(run: Run) -> tuple[int, str]:
+    """What tells a run from others, as long as its table is kept."""
+    return id(run[0]), run[1]
 
 
 def at_places(predictions: pd.DataFrame, places: list[tuple[int, int]]) -> pd.DataFrame:
@@ -285,91 +305,69 @@ def sweep(experiment: Experiment, runs: Runs) -> Values:
 
     Returns:
         `variants`: label -> changes, folder, metrics, trained; `comparisons`: "first less
-        second" -> tests, those declared of which both are finished; `family`: what they were
-        corrected over, which is all that is declared; `missing`: labels not finished; and what one
-        number tells of the same nodules: `size_only`, the diameter, or of LUNA-16 `detector`, the
-        score of what proposed the candidates, since what is no nodule has no diameter.
+        second" -> tests, where both are finished; `family`: what they were corrected over, which is
+        all that is declared; `missing`: labels not finished; and what one number tells of the same
+        nodules: `size_only`, the diameter, or of LUNA-16 `detector`, the score of what proposed
+        the candidates.
     """
     there, missing = runs.finished(experiment)
     folder = {v.label: v.folder(runs.profile) for v in experiment.variants}
     # A pair may be one run under two names.
     family = [(a, b) for a, b in experiment.comparisons if folder[a] != folder[b]]
-    comparisons = {
-        f"{a} less {b}": dict(runs.once(
-            ("pair", folder[a], folder[b]), runs.compare,
-            runs.in_sweep(there[a]), runs.in_sweep(there[b]),
-        ))
-        for a, b in family if a in there and b in there
-    }  # fmt: skip
-    one_number, alone = DETECTOR if runs.cohort.task == "luna16" else SIZE_ONLY, None
-    if there:
-        run = runs.in_sweep(next(iter(there.values())), one_number)
-        alone = None if run[0].empty else runs.once(one_number, runs.measure, run)
+    swept = {label: runs.in_sweep(v) for label, v in there.items()}
+    comparisons, metrics = runs.compare_all(swept, family), runs.measure_all(swept)
+    one_number = DETECTOR if runs.cohort.task == "luna16" else SIZE_ONLY
+    alone = [runs.in_sweep(v, one_number) for v in [*there.values()][:1]]
+    of_alone = [runs.once(_key(run), runs.measure, run) for run in alone if len(run[0])]
+    plan = runs.profile.plan(sweep=True)
     variants = {
         label: {
-            "changes": dict(v.changes),
-            "folder": folder[label],
-            "metrics": runs.once(("metrics", folder[label]), runs.measure, runs.in_sweep(v)),
-            "trained": runs.once(("trained", folder[label]), _trained, runs, v),
+            "changes": dict(v.changes), "folder": folder[label], "metrics": metrics[label],
+            "trained": runs.trained(v, plan),
         }
         for label, v in there.items()
-    }
+    }  # fmt: skip
     return {
         "variants": variants,
         "comparisons": comparisons,
         "family": correct(comparisons, len(family)),
         "missing": missing,
-        one_number: alone,
-    }
-
-
-def _trained(runs: Runs, variant: Variant) -> Values:
-    """On what, how long, and how often it came to nothing.
-
-    Not in seconds: how long a network took says as much of what else the machine did.
-    """
-    networks = runs.networks(variant, runs.profile.plan(sweep=True)).values()
-    lowest = [min(float(row["val_cls"]) for row in of["history"]) for of in networks]
-    return runs.trained(variant) | {
-        "networks": len(networks),
-        "epochs_a_network": float(np.median([len(of["history"]) for of in networks])),
-        "at_chance": sum(loss > AT_CHANCE for loss in lowest),
+        one_number: of_alone[0] if of_alone else None,
     }
 
 
 def table(values: Values) -> pd.DataFrame:
     """Return a sweep as a table: one row a variant, with its difference to what it is compared."""
-    counted = "candidates" if is_luna(values) else "nodules"
-    lines = []
+    luna, lines, compared = is_luna(values), [], {}
+    for name, pair in reversed(values["comparisons"].items()):
+        first, second = name.split(" less ")
+        compared[first] = (second, pair)  # the first that was declared
     for label, of in values["variants"].items():
         metrics, trained = of["metrics"], of["trained"]
-        line: Values = {"variant": label, counted: metrics["nodules"]}
-        for name in ("auc", "auc_within_folds", "sensitivity", "specificity"):
-            line |= cells(name, metrics[name])
-        if is_luna(values):
-            line |= cells("cpm", cpm(metrics))
+        line: Values = {"variant": label, "candidates" if luna else "nodules": metrics["nodules"]}
+        shown = ("auc_within_folds", "auc", "sensitivity", "specificity")
+        line |= cells({k: metrics[k] for k in shown} | ({"cpm": cpm(metrics)} if luna else {}))
+        if luna:
             screened = ("false_positive_rate", "false_positives_per_scan")
             line |= {k: metrics["screening"][k] for k in screened}
-        line |= {k: trained.get(k) for k in ("networks", "epochs_a_network", "at_chance")}
+        line |= {k: trained[k] for k in ("networks", "out_of_epochs", "at_chance")}
+        line |= {f"best_epoch_{k}": epoch for k, epoch in trained["best_epoch"].items()}
         if "costs" in values:
             of_costs = ("parameters", "memory_mb", "seconds_a_step", "seconds_a_training")
             line |= {k: values["costs"]["of"][label].get(k) for k in of_costs}
-        for name, pair in values["comparisons"].items():
-            first, second = name.split(" less ")
-            if first == label and "compared_with" not in line:
-                line |= {"compared_with": second} | cells("difference", pair["auc_difference"])
-                line |= {
-                    "p_delong": pair["delong"]["p_value"],
-                    "p_holm": pair["p_holm"],
-                    "within_margin": pair["equivalence"]["shown"],
-                }
-                if "value" in (of_cpm := pair.get("cpm_difference", {})):
-                    line |= cells("cpm_difference", of_cpm)
+        if label in compared:
+            line["compared_with"], pair = compared[label]
+            apart = {"difference": pair["within_folds_difference"],
+                     "pooled_difference": pair["auc_difference"]}  # fmt: skip
+            if "value" in pair.get("cpm_difference", {}):
+                apart["cpm_difference"] = pair["cpm_difference"]
+            line |= {"p_holm": pair["p_holm"], "within_margin": pair["equivalence"]["shown"]}
+            line |= {"p_delong": pair["delong"]["p_value"], **cells(apart)}
         lines.append(line)
     return pd.DataFrame(lines)
 
 
-def cells(name: str, of: Mapping[str, float] | None) -> dict[str, float | None]:
-    """Return a value and its interval as three cells of a table; None where there is no value."""
-    ends = {"value": name, "low": f"{name}_low", "high": f"{name}_high"}
-    return {cell: None if of is None else of[key] for key, cell in ends.items()}
+def cells(of: Mapping[str, Mapping[str, float] | None]) -> dict[str, float | None]:
+    """Return values with their intervals as three cells each; None where there is no value."""
+    ends = {"": "value", "_low": "low", "_high": "high"}
+    return {n + end: None if d is None else d[k] for n, d in of.items() for end, k in ends.items()}

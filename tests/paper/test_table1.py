@@ -11,54 +11,64 @@ from scipy.stats import norm
 from labkit.annotations import lidc
 from labkit.evaluation import statistics
 from labkit.evaluation.statistics import roc_auc
+from labkit.models.fusion import auc_weights, fuse
 from labkit.paper import table1
 from labkit.paper.table1 import with_detector
 
 N, SHARE, FOLDS = 6_000, 0.1, 4
 
 
-@pytest.fixture(scope="module")
-def folds():
-    """Three views: a good one, a bad one, and one that says the opposite of the truth."""
-    rng = np.random.default_rng(0)
-    made = []
+@pytest.fixture(scope="module", params=[0.0, -4.0])
+def said(request):
+    """What two folds' networks said of three views, with and without a shift of their odds: a good
+    view, a bad one, and one that says the opposite of the truth."""
+    rng, shift = np.random.default_rng(0), request.param
+    nodules, parts, networks = [], [], {}
     for fold in range(2):
         label = np.tile([0, 1], 40)
         z = (2 * label - 1)[:, None] * np.array([2.0, 0.2, -2.0]) + rng.normal(size=(80, 3))
-        names = {f"{what}_id": [f"f{fold}{what}{i}" for i in range(40)]
+        names = {f"{what}_id": [f"f{fold}{what}{i}" for i in range(80)]
                  for what in ("nodule", "patient")}  # fmt: skip
-        test = pd.DataFrame({**names, "repeat": 0, "fold": fold, "label": label[:40]})
-        val_auc = np.array([roc_auc(label[40:], column) for column in z[40:].T])
-        made.append(table1.FoldViews(test, expit(z[:40]), val_auc, label[40:], expit(z[40:])))
-    return made
+        table = pd.DataFrame({**names, "repeat": 0, "fold": fold, "label": label})
+        nodules.append(table)
+        for v in range(3):
+            probability = expit(z[:, v] + shift)
+            part = table[:40].assign(view=str(v), probability=probability[:40])
+            parts.append(part.sample(frac=1, random_state=v))
+            networks[0, fold, v] = {
+                "val_auc": roc_auc(label[40:], z[40:, v]), "prior_shift": shift,
+                "val_nodule_id": names["nodule_id"][40:], "val_probability": probability[40:],
+            }  # fmt: skip
+    return table1.views_of_run(pd.concat(parts), networks, pd.concat(nodules), range(3))
 
 
-def auc_of(folds, method):
-    labels, runs, _ = statistics.scores(table1.fused(folds, method), "fused")
+def auc_of(said, method):
+    labels, runs, _ = statistics.scores(table1.fused(said, method), "fused")
     return roc_auc(labels, runs[0])
 
 
-def test_stacking_turns_a_view_round_that_weights_can_only_ignore(folds):
-    ways = table1.methods(folds)
-    aucs = {name: auc_of(folds, way) for name, way in ways.items()}
+def test_stacking_turns_a_view_round_that_weights_can_only_ignore(said):
+    aucs = {name: auc_of(said, way) for name, way in table1.methods(said).items()}
     assert aucs["logistic stacking"] > aucs["AUC weights (Eq. 4)"] > aucs["equal weights"]
-    assert aucs["best view by validation"] == auc_of(folds, lambda f: table1.by_auc(f, [0]))
+    assert aucs["best view by validation"] == auc_of(said, lambda of: table1.by_auc(of, [0]))
 
 
-def test_fusing_one_view_or_all_is_what_it_says(folds):
-    for fold in folds:
-        np.testing.assert_array_equal(table1.by_auc(fold, [1]), fold.test_probability[:, 1])
-        np.testing.assert_allclose(table1.equally(fold), fold.test_probability.mean(axis=1))
-        weights = fold.val_auc / fold.val_auc.sum()
-        np.testing.assert_allclose(table1.by_auc(fold), fold.test_probability @ weights)
+def test_fusing_one_view_or_all_is_eq_4_in_every_fold(said):
+    np.testing.assert_allclose(table1.by_auc(said, [1]), said.probability[:, 1])
+    for fold in range(2):
+        here = (said.test["fold"] == fold).to_numpy()
+        auc, shift = said.val_auc[here][0], said.prior_shift[here][0, 0]
+        for way, weights in ((table1.by_auc, auc_weights(auc)), (table1.equally, np.ones(3) / 3)):
+            expected = fuse(said.probability[here], weights, shift)
+            np.testing.assert_allclose(way(said)[here], expected)
 
 
-def test_auc_by_number_of_views_ends_at_all_of_them(folds):
-    rows = table1.by_count(folds)
+def test_auc_by_number_of_views_ends_at_all_of_them(said):
+    rows = table1.by_count(said)
     assert [r["subsets"] for r in rows] == [3, 3, 1]
     assert rows[-1]["worst"] == rows[-1]["best"]
-    assert rows[-1]["best"] == pytest.approx(auc_of(folds, table1.equally), abs=1e-6)
-    singles = [auc_of(folds, lambda f, v=v: table1.equally(f, [v])) for v in range(3)]
+    assert rows[-1]["best"] == pytest.approx(auc_of(said, table1.equally), abs=1e-6)
+    singles = [auc_of(said, lambda of, v=v: table1.equally(of, [v])) for v in range(3)]
     assert rows[0]["best"] == pytest.approx(max(singles), abs=1e-6)
 
 
