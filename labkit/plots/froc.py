@@ -13,7 +13,7 @@ from labkit.errors import InputError
 from labkit.evaluation import froc
 from labkit.evaluation.froc import RATES, Froc
 from labkit.plots import style
-from labkit.plots.style import Drawn
+from labkit.plots.style import Drawn, Look
 
 _LOOKS = {
     froc.FOUND: (style.GREEN, "o"), froc.AGAIN: (style.GREEN, "x"),
@@ -31,7 +31,7 @@ def froc_axes(ax: Axes) -> None:
 
 @style.figure
 def froc_figure(results: Mapping[str, Froc], *, simulated: bool = False) -> Drawn:
-    """Draw FROC curves of several methods (name -> `froc.evaluate`), CPM and 95 % interval.
+    """Draw FROC curves of several methods by name, CPM and 95 % interval.
 
     Dots stand at the seven rates whose mean is the CPM. Bands come from the bootstrap over scans of
     `froc.evaluate`, and hold at each rate by itself; results without one are drawn without.
@@ -39,29 +39,20 @@ def froc_figure(results: Mapping[str, Froc], *, simulated: bool = False) -> Draw
     if not results:
         raise InputError("there is no result to draw a FROC curve of")
     figure, ax = style.subplots(size=(6.0, 4.6))
-    words = []
-    for (name, of), colour in zip(
-        results.items(), style.method_colours(results).values(), strict=True
-    ):
+    colours = style.method_colours(results)
+    for name, of in results.items():
         label = f"{name}: {of.band.cpm if of.band else format(of.cpm, '.3f')}"
         # Straight between the curve's points on a linear axis, and so bent on this one.
         x = np.r_[np.geomspace(RATES[0], RATES[-1], 400), RATES, of.false_positives_per_scan]
         x = np.unique(x[(x >= RATES[0]) & (x <= RATES[-1])])
-        ax.plot(x, of.at(x), color=colour, label=label)
-        ax.plot(RATES, of.sensitivity, "o", color=colour, ms=4.5)
-        if (b := of.band) is not None:
-            ax.fill_between(b.rates, b.low, b.high, color=colour, alpha=0.15, lw=0)
-        ends = f"{of.sensitivity[0]:.3f} at 1/8 to {of.sensitivity[-1]:.3f} at 8"
-        words.append(f"{label}, from {ends}")
+        band = (of.band.rates, of.band.low, of.band.high) if of.band else None
+        style.banded(ax, x, of.at(x), band, colours[name], label)
+        ax.plot(RATES, of.sensitivity, "o", color=colours[name], ms=4.5)
     froc_axes(ax)
     style.titles(ax, "", simulated)
     banded = any(of.band is not None for of in results.values())
-    heading = "CPM (95 % interval over scans)" if banded else "CPM"
-    ax.legend(loc="best", title=heading, title_fontsize=9)
-    return figure, (
-        "FROC curves, sensitivity against false positives a scan from 1/8 to 8 on a logarithmic "
-        f"axis. CPM with interval: {'; '.join(words)} false positives a scan."
-    )
+    ax.legend(loc="best", title="CPM" + " (95 % interval over scans)" * banded)
+    return figure
 
 
 @style.figure
@@ -73,11 +64,10 @@ def steps_figure(steps: pd.DataFrame, result: Froc) -> Drawn:
     # Marks that move nothing would lie on top of each other.
     lifted = y + 0.065 * pd.Series(range(len(steps))).groupby([x, y]).cumcount().to_numpy()
     reach = max(x.max(), 1e-9)
-    look = {"ls": "", "ms": 8, "mew": 1.8}
     for kind, (colour, marker) in _LOOKS.items():
         of = (steps["counts_as"] == kind).to_numpy()
-        face = colour if marker == "o" else "white"
-        left.plot(x[of], lifted[of], marker, color=colour, mfc=face, label=kind, **look)
+        look = Look(mfc=colour if marker == "o" else "white", ls="", ms=8, mew=1.8)
+        left.plot(x[of], lifted[of], marker, color=colour, label=kind, **look)
     for p, *at in zip(steps["probability"], x + 0.025 * reach, lifted - 0.012, strict=True):
         left.annotate(f"{p:g}", at, va="top", fontsize=8)
     fine = np.union1d(np.geomspace(RATES[0], RATES[-1], 400), RATES)
@@ -90,13 +80,7 @@ def steps_figure(steps: pd.DataFrame, result: Froc) -> Drawn:
     left.set(xlabel="false positives a scan", ylabel="sensitivity")
     left.set(xlim=(-0.05 * reach, 1.16 * reach), ylim=(-0.03, 1.05))
     left.legend(loc="upper left", ncols=2)
-    pairs = zip(steps["probability"], steps["counts_as"], strict=True)
-    walk = ", ".join(f"{p:g} {kind}" for p, kind in pairs)
-    seven = ", ".join(f"{s:.3f}" for s in result.sensitivity)
-    return figure, (
-        f"A FROC curve step by step: {walk}. Sensitivities at the seven rates: {seven}; CPM "
-        f"{result.cpm:.3f}."
-    )
+    return figure, steps.set_index("probability")["counts_as"]
 
 
 @style.figure
@@ -106,7 +90,6 @@ def transferred_figure(splits: pd.DataFrame, wanted: float, *, simulated: bool =
     `splits`: of `evaluation.froc.transferred`.
     """
     figure, ax = style.subplots(size=(6.4, 4.2))
-    words = []
     for end, name, colour, face in (
         ("chosen", "where it was chosen", style.GREY, "white"),
         ("elsewhere", "on the other scans", style.MT, style.MT),
@@ -114,13 +97,9 @@ def transferred_figure(splits: pd.DataFrame, wanted: float, *, simulated: bool =
         x, y = splits[f"false_positives_{end}"], splits[f"sensitivity_{end}"]
         label = f"{name}: mean {y.mean():.3f} at {x.mean():.2f} a scan"
         ax.plot(x, y, "o", ms=4, color=colour, mfc=face, alpha=0.55, mew=0.8, label=label)
-        words.append(f"{name}, {y.mean():.3f} from {y.min():.3f} to {y.max():.3f}")
     ax.axhline(wanted, color=style.VERMILION, lw=1.2, ls="--", label=f"wanted: {wanted:.3f}")
     ax.set(xlabel="false positives a scan", ylabel="sensitivity", ylim=(-0.02, 1.02))
     ax.set_xlim(left=0)
     style.titles(ax, f"{len(splits)} thresholds", simulated)
     ax.legend(loc="lower right")
-    return figure, (
-        f"Sensitivity against false positives a scan of {len(splits)} thresholds, chosen for "
-        f"{wanted:.3f}: {'; '.join(words)}."
-    )
+    return figure

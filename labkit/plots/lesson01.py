@@ -19,11 +19,10 @@ from labkit.errors import InputError
 from labkit.evaluation import statistics
 from labkit.imaging.volume import Volume
 from labkit.plots import style
-from labkit.plots.style import SIMULATED, Arrays, Drawn
+from labkit.plots.roc import roc_axes
+from labkit.plots.style import SIMULATED, Arrays, Drawn, Look
 
-_COLUMNS = 5
-# The highest value of each scale; the others end at 5.
-_SCALE_ENDS = {"internal_structure": 4, "calcification": 6}
+_SCALE_ENDS = {"internal_structure": 4, "calcification": 6}  # the others end at 5
 _SHADES = LinearSegmentedColormap.from_list("shades", ["#FFFFFF", style.SKY])
 _MEDIAN = "malignancy, median over the readers"
 
@@ -50,44 +49,31 @@ def outlines(
         raise InputError("outlines over CT need center_xyz_mm, the nodule's centre in that volume")
     levels = sorted({contour.z_mm for contour in contours})
     readers = list(dict.fromkeys(contour.annotation_id for contour in contours))
-    looks = dict(
-        zip(readers, zip(_readers(len(readers)), cycle(style.READERS), strict=False), strict=True)
-    )
+    colours = dict(zip(readers, cycle(style.READERS), strict=False))
     middle = nodule[["center_row_px", "center_col_px"]].to_numpy(dtype=float)
     pixel = float(nodule["pixel_spacing_mm"])
     vertices = np.concatenate([contour.vertices_row_col_px for contour in contours])
-    (top, left), (bottom, right) = (
-        (end - middle) * pixel for end in (vertices.min(axis=0) - 4, vertices.max(axis=0) + 4)
-    )
-    rows = -(-len(levels) // _COLUMNS)
-    height = 0.6 + rows * (0.3 + 1.45 * (bottom - top) / (right - left))
-    shared = {"sharex": True, "sharey": True, "squeeze": False}
-    figure, panels = style.subplots(rows, _COLUMNS, (7.6, height), **shared)
-    for ax, z_mm in zip(panels.flat, levels, strict=False):
+    top, left = (vertices.min(axis=0) - 4 - middle) * pixel
+    bottom, right = (vertices.max(axis=0) + 4 - middle) * pixel
+    height, shared = 0.5 + 1.45 * (bottom - top) / (right - left), {"sharex": True, "sharey": True}
+    figure, axes = style.panels(len(levels), 5, 7.6, height, **shared)
+    for ax, z_mm in zip(axes, levels, strict=True):
         if volume is not None:
             _draw_slice(ax, volume, np.asarray(center_xyz_mm, dtype=float), z_mm)
         for contour in contours:
             if contour.z_mm == z_mm:
-                closed = contour.vertices_row_col_px[[*range(len(contour.vertices_row_col_px)), 0]]
+                closed = np.vstack([contour.vertices_row_col_px, contour.vertices_row_col_px[:1]])
                 row, col = ((closed - middle) * pixel).T
-                line = "-" if contour.inclusion else ":"
-                ax.plot(col, row, color=looks[contour.annotation_id][1], lw=1.3, ls=line)
+                look = Look(lw=1.3, ls="-" if contour.inclusion else ":")
+                ax.plot(col, row, color=colours[contour.annotation_id], **look)
         ax.set_title(f"z = {z_mm:.1f} mm", fontsize=9, fontweight="normal")
-        ax.set_aspect("equal")
-    panels[0, 0].set(xlim=(left, right), ylim=(bottom, top))
-    for ax in panels.flat[len(levels) :]:
-        ax.set_axis_off()
+        ax.set(aspect="equal", xlim=(left, right), ylim=(bottom, top))
     figure.supxlabel("to the patient's left, mm", fontsize=9)
     figure.supylabel("to the back, mm", fontsize=9)
-    handles = [Line2D([], [], color=color, label=name) for name, color in looks.values()]
-    figure.legend(handles=handles, loc="outside upper left", ncols=len(readers))
-    slices = {r: len({c.z_mm for c in contours if c.annotation_id == r}) for r in readers}
-    drawn = ", ".join(f"{looks[r][0]} on {slices[r]}" for r in readers)
-    over = "" if volume is None else " over simulated CT"
-    return figure, (
-        f"Outlines{over} that {len(readers)} readers drew of one nodule, one panel for each of "
-        f"{len(levels)} slices. Slices outlined: {drawn}."
-    )
+    names = _readers(len(readers))
+    lines = [Line2D([], [], color=colours[reader]) for reader in readers]
+    figure.legend(lines, names, loc="outside upper left", ncols=len(readers))
+    return figure
 
 
 def _readers(n: int) -> list[str]:
@@ -97,10 +83,9 @@ def _readers(n: int) -> list[str]:
 def _draw_slice(ax: Axes, volume: Volume, center: NDArray[Any], z_mm: float) -> None:
     index, row, col = volume.index_from_world([*center[:2], z_mm])
     _, rows, cols = volume.shape
-    spacing_x, spacing_y, _ = volume.spacing_xyz_mm
     # imshow's extent runs along the outer edges of the pixels, half a pixel beyond their centres.
-    x = (np.array([0, cols]) - 0.5 - col) * spacing_x
-    y = (np.array([rows, 0]) - 0.5 - row) * spacing_y
+    x = (np.array([0, cols]) - 0.5 - col) * volume.spacing_xyz_mm[0]
+    y = (np.array([rows, 0]) - 0.5 - row) * volume.spacing_xyz_mm[1]
     style.show_ct(ax, volume.voxels[round(index)], extent=(*x, *y), ticks=True, mark=SIMULATED)
 
 
@@ -115,9 +100,7 @@ def ratings(table: pd.DataFrame) -> Drawn:
     ticks = [f"{name}\n1 to {end}" for name, end in zip(names, ends, strict=True)]
     ax.set_xticks(range(len(RATINGS)), ticks, rotation=35, ha="right")
     ax.set_yticks(range(len(values)), _readers(len(values)))
-    columns = zip(names, values.T, strict=True)
-    spoken = "; ".join(f"{name} {', '.join(f'{v:g}' for v in of)}" for name, of in columns)
-    return figure, f"Table of the readers' ratings: {spoken}."
+    return figure, {name: ", ".join(f"{v:g}" for v in table[name]) for name in RATINGS}
 
 
 @style.figure
@@ -138,11 +121,7 @@ def agreement(pairs: ArrayLike) -> Drawn:
     ax.set(xlabel="malignancy by another reader", ylabel="malignancy by one reader")
     ax.set_title("Each row adds up to 100 %")
     same = 100 * np.trace(counts) / counts.sum()
-    spoken = ", ".join(f"{s}: {p:.0f} %" for s, p in zip(scores, np.diag(percent), strict=True))
-    return figure, (
-        f"Matrix of two readers' malignancy scores. They give the same score in {same:.0f} % of "
-        f"pairs; by the first reader's score, {spoken}."
-    )
+    return figure, {"the same, %": same} | dict(zip(scores, np.diag(percent), strict=True))
 
 
 def _matrix(ax: Axes, shades: NDArray[Any], texts: Sequence[str], **look: Any) -> None:
@@ -156,15 +135,13 @@ def _matrix(ax: Axes, shades: NDArray[Any], texts: Sequence[str], **look: Any) -
 @style.figure
 def rating_agreement(shares: Mapping[str, float]) -> Drawn:
     """Draw intraclass correlations of the readers, a bar a quantity; "diameter" stands out."""
-    found = pd.Series(shares).sort_values(kind="stable")
+    found = pd.Series(shares).rename(lambda name: name.replace("_", " "))
+    found = found.sort_values(kind="stable", ascending=False)
     colors = [style.SIZE_ONLY if name == "diameter" else style.SKY for name in found.index]
-    names = [name.replace("_", " ") for name in found.index]
     figure, ax = style.subplots(size=(6.4, 0.3 * len(found) + 0.9))
-    ax.bar_label(ax.barh(names, found, color=colors), fmt="%.2f", padding=3, fontsize=9)
+    style.named_bars(ax, found, colors, [f"{share:.2f}" for share in found])
     ax.set(xlim=(0, 1.05), xlabel="intraclass correlation (1: readers always agree)")
-    ax.grid(visible=False, axis="y")
-    spoken = [f"{name} {value:.2f}" for name, value in zip(names, found, strict=True)]
-    return figure, f"Bars of the intraclass correlation of readers: {', '.join(spoken[::-1])}."
+    return figure, found
 
 
 # Labels under the printed rule, and under others
@@ -173,13 +150,11 @@ def rating_agreement(shares: Mapping[str, float]) -> Drawn:
 @style.figure
 def malignancy_scores(nodules: pd.DataFrame) -> Drawn:
     """Draw the paper's Fig. 1: how many of `lidc.nodules()` have which malignancy score."""
-    found = nodules["malignancy_median"].value_counts().sort_index()
-    counts = dict(zip(found.index.tolist(), found.tolist(), strict=True))
+    counts = nodules["malignancy_median"].value_counts().sort_index()
     figure, ax = style.subplots(size=(6.4, 3.6))
     style.score_bars(ax, counts, totals=True)
     ax.set_xlabel(f"{_MEDIAN} (1: highly unlikely, 5: highly suspicious)")
-    spoken = ", ".join(f"{score:g}: {count}" for score, count in counts.items())
-    return figure, f"Bars of nodules by median malignancy. {spoken}."
+    return figure, counts
 
 
 def class_counts(rules: style.Tables) -> pd.DataFrame:
@@ -195,48 +170,39 @@ def class_counts(rules: style.Tables) -> pd.DataFrame:
 
 
 @style.figure
-def counts_by_rule(table: pd.DataFrame, emphasis: Sequence[str] = ()) -> Drawn:
-    """Draw the three classes' sizes by rule (`class_counts`); rules of emphasis in bold."""
-    figure, ax = style.subplots(size=(7.6, 0.36 * len(table) + 1.1))
-    style.class_bars(ax, table)
+def classes(counts: pd.DataFrame, emphasis: Sequence[str] = (), percent: bool = False) -> Drawn:
+    """Draw how many nodules are benign, uncertain and malignant, or what share of them.
+
+    `counts`: of `class_counts`; rows of `emphasis` are named in bold.
+    """
+    figure, ax = style.subplots(size=(7.6, 0.36 * len(counts) + 1.1))
+    style.class_bars(ax, counts, percent)
     for tick in ax.get_yticklabels():
         tick.set_fontweight("bold" if tick.get_text() in emphasis else "normal")
-    ax.set_xlabel("nodules")
+    ax.set_xlabel("share of the nodules, % (numbers: nodules)" if percent else "nodules")
     figure.legend(loc="outside upper right", ncols=3)
-    return figure, f"Bars of nodules by class for each rule. {style.spoken_counts(table)}."
+    return figure, counts
 
 
 # What the labels already know: size, calcium and the patient
 
 
 @style.figure
-def calcification(counts: pd.DataFrame) -> Drawn:
-    """Draw what share of each kind of nodules (`class_counts`) is benign, uncertain, malignant."""
-    figure, ax = style.subplots(size=(6.4, 0.45 * len(counts) + 1.0))
-    style.class_bars(ax, counts, percent=True)
-    ax.set_xlabel("share of the nodules, % (numbers: nodules)")
-    figure.legend(loc="outside upper right", ncols=3)
-    return figure, f"Bars of shares. {style.spoken_counts(counts)}."
-
-
-@style.figure
 def size_by_score(nodules: pd.DataFrame) -> Drawn:
     """Draw diameters of the nodules of every malignancy score, as boxes."""
-    grouped = nodules.groupby("malignancy_median")["diameter_mm"]
-    groups = {float(str(score)): mm for score, mm in grouped}
+    groups: dict[Any, pd.Series] = dict(list(nodules.groupby("malignancy_median")["diameter_mm"]))
     figure, ax = style.subplots(size=(6.4, 3.4))
     boxes = ax.boxplot(
         list(groups.values()), positions=list(groups), widths=0.3, patch_artist=True,
         medianprops={"color": "black", "linewidth": 1.6}, manage_ticks=False,
         flierprops={"markersize": 2.5, "markeredgecolor": style.GREY},
     )  # fmt: skip
-    for box, s in zip(boxes["boxes"], groups, strict=True):
-        box.set(facecolor=style.CLASS_COLUMNS[style.class_of(s)], alpha=0.75)
+    for box, score in zip(boxes["boxes"], groups, strict=True):
+        box.set(facecolor=style.CLASS_COLUMNS[style.class_of(score)], alpha=0.75)
     ax.set(xlabel=_MEDIAN, ylabel="mean diameter, mm", xticks=np.arange(1, 5.5, 0.5), yscale="log")
     _in_mm(ax.yaxis)
     ax.grid(visible=False, axis="x")
-    spoken = ", ".join(f"{s:g}: {mm.median():.1f} mm" for s, mm in groups.items())
-    return figure, f"Boxes of diameters by malignancy score. Medians {spoken}."
+    return figure, {f"median at {score:g}, mm:": mm.median() for score, mm in groups.items()}
 
 
 @style.figure
@@ -245,16 +211,16 @@ def size_by_class(nodules: pd.DataFrame) -> Drawn:
     mm = nodules["diameter_mm"]
     edges = np.geomspace(mm.min(), mm.max(), 31)
     figure, ax = style.subplots(size=(6.4, 3.2))
-    medians = []
+    medians = {}
     for label, name in enumerate(("benign", "malignant")):
         kept, color = mm[nodules["label"] == label], style.CLASSES[label]
         ax.hist(kept, edges, color=color, alpha=0.55, label=f"{name}: {len(kept)}")
         ax.axvline(kept.median(), color=color, linestyle="--", linewidth=1.2)
-        medians.append(f"{kept.median():.1f} mm for {name} nodules")
+        medians[f"median of {name}, mm:"] = kept.median()
     ax.set(xscale="log", xlabel="mean diameter, mm", ylabel="nodules")
     _in_mm(ax.xaxis)
     ax.legend()
-    return figure, f"Histograms of diameters; medians (dashed) {' and '.join(medians)}."
+    return figure, medians
 
 
 def _in_mm(axis: Any) -> None:
@@ -277,23 +243,20 @@ def rocs(
         groups: (n,) patients, for the bootstrap of the bands.
     """
     others, dashes = cycle((style.VERMILION, style.SKY, style.PURPLE)), cycle(("-", "--", ":"))
+    how = Look(groups=groups, resamples=resamples, seed=seed)
     figure, ax = style.subplots(size=(4.6, 4.9))
-    words, drawn = [], {"groups": groups, "resamples": resamples, "seed": seed}
     for name, score in scores.items():
         by_size = name.startswith("diameter")
         color, line = (style.SIZE_ONLY, next(dashes)) if by_size else (next(others), "-")
-        auc = f"{statistics.roc_auc(labels, score):.3f}"
-        ax.plot(*statistics.roc(labels, score), color=color, ls=line, label=f"{name}: AUC {auc}")
-        words.append(f"{name} {auc}")
-        if resamples:
-            grid, _, low, high = statistics.roc_band(labels, score, **drawn)  # type: ignore[arg-type]
-            ax.fill_between(grid, low, high, color=color, alpha=0.15, linewidth=0)
-    ax.plot([0, 1], [0, 1], color=style.GREY, linewidth=1, linestyle=":")
-    ax.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
+        found = statistics.roc_band(labels, score, **how) if resamples else None
+        band = found and [found[0], *found[2:]]
+        label = f"{name}: AUC {statistics.roc_auc(labels, score):.3f}"
+        style.banded(ax, *statistics.roc(labels, score), band, color, label, ls=line)
+    roc_axes(ax)
     ax.set_xlabel("1 - specificity (benign called malignant)")
     ax.set_ylabel("sensitivity (malignant found)")
     figure.legend(loc="outside upper left")
-    return figure, f"ROC curves with areas: {', '.join(words)}."
+    return figure
 
 
 @style.figure
@@ -313,12 +276,7 @@ def siblings(nodules: pd.DataFrame, folds: Arrays) -> Drawn:
     right.set(ylabel="test nodules with a\nsibling in training, %", ylim=(0, 100))
     for ax in (left, right):
         ax.grid(visible=False, axis="x")
-    several = per_patient[per_patient.index > 1].sum()
-    shares = ", ".join(f"{name}: {value:.0f} %" for name, value in share.items())
-    return figure, (
-        f"Left, bars of patients by their number of nodules: {several} of {per_patient.sum()} have "
-        f"two or more. Right, test nodules with a sibling in training: {shares}."
-    )
+    return figure, {"patients by nodules": per_patient.to_dict(), "with a sibling, %": share}
 
 
 def with_sibling(nodules: pd.DataFrame, folds: ArrayLike) -> NDArray[np.bool_]:
@@ -329,5 +287,4 @@ def with_sibling(nodules: pd.DataFrame, folds: ArrayLike) -> NDArray[np.bool_]:
     [True, True, False, False]
     """
     fold = pd.Series(np.asarray(folds), index=nodules.index)
-    different = fold.groupby(nodules["patient_id"]).transform("nunique")
-    return (different > 1).to_numpy()
+    return (fold.groupby(nodules["patient_id"]).transform("nunique") > 1).to_numpy()

@@ -1,12 +1,11 @@
-"""Lesson 03's figures: the cube, the nine planes in it, and the nine views that come of them."""
+"""Lesson 03's figures: the cube, the planes in it, and the views that come of them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import combinations, product
+from itertools import combinations, cycle, product
 
 import numpy as np
-from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from mpl_toolkits.mplot3d import Axes3D
@@ -17,7 +16,7 @@ from scipy.interpolate import make_interp_spline
 from labkit.errors import InputError
 from labkit.imaging.views import PLANES, Plane, window
 from labkit.plots import style
-from labkit.plots.style import SIMULATED, Arrays, Drawn, show_ct
+from labkit.plots.style import SIMULATED, Arrays, Drawn, Look, show_ct
 
 PLANE_COLORS = (
     style.BLUE, style.VERMILION, style.GREEN, style.PURPLE, style.ORANGE, style.SKY, style.YELLOW,
@@ -31,27 +30,23 @@ SIZE_MM = 64.0
 
 @style.figure
 def in_space(views: ArrayLike) -> Drawn:
-    """Draw the nine planes in the cube, one small drawing each, with (9, size, size) HU on them."""
-    images = np.asarray(views)
-    # The constrained layout would draw everything several times, which takes seconds in 3-D.
-    with rc_context({"figure.constrained_layout.use": False}):
-        figure = Figure(figsize=(7.4, 7.7))
+    """Draw the planes in the cube, one small drawing each, with (views, size, size) HU on them."""
+    rows = -(-len(PLANES) // 3)
+    # Not the constrained layout, which would draw everything several times: seconds in 3-D.
+    figure = Figure(figsize=(7.4, 2.57 * rows), layout="none")  # type: ignore[arg-type]
     figure.subplots_adjust(left=0.03, right=0.99, bottom=0.02, top=0.96, wspace=0, hspace=0.08)
-    for number, (plane, color) in enumerate(zip(PLANES, PLANE_COLORS, strict=True)):
-        ax = figure.add_subplot(3, 3, number + 1, projection="3d")
+    parts = zip(PLANES, cycle(PLANE_COLORS), np.asarray(views), strict=False)
+    for number, (plane, color, image) in enumerate(parts):
+        ax = figure.add_subplot(rows, 3, number + 1, projection="3d")
         _draw_cube(ax, SIZE_MM / 2)
-        corners = plane_corners_xyz_mm(plane, SIZE_MM)
-        look = {"facecolor": color, "edgecolor": color, "alpha": 0.15}
-        ax.add_collection3d(Poly3DCollection([corners], **look))
-        _paint(ax, plane, images[number])
+        look = Look(facecolor=color, edgecolor=color, alpha=0.15)
+        ax.add_collection3d(Poly3DCollection([plane_corners_xyz_mm(plane, SIZE_MM)], **look))
+        _paint(ax, plane, image)
         around = plane.points_xyz_mm((0, 0, 0), 2, SIZE_MM)[[0, 0, 1, 1, 0], [0, 1, 1, 0, 0]]
         ax.plot(*around.T, color=color, linewidth=2.4, zorder=10)  # in front of the image
         ax.set_title(f"{number}  {plane.name}", fontsize=9, fontweight="normal")
     figure.text(0.99, 0.005, "images: simulated", ha="right", va="bottom", fontsize=8)
-    return figure, (
-        "Nine drawings of one cube in space, each with one coloured plane through its middle: "
-        "three parallel to the faces, six through two opposite edges."
-    )
+    return figure, "Three are parallel to the faces, the others run through two opposite edges"
 
 
 def _draw_cube(ax: Axes3D, half_mm: float) -> None:
@@ -63,13 +58,10 @@ def _draw_cube(ax: Axes3D, half_mm: float) -> None:
     # From here no plane is seen edge-on: the least angle to a plane is 12 degrees.
     ax.view_init(elev=12, azim=-59)
     ax.set_axis_off()
-    far = 1.25 * half_mm
-    for place, name in (
-        ((0, -far, -half_mm), "left →"),
-        ((far, 0, -half_mm), "back →"),
-        ((-half_mm, -half_mm, 0), "head ↑ "),
-    ):
-        ax.text(*place, name, fontsize=7, color=style.GREY, ha="right", va="top")
+    far, look = 1.25 * half_mm, {"fontsize": 7, "color": style.GREY, "ha": "right", "va": "top"}
+    ax.text(0, -far, -half_mm, "left →", **look)
+    ax.text(far, 0, -half_mm, "back →", **look)
+    ax.text(-half_mm, -half_mm, 0, "head ↑ ", **look)
 
 
 def _paint(ax: Axes3D, plane: Plane, image: NDArray) -> None:
@@ -95,17 +87,13 @@ def plane_corners_xyz_mm(plane: Plane, size_mm: float) -> NDArray[np.float64]:
 
 @style.figure
 def nine_views(views: ArrayLike, mark: str = SIMULATED) -> Drawn:
-    """Draw (9, size, size) HU in the colours of `in_space`, with their directions in words."""
-    figure, axes = style.subplots(3, 3, (7.0, 7.7))
-    parts = zip(axes.flat, np.asarray(views), PLANES, PLANE_COLORS, strict=True)
-    for number, (ax, image, plane, color) in enumerate(parts):
-        show_ct(ax, image, frame=color, title=f"{number}  {plane.name}", mark=mark)
+    """Draw (views, size, size) HU in the colours of `in_space`, with their directions in words."""
+    figure, axes = style.view_panels(np.asarray(views), mark)
+    for ax, plane, color in zip(axes, PLANES, cycle(PLANE_COLORS), strict=False):
+        ax.spines[:].set(visible=True, color=color, linewidth=2.5)
         ax.set_xlabel(f"to {toward(plane.col_xyz)} →", fontsize=8)
         ax.set_ylabel(f"← to {toward(plane.row_xyz)}", fontsize=8)
-    return figure, (
-        f"The nine {mark} CT views of one nodule, {np.shape(views)[-1]} pixels wide, in a grid of "
-        f"three by three, named: {', '.join(plane.name for plane in PLANES)}."
-    )
+    return figure
 
 
 def toward(direction_xyz: Sequence[float]) -> str:
@@ -120,39 +108,37 @@ def toward(direction_xyz: Sequence[float]) -> str:
 
 @style.figure
 def side_by_side(
-    images: Arrays, mark: str = SIMULATED,
+    images: Arrays, *, mark: str = SIMULATED,
     pixel_mm: Mapping[str, tuple[float, float] | None] | None = None,
 ) -> Drawn:  # fmt: skip
-    """Draw a few CT images of one nodule beside each other, in the paper's window, axes in mm.
+    """Draw images of HU side by side, each with its axes in mm from its middle.
 
     Args:
-        images: title -> (rows, columns) HU.
+        images: title -> (rows, columns).
         pixel_mm: title -> height and width of a pixel, mm; None draws square pixels and counts
             them. Images that are not named have pixels of 1 mm.
     """
-    size = (7.4, 7.4 / len(images) + 0.7)
-    figure, panels = style.subplots(1, len(images), size, squeeze=False)
-    for ax, (title, image) in zip(panels[0], images.items(), strict=True):
+    columns = len(images) if len(images) < 5 else -(-len(images) // 2)
+    figure, axes = style.panels(len(images), columns, 7.4, 7.4 / columns + 0.7)
+    for ax, (title, image) in zip(axes, images.items(), strict=True):
         pixel = (pixel_mm or {}).get(title, (1.0, 1.0))
         show_ct(ax, image, pixel_mm=pixel or (1.0, 1.0), ticks=True, title=title, mark=mark)
         ax.set_xlabel("mm" if pixel else "voxels")
-    return figure, f"{len(images)} {mark} images side by side: {'; '.join(images)}."
+    return figure, mark
 
 
 @style.figure
 def differences(reference: ArrayLike, others: Arrays) -> Drawn:
     """Draw an image (rows, columns), and how some others (by title) differ from it, in HU."""
     base = np.asarray(reference, dtype=float)
+    gaps = {title: np.asarray(image, dtype=float) - base for title, image in others.items()}
     panels = len(others) + 1
     figure, (first, *axes) = style.subplots(1, panels, (7.4, 7.4 / panels + 0.6))
     show_ct(first, base, title="one interpolation", mark=SIMULATED)
-    words = []
-    for ax, (title, image) in zip(axes, others.items(), strict=True):
-        gap = np.asarray(image, dtype=float) - base
+    for ax, (title, gap) in zip(axes, gaps.items(), strict=True):
         show_ct(ax, gap, -100, 100, cmap="PuOr_r", title=title, mark=SIMULATED)
-        words.append(f"{title}: up to {np.abs(gap).max():.0f} HU")
     figure.colorbar(axes[-1].images[0], ax=axes[-1], label="difference, HU", shrink=0.8)
-    return figure, f"A view and maps of how others differ from it. {', '.join(words)}."
+    return figure, {f"largest of {title}, HU:": np.abs(gap).max() for title, gap in gaps.items()}
 
 
 @style.figure
@@ -161,8 +147,8 @@ def hidden_samples(lines: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> Drawn:
 
     `lines`: title -> positions in mm and HU of the voxels along a line.
     """
-    figure, (panels,) = style.subplots(1, len(lines), (7.4, 3.3), sharey=True, squeeze=False)
-    for ax, (title, (position, hu)) in zip(panels, lines.items(), strict=True):
+    figure, axes = style.panels(len(lines), len(lines), 7.4, 3.3, sharey=True)
+    for ax, (title, (position, hu)) in zip(axes, lines.items(), strict=True):
         x, y = np.asarray(position, dtype=float), np.asarray(hu, dtype=float)
         known = slice(0, len(x) - (len(x) + 1) % 2, 2)  # curves end on a known voxel
         fine = np.linspace(x[known][0], x[known][-1], 401)
@@ -173,32 +159,9 @@ def hidden_samples(lines: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> Drawn:
         ax.plot(x[1::2], y[1::2], "o", color="black", markerfacecolor="white", label="hidden")
         ax.set_xlabel("mm from the centre")
         ax.set_title(title, fontsize=9, fontweight="normal")
-    panels[0].set_ylabel("HU")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper left", ncols=4)
-    return figure, (
-        f"Voxels along {len(lines)} lines ({', '.join(lines)}), every second one hidden, with a "
-        "linear and a cubic curve through the others."
-    )
-
-
-@style.figure
-def windows(image: ArrayLike, limits: Mapping[str, tuple[float, float]]) -> Drawn:
-    """Draw one image of HU in several windows (name -> HU drawn black, white), and a histogram."""
-    values = np.asarray(image, dtype=float)
-    figure = Figure(figsize=(7.0, 4.9), layout="constrained")
-    grid = figure.add_gridspec(2, len(limits), height_ratios=(3, 2))
-    below = figure.add_subplot(grid[1, :])
-    below.hist(values.ravel(), bins=np.arange(-1200, 1201, 25).tolist(), color=style.GREY)
-    below.set(xlabel="HU", ylabel="pixels")
-    top, said = below.get_ylim()[1], []
-    parts = zip(limits.items(), PLANE_COLORS, strict=False)
-    for k, ((name, (low, high)), color) in enumerate(parts):
-        ax = figure.add_subplot(grid[0, k])
-        show_ct(ax, window(values, low, high), 0, 1, mark=SIMULATED)
-        said.append(f"{name}: {low:g} to {high:g} HU")
-        ax.set_title(said[-1], fontsize=9, color=color)
-        below.plot([low, high], [top * (1.1 + 0.1 * k)] * 2, color=color, linewidth=4)
-    return figure, f"One simulated image in windows, {', '.join(said)}, and a histogram of its HU."
+    axes[0].set_ylabel("HU")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=4)
+    return figure
 
 
 @style.figure
@@ -220,8 +183,4 @@ def margin(view: ArrayLike, shifts: Sequence[tuple[int, int]]) -> Drawn:
         whole.add_patch(Rectangle(corner, inner, inner, fill=False, edgecolor=color, lw=1.6))
         show_ct(ax, values[top : top + inner, left : left + inner], mark=SIMULATED)
         ax.set_title(f"shift {down:+d}, {right:+d}", fontsize=9, color=color)
-    said = ", ".join(f"shifted by {s}" for s in shifts)
-    return figure, (
-        f"A simulated view of {len(values)} pixels with squares of {inner} and what they cut "
-        f"out: in the middle, and {said}."
-    )
+    return figure

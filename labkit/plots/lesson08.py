@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 from matplotlib import ticker
 
 from labkit.errors import InputError
 from labkit.plots import style
-from labkit.plots.style import Arrays, Drawn
+from labkit.plots.paper import experiment_title
+from labkit.plots.style import Drawn, Look
 
 _CLS, _IMG = style.VERMILION, style.PURPLE
 
@@ -17,9 +17,10 @@ _CLS, _IMG = style.VERMILION, style.PURPLE
 def gradients_figure(
     watched: pd.DataFrame, alpha: float, floor: float | None = None, *, simulated: bool = False
 ) -> Drawn:
-    """Draw both losses by epoch (`training.probes.watch`), and how hard each pulls at ShareNet.
+    """Draw both losses by epoch, and how hard each pulls at ShareNet.
 
-    `alpha`: with which it was trained; `floor`: of the reconstruction's loss.
+    `watched`: of `training.probes.watch`; `alpha`: with which it was trained; `floor`: of the
+    reconstruction's loss.
     """
     epoch = watched["epoch"] + 1
     figure, (sizes, pulls) = style.subplots(1, 2, (9.0, 3.8))
@@ -43,32 +44,8 @@ def gradients_figure(
         ax.set_xlabel("epoch")
         ax.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
         ax.legend()
-    cls, img, by_cls, by_img = (
-        f"{watched[column].iloc[0]:.3f} to {watched[column].iloc[-1]:.3f}"
-        for column in ("train_cls", "train_img", "cls", "img")
-    )
-    losses = f"Class loss {cls}, image loss {img}; gradient of the class {by_cls}, of the image"
-    return figure, f"Losses and gradients by epoch, alpha {alpha:g}. {losses} {by_img}."
-
-
-@style.figure
-def luck_figure(found: Arrays, truth: float) -> Drawn:
-    """Draw what studies report, by how they choose; the truth is what every choice is worth."""
-    values = {name: np.asarray(v, dtype=float) for name, v in found.items()}
-    bins = np.histogram_bin_edges(np.concatenate(list(values.values())), 44)
-    shared = {"sharex": True, "sharey": True, "squeeze": False}
-    figure, axes = style.subplots(len(values), 1, (7.0, 0.8 + 1.25 * len(values)), **shared)
-    colours = (style.GREY, style.VERMILION, style.BLUE, style.PURPLE)
-    for ax, (name, v), colour in zip(axes[:, 0], values.items(), colours, strict=False):
-        ax.hist(v, bins=bins, color=colour, alpha=0.55)
-        ax.axvline(truth, color=style.BLACK, lw=1)
-        ax.axvline(v.mean(), color=colour, lw=2, ls="--")
-        said = f"mean {v.mean():.4f}\n{v.mean() - truth:+.4f}"
-        ax.text(0.99, 0.9, said, transform=ax.transAxes, ha="right", va="top", fontsize=9)
-        ax.set(title=name, yticks=[])
-    axes[-1, 0].set_xlabel("AUC; black: the truth, dashed: the mean of the studies")
-    words = "; ".join(f"{name} {v.mean() - truth:+.4f}" for name, v in values.items())
-    return figure, f"What studies report, against a truth of {truth:.4f}; on average: {words}."
+    ends = watched.iloc[[0, -1]].set_axis(["at first", "at last"])
+    return figure, ends[["train_cls", "train_img", "cls", "img"]]
 
 
 @style.figure
@@ -77,24 +54,21 @@ def choices_figure(values: style.Values) -> Drawn:
     search = values["search"]
     if search is None:
         raise InputError(f"{values['name']}: fewer than two values of alpha, nothing was chosen")
-    share = {n.removeprefix("alpha "): s for n, s in search["best_in_share_of_bootstraps"].items()}
-    nested = [f"{c['alpha']:g}" for c in search["nested_choices"]]
+    share = pd.Series(search["best_in_share_of_bootstraps"]).rename(lambda n: n.split(" ")[1])
+    nested = pd.Series([f"{c['alpha']:g}" for c in search["nested_choices"]])
     best = f"{search['best']:g}"
-    figure, ax = style.subplots(size=(6.4, 3.4))
-    colours = [style.VERMILION if a == best else style.SKY for a in share]
-    ax.bar(list(share), list(share.values()), color=colours, width=0.7)
-    ax.plot([], [], "v", color=style.BLUE, label="chosen by a fold's inner validation")
-    for i, alpha in enumerate(share):
-        n = nested.count(alpha)
-        at = [i + 0.12 * (k - (n - 1) / 2) for k in range(n)]
-        ax.plot(at, [share[alpha] + 0.03] * n, "v", color=style.BLUE)
+    figure, ax = style.subplots(size=(6.4, 3.6))
+    colours = [style.VERMILION if alpha == best else style.SKY for alpha in share.index]
+    ax.bar(share.index, share, color=colours, width=0.7)
+    # The choices of an alpha stand beside each other above its bar.
+    aside = nested.groupby(nested).cumcount() - (nested.map(nested.value_counts()) - 1) / 2
+    places = nested.map(share.index.get_loc) + 0.12 * aside
+    look = Look(color=style.BLUE, label="chosen by a fold's inner validation")
+    ax.plot(places, nested.map(share) + 0.03, "v", **look)
     ax.axhline(1 / len(share), color=style.GREY, ls=":", lw=1, label="all equally often")
     ax.set(xlabel="alpha", ylabel="share of bootstraps in which it is best")
-    ax.set_ylim(0, max(share.values()) + 0.12)
+    ax.set_ylim(0, share.max() + 0.12)
     ax.grid(visible=False, axis="x")
-    ax.legend(loc="upper right", bbox_to_anchor=(1, 1.12), ncols=2, fontsize=8)
-    if values["cohort"]["simulated"]:
-        ax.set_title("simulated CT", fontweight="normal", color=style.GREY, fontsize=9)
-    said = "; ".join(f"alpha {a} in {s:.0%}" for a, s in share.items())
-    chosen = f"Best on the sample itself: {best}. Chosen fold by fold: {', '.join(nested)}"
-    return figure, f"Best on bootstrap samples: {said}. {chosen}."
+    figure.legend(loc="outside lower center", ncols=2, fontsize=8)
+    experiment_title(figure, ax, values)
+    return figure, share, f"best on the sample itself {best}, fold by fold {', '.join(nested)}"

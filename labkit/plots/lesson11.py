@@ -7,7 +7,6 @@ from fractions import Fraction
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from numpy.typing import ArrayLike, NDArray
 
 from labkit.cohorts.cohort import Cohort
@@ -16,7 +15,7 @@ from labkit.evaluation import statistics
 from labkit.evaluation.froc import RATES
 from labkit.imaging.volume import Volume
 from labkit.plots import style
-from labkit.plots.style import SIMULATED, Drawn, method_colours, titles
+from labkit.plots.style import SIMULATED, Drawn, Look, method_colours, titles
 
 Found = tuple[float, int, int]
 """Candidates a scan, nodules hit, nodules."""
@@ -55,34 +54,28 @@ def on_slice(volume: Volume, table: pd.DataFrame, z_mm: float, mark: str = SIMUL
     middle = volume.world_from_index((row, -0.5, -0.5))[:2] + wide / 2
     figure, ax = style.subplots(size=(6.2, 6.2 * wide[1] / wide[0]))
     style.show_ct(ax, volume.voxels[row], pixel_mm=(py, px), mark=mark)
-    words = []
     for name, (color, shape) in _LOOKS.items():
         x, y = (own.loc[kind(own) == name, ["x_mm", "y_mm"]].to_numpy(float) - middle).T
         ax.plot(x, y, shape, ms=9.5, mew=1.6, mfc="none", mec=color, label=f"{name}: {len(x)}")
-        words.append(f"{len(x)} {name}")
     style.scale_bar(ax, 50.0)
-    look = {"labelcolor": "white", "facecolor": "black", "framealpha": 0.6, "frameon": True}
+    look = Look(labelcolor="white", facecolor="black", framealpha=0.6, frameon=True)
     ax.legend(loc="upper right", **look)
-    return figure, f"An axial CT slice; candidates within 5 mm of it: {', '.join(words)}."
+    return figure
 
 
 @style.figure
 def lies_on_figure(table: pd.DataFrame, chance: Mapping[str, float] | None = None) -> Drawn:
-    """Draw what a simulated cohort's false positives lie on; `chance`: of points in the lungs."""
+    """Draw what false positives of a simulated cohort lie on; `chance`: points in the lungs."""
     shares = 100 * shares_on(table)
     figure, ax = style.subplots(size=(6.2, 2.8))
-    at = range(len(shares))
-    ax.barh(at, shares, height=0.6, color=style.SKY, label="false positives")
+    style.named_bars(ax, shares, style.SKY, height=0.6, label="false positives")
     if chance is not None:
         any_point = [100 * chance.get(name, 0.0) for name in shares.index]
-        look = {"marker": "|", "s": 160, "color": style.BLACK, "label": "any point in the lungs"}
-        ax.scatter(any_point, at, zorder=3, **look)
+        look = Look(ms=12, mew=1.8, color=style.BLACK, label="any point in the lungs")
+        ax.plot(any_point, range(len(shares)), "|", **look)
         ax.legend(loc="lower right")
-    ax.set_yticks(at, list(shares.index))
-    ax.invert_yaxis()
     ax.set_xlabel("share, %")
-    spoken = ", ".join(f"{name} {share:.0f} %" for name, share in shares.items())
-    return figure, f"What false positives lie on, as bars: {spoken}."
+    return figure, shares
 
 
 def shares_on(table: pd.DataFrame) -> pd.Series:
@@ -94,26 +87,22 @@ def shares_on(table: pd.DataFrame) -> pd.Series:
 
 @style.figure
 def kinds_figure(cohort: Cohort, places: Sequence[str], n: int = 7) -> Drawn:
-    """Draw n nodules in a row, and of simulated false positives a row for each of some places.
+    """Draw nodules in a row, and of simulated false positives a row for each of some places.
 
-    Each row is spread evenly over the detector's scores, its surest candidate first; `places` are
-    of `simulate.scene.KINDS`.
+    Each row of n is spread evenly over the detector's scores, its surest candidate first; `places`
+    are of `simulate.scene.KINDS`.
     """
     rows = kinds_rows(cohort, places, n)
     start = (cohort.views.shape[-1] - _SHOWN_MM) // 2
     part = slice(start, start + _SHOWN_MM)
-    figure, grid = style.subplots(len(rows), n, (1.15 * n + 0.8, 1.32 * len(rows)), squeeze=False)
-    for axes, (name, numbers) in zip(grid, rows.items(), strict=True):
-        for ax in axes[len(numbers) :]:
-            ax.set_axis_off()
-        for ax, number in zip(axes, numbers, strict=False):
-            hu = cohort.views[number, 0][part, part].astype(float) * (1400 / 255) - 1000
-            mm = f"{cohort.nodules.iloc[number]['diameter_mm']:.0f} mm"
-            mark = SIMULATED * cohort.simulated
-            style.show_ct(ax, hu, mark=mark, title=mm if name == NODULE else "")
-        axes[0].set_ylabel(name, fontsize=10)
-    spoken = ", ".join(f"{len(numbers)} on {name}" for name, numbers in rows.items())
-    return figure, f"Axial images of {_SHOWN_MM} mm, the detector's surest first: {spoken}."
+    images = [cohort.views[of, 0, part, part] * (1400 / 255) - 1000 for of in rows.values()]
+    mark = SIMULATED * cohort.simulated
+    figure, grid = style.image_grid(images, inches=1.15, words=0.17, rows=list(rows), mark=mark)
+    sizes = cohort.nodules["diameter_mm"].iloc[rows.get(NODULE, np.array([], int))]
+    for ax, mm in zip(grid[0], sizes, strict=False):
+        ax.set_title(f"{mm:.0f} mm", fontsize=9, fontweight="normal")
+    counts = {name: len(numbers) for name, numbers in rows.items()}
+    return figure, f"{_SHOWN_MM} mm, the detector's surest first", counts
 
 
 def kinds_rows(cohort: Cohort, places: Sequence[str], n: int) -> dict[str, NDArray[np.int64]]:
@@ -139,31 +128,31 @@ def detector_figure(values: style.Values, here: Found, where: str) -> Drawn:
     """Draw nodules hit against candidates a scan: the tuning scans, other scans, LUNA-16 itself.
 
     What a detector finds is the ceiling of all that is learnt from its candidates. `values`: of
-    results/luna16_detector.json; `here`: what it did on scans that it was not tuned on, `where`.
+    results/luna16_detector.json; `here`: what it did on simulated scans that it was not tuned on,
+    `where`.
     """
     curve, luna, scans = values["curve"], values["luna16"], values["settings"]["scans"]
     figure, ax = style.subplots()
     label = f"{scans} scans of the tuning, threshold moved"
     ax.plot(curve["candidates_a_scan"], curve["sensitivity"], color=style.BLUE, lw=1.2, label=label)
-    words, others = [], dict(zip(("candidates_a_scan", "hit", "nodules"), here, strict=True))
+    said, others = {}, dict(zip(("candidates_a_scan", "hit", "nodules"), here, strict=True))
     for name, of, colour, marker in (
         ("at work, same scans", values, style.BLUE, "o"),
         (where, others, style.VERMILION, "s"),
         ("LUNA-16, as published", luna, style.BLACK, "D"),
     ):
-        a_scan, hit, nodules = of["candidates_a_scan"], int(of["hit"]), of["nodules"]
+        hit, nodules = int(of["hit"]), of["nodules"]
         low, high = statistics.wilson(np.array([hit / nodules]), np.array([float(nodules)]))
-        interval = statistics.Interval(hit / nodules, low[0], high[0])
-        label = f"{name}: {hit:,} of {nodules:,}"
-        style.whisker(ax, a_scan, interval, colour, marker, label, ls="")
-        words.append(f"{label}, {hit / nodules:.3f} at {a_scan:.0f} candidates a scan")
+        said[name] = statistics.Interval(hit / nodules, low[0], high[0])
+        place, label = (of["candidates_a_scan"], said[name]), f"{name}: {hit:,} of {nodules:,}"
+        style.whisker(ax, *place, colour, marker, label, ls="")
     ax.axhline(1, color=style.GREY, lw=0.8, ls=":")
     ax.set(xscale="log", xlabel="candidates a scan", ylabel="share of nodules hit")
     ax.set(ylim=(0.3, 1.03), xlim=(None, 1_100))
     style.name_ticks(ax, [2, 5, 10, 20, 50, 100, 200, 500, 1000])
     ax.legend(loc="lower right")
     titles(ax, "", True)
-    return figure, f"Share of nodules hit against candidates a scan. {'; '.join(words)}."
+    return figure, said
 
 
 # One nodule among hundreds of candidates
@@ -179,29 +168,26 @@ def two_axes_figure(
     `scored`: name -> (labels, scores) of the same candidates of some scans.
     """
     figure, (left, right) = style.subplots(1, 2, (9.4, 4.2), sharey=True, width_ratios=[1, 1.25])
-    colours, words = method_colours(scored), []
+    colours, at_8 = method_colours(scored), {}
     for name, (labels, scores) in scored.items():
         y, s = statistics.checked(labels, scores)
         false, true = statistics.roc(y, s)
         a_scan, auc = int((y == 0).sum()) / scans, f"{statistics.roc_auc(y, s):.3f}"
         left.plot(false, true, color=colours[name], label=f"{name}: {auc}")
         right.step(false * a_scan, true, where="post", color=colours[name])
-        at = np.interp(RATES[-1] / a_scan, false, true)
-        words.append(f"{name}: AUC {auc}, {at:.3f} at 8 false positives a scan")
-    left.axvspan(0, RATES[-1] / a_scan, color=style.YELLOW, alpha=0.45, lw=0)
-    right.axvspan(RATES[0], RATES[-1], color=style.YELLOW, alpha=0.45, lw=0)
+        at_8[f"{name}, at 8 a scan"] = np.interp(RATES[-1] / a_scan, false, true)
+    shaded = Look(color=style.YELLOW, alpha=0.45, lw=0)
+    left.axvspan(0, RATES[-1] / a_scan, **shaded)
+    right.axvspan(RATES[0], RATES[-1], **shaded)
     left.plot([0, 1], [0, 1], color=style.GREY, lw=0.8, ls=":")
     left.set(xlabel="false positive rate", ylabel="share of nodules' candidates called")
     left.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
-    left.legend(loc="lower right", title="AUC", title_fontsize=9)
-    ticks = [*RATES, 20, 50, 100]
+    left.legend(loc="lower right", title="AUC")
     right.set(xscale="log", xlabel="the same, as false positives a scan", xlim=(0.1, 200.0))
+    ticks = [*RATES, 20, 50, 100]
     style.name_ticks(right, ticks, [str(Fraction(t)) for t in ticks])
     titles(right, "shaded: what the challenge looks at", simulated)
-    return figure, (
-        "One ROC curve on two axes, the false positive rate and the false positives a scan; the "
-        f"challenge's part, 1/8 to 8 a scan, is a sliver of the first. {'; '.join(words)}."
-    )
+    return figure, at_8
 
 
 @style.figure
@@ -213,7 +199,6 @@ def epochs_figure(labels: ArrayLike, shown: Sequence[ArrayLike]) -> Drawn:
     y = np.asarray(labels, int)
     epochs = [np.asarray(rows, int) for rows in shown]
     figure, (left, right) = style.subplots(1, 2, (8.6, 3.2), width_ratios=[1.2, 1])
-    words = []
     mixtures = {"as they come": y, "as an epoch shows them": y[epochs[0]]}
     for at, (name, of) in enumerate(mixtures.items()):
         share, label = 100 * of.mean(), (None, None) if at else ("nodule", "not")
@@ -221,54 +206,44 @@ def epochs_figure(labels: ArrayLike, shown: Sequence[ArrayLike]) -> Drawn:
         left.barh(at, 100 - share, left=share, color=style.SKY, height=0.5, label=label[1])
         text = f"{name}: {len(of):,} images, {share:.1f} % of nodules"
         left.text(0, at - 0.36, text, fontsize=9, va="bottom")
-        words.append(f"{name}: {len(of):,} images, {of.mean():.3f} of nodules")
     left.set(xlim=(0, 100), ylim=(1.6, -0.75), xlabel="share, %", yticks=[])
     left.legend(loc="upper right", ncols=2, bbox_to_anchor=(1, 1.16))
     seen = np.zeros((len(epochs), len(y)), bool)
     for k, rows in enumerate(epochs):
         seen[k:, rows] = True
-    met = {"nodules": seen[:, y == 1].mean(axis=1), "others": seen[:, y == 0].mean(axis=1)}
+    met = {n: 100 * seen[:, y == k].mean(axis=1) for n, k in (("nodules", 1), ("others", 0))}
     for (name, of), colour in zip(met.items(), (style.GREEN, style.SKY), strict=True):
-        right.plot(np.arange(1, len(of) + 1), 100 * of, "o-", color=colour, ms=4, label=name)
+        right.plot(np.arange(1, len(of) + 1), of, "o-", color=colour, ms=4, label=name)
     right.set(xlabel="epoch", ylabel="candidates met so far, %", ylim=(0, 104))
     right.set_xticks(np.unique(np.linspace(1, len(epochs), 6).round().astype(int)))
     right.legend(loc="best")
-    seen_of = ", ".join(f"{of[-1]:.0%} of the {name}" for name, of in met.items())
-    return figure, f"Classes {'; '.join(words)}. Met after {len(epochs)} epochs: {seen_of}."
+    return figure, {f"{name} met at last, %:": of[-1] for name, of in met.items()}
 
 
 @style.figure
 def reliability_figure(tables: style.Tables, *, simulated: bool = False) -> Drawn:
     """Draw predicted against observed share of nodules, on logarithmic axes, for rare nodules.
 
-    `tables`: name -> what `evaluation.calibration.reliability_table` returns.
+    `tables`: name -> what `evaluation.calibration.reliability_table` returns. An open triangle at
+    the foot: no nodule in the bin.
     """
     every = pd.concat(list(tables.values()))[["predicted", "high", "observed"]].to_numpy()
     # The decade below all that the tables have to show.
     least = float(10.0 ** np.floor(np.log10(max(1e-6, every[every > 0].min()))))
     figure, ax = style.subplots(size=(5.4, 4.6))
     ax.plot([least, 1], [least, 1], color=style.GREY, lw=0.8, ls=":")
-    words = []
     colours = (style.VERMILION, style.BLUE, style.GREEN, style.PURPLE)
     for (name, table), colour in zip(tables.items(), colours, strict=False):
-        _draw_reliability(ax, name, table, colour, least)
-        top = table.iloc[-1]
-        bins = f"predicted {top['predicted']:.2g}, observed {top['observed']:.2g}"
-        words.append(f"{name}: highest bin {bins}")
+        some, none = table[table["observed"] > 0], table[table["observed"] == 0]
+        for of, alpha in ((some, 1.0), (none, 0.5)):
+            low = np.maximum(of["low"], least)
+            ax.vlines(of["predicted"], low, of["high"], color=colour, lw=1.2, alpha=alpha)
+        ax.plot(some["predicted"], some["observed"], "o", color=colour, label=name)
+        foot = np.full(len(none), 1.15 * least)
+        ax.plot(none["predicted"], foot, "v", mfc="white", color=colour)
     ax.set(xscale="log", yscale="log", xlim=(least, 1.3), ylim=(least, 1.3), aspect="equal")
     ax.set_xlabel("predicted probability, mean of a bin")
     ax.set_ylabel("share that are nodules, with 95 % interval")
     titles(ax, "", simulated)
     ax.legend(loc="upper left")
-    return figure, (
-        "Reliability diagram on logarithmic axes; open triangles at the foot: no nodule in the "
-        f"bin. {'; '.join(words)}."
-    )
-
-
-def _draw_reliability(ax: Axes, name: str, table: pd.DataFrame, colour: str, least: float) -> None:
-    some, none = table[table["observed"] > 0], table[table["observed"] == 0]
-    ax.vlines(some["predicted"], np.maximum(some["low"], least), some["high"], color=colour, lw=1.2)
-    ax.plot(some["predicted"], some["observed"], "o", color=colour, label=name)
-    ax.vlines(none["predicted"], least, none["high"], color=colour, lw=1.2, alpha=0.5)
-    ax.plot(none["predicted"], np.full(len(none), least * 1.15), "v", mfc="white", color=colour)
+    return figure, {n: t.set_index("predicted")["observed"].to_dict() for n, t in tables.items()}

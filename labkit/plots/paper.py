@@ -18,24 +18,23 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
-from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator
 
 from labkit.errors import InputError
 from labkit.evaluation.reconstruction import ZONES
 from labkit.evaluation.statistics import Interval
 from labkit.paper import declared, table1, values
-from labkit.paper.declared import ALPHAS, DEPTHS, alpha_label, depth_label, l2_label
+from labkit.paper.declared import ALPHAS, DEPTHS, alpha_label, depth_label, dropout_label, l2_label
 from labkit.plots import style
 from labkit.plots.froc import froc_axes
 from labkit.plots.roc import roc_axes
-from labkit.plots.style import NETWORKS, Arrays, Drawn, Values, method_colours, view_name
+from labkit.plots.style import NETWORKS, Arrays, Drawn, Look, Values, method_colours, view_name
 
 By = Literal["AUC", "CPM"]
 _OVER = {
     "AUC": "AUC, with 95 % interval over patients",
     "CPM": "CPM, with 95 % interval over scans",
 }
-_CURVES = {"AUC": "ROC curves", "CPM": "FROC curves"}
 _BASELINES = {"size_only": "size only", "detector": "detector's score"}
 _BLUES = (style.ST, "#B5D2EA", style.MT, "#7FB4DB", "#4A90C4", "#1F68A8", "#08306B")
 _ALPHAS = dict(zip(map(alpha_label, (0.0, *ALPHAS)), _BLUES, strict=True))
@@ -44,18 +43,14 @@ _DEPTHS = {
     "mt": ("#B3E0D1", "#5CBFA0", style.MT, "#007A59", "#004030"),
 }
 _L2_CURVES = {
-    "ST-CNN": style.ST,
-    l2_label("st", declared.L2_SHOWN, "share"): style.VERMILION,
-    "MT-CNN": style.MT,
-    l2_label("mt", declared.L2_SHOWN, "both"): style.BLUE,
-}
+    "ST-CNN": style.ST, l2_label("st", declared.L2_SHOWN, "share"): style.VERMILION,
+    "MT-CNN": style.MT, l2_label("mt", declared.L2_SHOWN, "both"): style.BLUE,
+}  # fmt: skip
 """The paper's four curves in Fig. 5."""
 _L2_LINES = (
-    ("st", "share", style.ST, "encoder"),
-    ("mt", "both", style.MT, "encoder and decoder"),
-    ("mt", "share", style.SKY, "encoder"),
-    ("mt", "img", style.PURPLE, "decoder"),
-)
+    ("st", "share", style.ST, "encoder"), ("mt", "both", style.MT, "encoder and decoder"),
+    ("mt", "share", style.SKY, "encoder"), ("mt", "img", style.PURPLE, "decoder"),
+)  # fmt: skip
 """Model, place of l2, colour and words of each line over the strengths."""
 
 
@@ -65,10 +60,9 @@ _L2_LINES = (
 @style.figure
 def scores_by_rule(found: Values) -> Drawn:
     """Draw nodules by score under the printed rule, and the three classes under every rule."""
-    published = {p["what"]: int(p["value"]) for p in found["published"]}
-    classes = list(style.CLASS_COLUMNS)
-    rules = {"as published": published, **found["rules"]}
-    table = pd.DataFrame([[of[c] for c in classes] for of in rules.values()], list(rules), classes)
+    published = {p["what"]: p["value"] for p in found["published"]}
+    rules = pd.DataFrame({"as published": published, **found["rules"]}).T
+    table = rules[list(style.CLASS_COLUMNS)].astype(int)
     rule, printed = next(iter(found["rules"].items()))
     figure, (left, right) = style.subplots(1, 2, (10.4, 4.6), width_ratios=[1, 1.35])
     style.score_bars(left, dict(printed["by_score"]))
@@ -79,8 +73,7 @@ def scores_by_rule(found: Values) -> Drawn:
     for tick in right.get_yticklabels()[:2]:
         tick.set_fontweight("bold")
     right.set(xlabel="nodules", title="under other rules")
-    said = style.spoken_counts(table)
-    return figure, f"Nodules by median malignancy, {rule}; and by class for each rule. {said}."
+    return figure, table
 
 
 # Fig. 5, 6 and 7: what a setting does
@@ -93,15 +86,13 @@ def alpha_froc(found: Values) -> Figure:
 
 @style.figure
 def alpha_figure(found: Values, by: By = "AUC") -> Drawn:
-    """Draw Fig. 7: ROC curves by alpha, and AUC against alpha with the search's results."""
+    """Draw Fig. 7: curves by alpha, and AUC (or CPM) against alpha with the search's results."""
     of = _judged_variants(found, by)
     figure, (left, right) = style.subplots(1, 2, (9.6, 5.4), width_ratios=[1, 1.15])
     _curves(left, _ALPHAS, found, by)
     if alpha_label(0) in of:
         style.level(right, of[alpha_label(0)], style.ST, "ST-CNN (alpha 0)")
-    points = {a: of[alpha_label(a)] for a in ALPHAS if alpha_label(a) in of}
-    style.series(right, points, style.MT, "MT-CNN")
-    words = [_said(of, by)]
+    style.series(right, _there({a: alpha_label(a) for a in ALPHAS}, of), style.MT, "MT-CNN")
     search = found.get("search") if by == "AUC" else None
     if search is not None:
         for x, name, key, colour in (
@@ -109,17 +100,14 @@ def alpha_figure(found: Values, by: By = "AUC") -> Drawn:
             (1.18, "search, nested", "nested", style.BLUE),
             (1.24, "search, bootstrap-corrected", "bootstrap_corrected", style.PURPLE),
         ):
-            style.whisker(right, x, _interval(search[key]), colour, "D", name)
-        words += [
-            f"search as printed: alpha {search['best']:g} with {_interval(search['printed'])}",
-            f"nested: {_interval(search['nested'])}, optimism {_interval(search['optimism'])}",
-        ]
+            of[name] = Interval(**search[key])
+            style.whisker(right, x, of[name], colour, "D", name)
     _baseline_line(right, found, by)
     right.set(xlabel="alpha, weight of the reconstruction's loss", ylabel=_OVER[by])
     right.set_xlim(-0.05, 1.08 if search is None else 1.3)
-    right.xaxis.set_major_locator(FixedLocator([0, *ALPHAS]))
+    style.name_ticks(right, [0, *ALPHAS])
     _finish(figure, right, found)
-    return figure, f"{_CURVES[by]} by alpha, and {by} against alpha. {'; '.join(words)}."
+    return figure, of
 
 
 @style.figure
@@ -130,46 +118,36 @@ def depth_figure(found: Values) -> Drawn:
     would have to reach down to it, and show nothing of the others. Where there are no others, all
     are drawn.
     """
-    of, costs = _judged_variants(found, "AUC"), found["costs"]["of"]
+    of, costs = _judged_variants(found, "AUC"), pd.DataFrame(found["costs"]["of"]).T
     trained = {name: run.get("trained", {}) for name, run in found["variants"].items()}
     lost = {n for n, t in trained.items() if 2 * t.get("at_chance", 0) > t.get("networks", 0)}
     lost = set() if lost == set(of) else lost
-    figure = Figure(figsize=(9.6, 5.4), layout="constrained")
-    axes = figure.subplot_mosaic("as\nam", width_ratios=[1.5, 1])
+    figure, axes = style.mosaic("as\nam", (9.6, 5.4), width_ratios=[1.5, 1])
     auc, seconds, memory = (axes[name] for name in "asm")
     _by_depth(auc, {name: value for name, value in of.items() if name not in lost}, found, "AUC")
-    for model, (network, colour) in NETWORKS.items():
-        labels = {d: depth_label(model, d) for d in DEPTHS}
-        for d, label in labels.items():
-            if label in lost:  # ST-CNN's words above MT-CNN's
-                value, n = of[label], trained[label]
-                text = (
-                    f"{network} below:\n{value.value:.3f}\n({value.low:.2f} to {value.high:.2f})\n"
-                    f"{n['at_chance']} of {n['networks']}\nnever learnt"
-                )
-                auc.text(d, 0.03 if model == "mt" else 0.27, text, color=colour, fontsize=7.5,
-                         ha="center", transform=auc.get_xaxis_transform())  # fmt: skip
+    for (model, (network, colour)), low in zip(NETWORKS.items(), (0.27, 0.03), strict=True):
+        labels = {depth_label(model, d): d for d in DEPTHS}
+        for label in lost & set(labels):  # ST-CNN's words above MT-CNN's
+            value, n = of[label], trained[label]
+            auc.text(
+                labels[label], low, f"{network} below:\n{value.value:.3f}\n({value.low:.2f} to "
+                f"{value.high:.2f})\n{n['at_chance']} of {n['networks']}\nnever learnt",
+                color=colour, fontsize=7.5, ha="center", transform=auc.get_xaxis_transform(),
+            )  # fmt: skip
+        cost = costs.reindex(list(labels)).rename(labels)
         for ax, key in ((seconds, "seconds_a_training"), (memory, "memory_mb")):
-            known = {d: costs[label][key] for d, label in labels.items() if key in costs[label]}
-            ax.plot(list(known), list(known.values()), "o-", color=colour)
-        kept = [costs[label]["kept_mb"] for label in labels.values()]
-        words = "kept for the backward pass" if model == "mt" else None
-        memory.plot(list(labels), kept, "--", color=colour, lw=1, label=words)
-    batch = next(iter(costs.values()))["batch_size"]
-    seconds.set(ylabel="s a training", title=f"cost of one network, batches of {batch}")
+            ax.plot(cost.reindex(columns=[key]).dropna(), "o-", color=colour)
+        kept = "kept for the backward pass" if model == "mt" else None
+        memory.plot(cost["kept_mb"], "--", color=colour, lw=1, label=kept)
+    batch = costs["batch_size"].iloc[0]
+    seconds.set(ylabel="s a training", title=f"cost of one network, batches of {batch:g}")
     memory.set(ylabel="MB in training", xlabel="convolutional layers in ShareNet")
     for ax in (seconds, memory):
-        ax.xaxis.set_major_locator(FixedLocator(DEPTHS))
+        style.name_ticks(ax, DEPTHS)
         ax.set_ylim(bottom=0)
     memory.legend(loc="upper right")
     _finish(figure, auc, found)
-    said = [
-        f"{n}: {c['parameters']:,} parameters, {c['memory_mb']:.1f} MB, "
-        f"{1000 * c['seconds_a_step']:.0f} ms a step"
-        + (f", {c['seconds_a_training']:.0f} s a training" if "seconds_a_training" in c else "")
-        for n, c in costs.items()
-    ]
-    return figure, f"AUC by depth, and cost by depth. {'; '.join([_said(of, 'AUC'), *said])}."
+    return figure, of, costs.drop(columns=["batch_size"])
 
 
 @style.figure
@@ -182,17 +160,16 @@ def depth_froc(found: Values) -> Drawn:
         _curves(ax, dict(zip(labels, ramp, strict=True)), found, "CPM")
     _by_depth(axes[2], of, found, "CPM")
     _finish(figure, axes[2], found)
-    return figure, f"FROC curves by depth, and CPM by depth. {_said(of, 'CPM')}."
+    return figure, of
 
 
 def _by_depth(ax: Axes, of: Mapping[str, Interval], found: Values, by: By) -> None:
     for shift, (model, (network, colour)) in zip((-0.06, 0.06), NETWORKS.items(), strict=True):
         labels = {d + shift: depth_label(model, d) for d in DEPTHS}
-        points = {x: of[label] for x, label in labels.items() if label in of}
-        style.series(ax, points, colour, network)
+        style.series(ax, _there(labels, of), colour, network)
     _baseline_line(ax, found, by)
     ax.set(xlabel="convolutional layers in ShareNet", ylabel=_OVER[by], xlim=(0.6, 5.4))
-    ax.xaxis.set_major_locator(FixedLocator(DEPTHS))
+    style.name_ticks(ax, DEPTHS)
 
 
 def regularisation_froc(found: Values) -> Figure:
@@ -202,7 +179,7 @@ def regularisation_froc(found: Values) -> Figure:
 
 @style.figure
 def regularisation_figure(found: Values, by: By = "AUC") -> Drawn:
-    """Draw Fig. 5: ROC curves with and without l2, AUC against l2 and its place, and by dropout."""
+    """Draw Fig. 5: curves with and without l2, AUC (or CPM) by l2 and its place, and by dropout."""
     of = _judged_variants(found, by)
     figure, (left, middle, right) = style.subplots(1, 3, (12.4, 5.6), width_ratios=[1.1, 1.1, 1])
     right.sharey(middle)
@@ -214,7 +191,7 @@ def regularisation_figure(found: Values, by: By = "AUC") -> Drawn:
     middle.set(ylabel=_OVER[by])
     right.set(ylabel=by)
     _finish(figure, middle, found)
-    return figure, f"{_CURVES[by]}, {by} against l2, {by} by dropout. {_said(of, by)}."
+    return figure, of
 
 
 def by_l2_and_dropout(left: Axes, right: Axes, of: Mapping[str, Interval]) -> None:
@@ -222,17 +199,19 @@ def by_l2_and_dropout(left: Axes, right: Axes, of: Mapping[str, Interval]) -> No
     l2, places = declared.L2, declared.DROPOUTS
     for k, (model, place, colour, words) in enumerate(_L2_LINES):
         labels = {v * 1.14 ** (k - 1.5): l2_label(model, v, place) for v in l2}
-        points = {x: of[label] for x, label in labels.items() if label in of}
-        style.series(left, points, colour, f"{NETWORKS[model][0]}, l2 on {words}")
+        style.series(left, _there(labels, of), colour, f"{NETWORKS[model][0]}, l2 on {words}")
     left.set(xscale="log", xlim=(l2[0] / 2, l2[-1] * 2), xlabel="l2, weight of the squared weights")
-    left.xaxis.set_major_locator(FixedLocator(l2))
-    left.xaxis.set_minor_locator(NullLocator())
+    style.name_ticks(left, l2, [f"$10^{{{np.log10(v):.0f}}}$" for v in l2])
     for shift, (model, (_, colour)) in zip((-0.06, 0.06), NETWORKS.items(), strict=True):
-        labels = {i + shift: declared.dropout_label(model, on) for i, on in enumerate(places)}
-        points = {x: of[label] for x, label in labels.items() if label in of}
-        style.series(right, points, colour, None, join=False)
-    right.set_xticks(range(len(places)), list(places.values()))
+        labels = {i + shift: dropout_label(model, on) for i, on in enumerate(places)}
+        style.series(right, _there(labels, of), colour, None, join=False)
+    style.name_ticks(right, range(len(places)), list(places.values()))
     right.set(xlabel="dropout 0.5 behind", xlim=(-0.5, len(places) - 0.5))
+
+
+def _there(labels: Mapping[float, str], of: Mapping[str, Interval]) -> dict[float, Interval]:
+    """Place on the x axis -> value of the variants that are finished."""
+    return {x: of[label] for x, label in labels.items() if label in of}
 
 
 def _judged_variants(found: Values, by: By) -> dict[str, Interval]:
@@ -240,9 +219,8 @@ def _judged_variants(found: Values, by: By) -> dict[str, Interval]:
     measured = {label: _value(run["metrics"], by) for label, run in _variants(found).items()}
     judged = {label: value for label, value in measured.items() if value is not None}
     if not judged:
-        raise InputError(
-            f"{found['name']}: no variant was judged by FROC; only LUNA-16's candidates are"
-        )
+        words = "no variant was judged by FROC; only LUNA-16's candidates are"
+        raise InputError(f"{found['name']}: {words}")
     return judged
 
 
@@ -252,17 +230,9 @@ def _variants(found: Values) -> dict[str, Any]:
     return dict(found["variants"])
 
 
-def _said(of: Mapping[str, Interval], by: By) -> str:
-    return "; ".join(f"{name}: {by} {value}" for name, value in of.items())
-
-
 def _value(metrics: Values, by: By) -> Interval | None:
     of = metrics["auc"] if by == "AUC" else values.cpm(metrics)
-    return None if of is None else _interval(of)
-
-
-def _interval(of: Mapping[str, float]) -> Interval:
-    return Interval(of["value"], of["low"], of["high"])
+    return None if of is None else Interval(**of)
 
 
 def _baseline(found: Values) -> dict[str, Any]:
@@ -296,25 +266,26 @@ def _curves(ax: Axes, colours: Mapping[str, str], found: Values, by: By) -> None
         ax.plot(x, y, color=colour, ls=line, label=f"{name}: {of.value:.3f}")
     if by == "AUC":
         roc_axes(ax)
-        ax.legend(loc="lower right", title=by, title_fontsize=9)
+        ax.legend(loc="lower right", title=by)
     else:
         # Good curves leave room below, poor ones above; where neither is free, words stay legible.
         froc_axes(ax)
-        look = {"frameon": True, "framealpha": 0.8, "edgecolor": "none"}
-        ax.legend(loc="best", title=by, title_fontsize=9, **look)
+        ax.legend(loc="best", title=by, frameon=True, framealpha=0.8, edgecolor="none")
 
 
 def _finish(figure: Figure, ax: Axes, found: Values) -> None:
     """Legend, title, what was trained, and what is missing."""
-    _title(figure, ax, found)
+    experiment_title(figure, ax, found)
     judged = _judged_on(found, next(iter(found["variants"].values()))["metrics"])
     missing = f". Not finished: {len(found['missing'])} variants" * bool(found["missing"])
     _footnote(figure, f"{judged}; {found['protocol']}{missing}")
     ax.legend(ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.14), fontsize=8)
 
 
-def _title(figure: Figure, ax: Axes, found: Values, text: str = "") -> None:
-    figure.suptitle(text or f"{found['title']} ({found['where']})", ha="left", x=0.01)
+def experiment_title(figure: Figure, ax: Axes, found: Values, text: str = "") -> None:
+    """Write the values' title above a figure, or another, and which CT above one of its axes."""
+    words = textwrap.fill(values.title(found, text), int(9 * figure.get_figwidth()))
+    figure.suptitle(words, ha="left", x=0.01)
     style.mark_kind(ax, found["cohort"]["simulated"])
 
 
@@ -328,8 +299,8 @@ def _judged_on(found: Values, metrics: Values) -> str:
 
 def _footnote(figure: Figure, text: str) -> None:
     """Small print below a figure, for which its layout makes room."""
-    lines = textwrap.wrap(text, int(14 * figure.get_figwidth()))
-    figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=7, color=style.GREY)
+    lines = textwrap.fill(text, int(14 * figure.get_figwidth()))
+    figure.supxlabel(lines, x=0.01, ha="left", fontsize=7, color=style.GREY)
 
 
 # Table 1
@@ -337,13 +308,11 @@ def _footnote(figure: Figure, text: str) -> None:
 
 @style.figure
 def table1_figure(found: Values) -> Drawn:
-    """Draw the metrics of every row, with intervals and published values.
+    """Draw the metrics of every row of Table 1, with intervals and published values.
 
     AUC, sensitivity and specificity; for LUNA-16 also false positives a scan, and CPM.
     """
-    rows, luna = found["rows"], values.is_luna(found)
-    if not rows:
-        raise InputError("table1: no run is finished, nothing to draw")
+    rows, luna = _rows(found), values.is_luna(found)
     first = next(iter(rows.values()))["metrics"]
     at = f" at {first['threshold']:.3g}" if luna else " at 0.5"
     shown = {"auc": "AUC", "sensitivity": f"sensitivity{at}", "specificity": f"specificity{at}"}
@@ -353,40 +322,41 @@ def table1_figure(found: Values) -> Drawn:
     names = [*rows, *sorted({what for what, _ in published} - set(rows))]
     size = (14.4 if luna else 10.4, 1.5 + 0.27 * len(names))
     figure, axes = style.subplots(1, len(shown), size, sharey=True)
-    hollow = {"mfc": "white", "mec": style.VERMILION}
+    hollow = Look(mfc="white", mec=style.VERMILION, zorder=4)
+    measured: dict[str, dict[str, Interval]] = {label: {} for label in shown.values()}
     for ax, (metric, label) in zip(axes, shown.items(), strict=True):
         for y, name in enumerate(names):
-            of = table1.value(rows[name]["metrics"], metric) if name in rows else None
-            if of is not None:
+            if name in rows and (of := table1.value(rows[name]["metrics"], metric)) is not None:
+                measured[label][name] = Interval(of["value"], of["low"], of["high"])
                 alone = name.startswith("size") or name == table1.DETECTORS
-                colour = method_colours(["size" if alone else name[:2]]).popitem()[1]
+                (colour,) = method_colours(["size" if alone else name[:2]]).values()
                 marker, ms, lw = ("o", 4, 1.0) if "," in name else ("s", 6, 1.8)
-                style.whisker(ax, y, _interval(of), colour, marker, upright=False, ms=ms, lw=lw)
-            if (name, metric) in published:
-                value = published[name, metric]
-                ax.plot(value, y, "D", zorder=4, **hollow)
-                ax.annotate(
-                    f"{value:.0f}" if value > 1 else f"{value:.3f}", (value, y), (0, 6),
-                    textcoords="offset points", ha="center", fontsize=7, color=style.VERMILION,
-                )  # fmt: skip
+                place = (y, measured[label][name])
+                style.whisker(ax, *place, colour, marker, upright=False, ms=ms, lw=lw)
+            if (value := published.get((name, metric))) is not None:
+                ax.plot(value, y, "D", **hollow)
+                text = f"{value:.0f}" if value > 1 else f"{value:.3f}"
+                look = Look(ha="center", fontsize=7, color=style.VERMILION)
+                ax.annotate(text, (value, y), (0, 6), textcoords="offset points", **look)
         ax.set_xlabel(label)
         style.name_rows(ax, [n + "*" * bool(n in rows and rows[n]["note"]) for n in names])
     axes[0].set_ylim(len(names) - 0.4, -0.6)
     data = "LUNA-16" if luna else "LIDC-IDRI"
     axes[0].plot([], [], "D", label=f"as published ({data})", **hollow)
     figure.legend(loc="outside upper right")
-    _title(figure, axes[-1], found)
+    experiment_title(figure, axes[-1], found)
     for tick in axes[0].get_yticklabels():
         tick.set_fontweight("normal" if set(",*") & set(tick.get_text()) else "bold")
     notes = sorted({row["note"] for row in rows.values() if row["note"]})
     under = f"{_judged_on(found, first)}; {found['protocol']}"
     _footnote(figure, under + "".join(f". * {note}" for note in notes))
-    said = []
-    for name, row in rows.items():
-        cpm = _value(row["metrics"], "CPM")
-        said.append(f"{name}: AUC {_interval(row['metrics']['auc'])}" + f", CPM {cpm}" * bool(cpm))
-    printed = "; ".join(f"{what} {m} {v:.4f}" for (what, m), v in published.items())
-    return figure, f"Rows of Table 1. {'; '.join(said)}. As published: {printed}."
+    return figure, measured, {"as published": {" ".join(k): v for k, v in published.items()}}
+
+
+def _rows(found: Values) -> dict[str, Any]:
+    if not found["rows"]:
+        raise InputError("table1: no run is finished, nothing to draw")
+    return dict(found["rows"])
 
 
 ROWS = ("ST-CNN", "MT-CNN", table1.DETECTORS)
@@ -403,64 +373,55 @@ def rows_froc_figure(found: Values, rows: Sequence[str] = ROWS) -> Drawn:
     judged = {name: of for name, m in of_row.items() if (of := values.judged(m)) is not None}
     if not judged:
         raise InputError(f"table1: none of {', '.join(rows)} was judged by FROC")
-    words, colours = [], method_colours(judged)
+    colours = method_colours(judged)
     figure, ax = style.subplots(size=(6.4, 4.8))
     for name, of in judged.items():
-        words.append(f"{name}: {_value(of_row[name], 'CPM')}")
-        look = {"color": colours[name], "ls": "--" if name == table1.DETECTORS else "-"}
-        ax.plot(of["curve"]["rates"], of["curve"]["sensitivity"], label=words[-1], **look)
+        look = Look(ls="--" if name == table1.DETECTORS else "-")
+        label, curve = f"{name}: {_value(of_row[name], 'CPM')}", of["curve"]
+        band = (of["rates"], of["low"], of["high"]) if "low" in of else None
+        style.banded(ax, curve["rates"], curve["sensitivity"], band, colours[name], label, **look)
         ax.plot(of["rates"], of["sensitivity"], "o", color=colours[name], ms=4.5)
-        if "low" in of:
-            band = (of["rates"], of["low"], of["high"])
-            ax.fill_between(*band, color=colours[name], alpha=0.13, lw=0)
     froc_axes(ax)
     first = next(iter(judged.values()))
-    title = f"{first['scans']} scans, {first['nodules']} nodules"
-    style.titles(ax, title, found["cohort"]["simulated"])
-    ax.legend(loc="best", title="CPM (95 % interval over scans)", title_fontsize=9)
-    return figure, f"FROC curves with CPM: {'; '.join(words)}."
+    experiment_title(figure, ax, found)
+    ax.set_title(f"{first['scans']} scans, {first['nodules']} nodules")
+    ax.legend(loc="best", title="CPM (95 % interval over scans)")
+    return figure
 
 
 @style.figure
 def fusion_figure(found: Values) -> Drawn:
     """Draw other ways to fuse against Eq. 4, the loss of a view, and AUC by number of views."""
-    fusion = found["fusion"]
-    if not fusion:
-        raise InputError("table1: no run is finished, nothing to draw")
+    _rows(found)
+    fusion, colours = found["fusion"], dict(NETWORKS.values())
     printed = next(iter(next(iter(fusion.values()))["ways"]))
-    colours = dict(NETWORKS.values())
     figure, (ways, without, count) = style.subplots(1, 3, (11.6, 4.6))
-    words = []
+    said = []
     for ax, part, xlabel, title in (
         (ways, "comparisons", "AUC less that of Eq. 4's weights", "other ways to fuse"),
         (without, "without_view", "AUC less that of all views", "without one view"),
     ):
+        less, end = "auc_difference", f" less {printed}"
         differences = {
-            model: {
-                name.removesuffix(f" less {printed}"): _interval(pair["auc_difference"])
-                for name, pair in of[part].items()
-            }
-            for model, of in fusion.items()
+            model: {n.removesuffix(end): Interval(**of[less]) for n, of in found[part].items()}
+            for model, found in fusion.items()
         }
         ax.axvline(0, color=style.BLACK, lw=0.9)
         style.interval_rows(ax, differences, colours, 0.24)
         ax.xaxis.set_major_locator(MaxNLocator(4))  # labels of three decimals need room
         ax.set(xlabel=xlabel, title=title)
-        for model, of in differences.items():
-            words += [f"{model}, {name}: {d.value:+.3f}" for name, d in of.items()]
+        said.append(differences)
     for model, of in fusion.items():
         by_count = pd.DataFrame(of["by_count"]).set_index("views")
-        ends = (by_count["worst"], by_count["best"])
-        count.fill_between(by_count.index, *ends, color=colours[model], alpha=0.15, lw=0)
-        count.plot(by_count.index, by_count["mean"], "o-", color=colours[model], label=model)
+        band, look = (by_count["worst"], by_count["best"]), {"marker": "o", "label": model}
+        style.banded(count, by_count.index, by_count["mean"], band, colours[model], **look)
         count.set_xticks(by_count.index)
     count.set(xlabel="views fused, with equal weights", ylabel="AUC")
-    count.set_title("mean of all subsets, worst to best")
+    count.set_title("mean of all subsets,\nworst to best")
     count.legend(loc="lower right")
-    kind = "simulated CT" if found["cohort"]["simulated"] else "real CT"
-    figure.suptitle(kind, x=0.99, ha="right", fontsize=9, fontweight="normal", color=style.GREY)
+    experiment_title(figure, count, found)
     _footnote(figure, f"{found['protocol']}. Intervals: 95 %, paired over patients.")
-    return figure, f"AUC less that of Eq. 4, by another fusion or less a view. {'; '.join(words)}."
+    return figure, *said
 
 
 # Fig. 4 in numbers; the pictures of nodules need the networks: `views.reconstruction_figure`
@@ -475,24 +436,20 @@ def fidelity_figure(found: Values) -> Drawn:
     for (left, right), key, name in zip(axes, ("psnr", "ssim"), ("PSNR, dB", "SSIM"), strict=True):
         for way, of in plain.items():
             if key == "ssim" or not of["settings"]:  # those were made to have the shown alpha's
-                style.level(left, _interval(of["metrics"][key]), colours[way], way, ls="--")
-        points = {of["alpha"]: _interval(of["metrics"][key]) for of in alphas.values()}
+                style.level(left, Interval(**of["metrics"][key]), colours[way], way, ls="--")
+        points = {of["alpha"]: Interval(**of["metrics"][key]) for of in alphas.values()}
         style.series(left, points, style.MT, "MT-CNN", join=False)
         left.set(ylabel=name, xlim=(0.1, 1.1))
-        left.xaxis.set_major_locator(FixedLocator(ALPHAS))
-        views = {view_name(v): _interval(of[key]) for v, of in alphas[shown]["views"].items()}
+        style.name_ticks(left, ALPHAS)
+        views = {view_name(v): Interval(**of[key]) for v, of in alphas[shown]["views"].items()}
         style.interval_rows(right, {"MT-CNN": views}, {"MT-CNN": style.MT})
         right.set_xlabel(f"{name}, {shown}")
     axes[1, 0].set_xlabel("alpha, weight of the reconstruction's loss")
     axes[1, 0].legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2, fontsize=8)
-    _title(figure, axes[0, 1], found)
+    experiment_title(figure, axes[0, 1], found)
     _footnote(figure, f"{_fig4_judged(found)}. {_made_alike(found)}")
-    said = []
-    for name, of in {**alphas, **plain}.items():
-        psnr, ssim = of["metrics"]["psnr"], _interval(of["metrics"]["ssim"])
-        db = f"{psnr['value']:.1f} ({psnr['low']:.1f} to {psnr['high']:.1f}) dB"
-        said.append(f"{name}: {db}, SSIM {ssim}")
-    return figure, f"PSNR and SSIM by alpha and by view. {'; '.join(said)}."
+    ends = {name: of["metrics"] for name, of in {**alphas, **plain}.items()}
+    return figure, {n: {k: Interval(**m[k]) for k in ("psnr", "ssim")} for n, m in ends.items()}
 
 
 @style.figure
@@ -501,38 +458,38 @@ def losses_figure(found: Values) -> Drawn:
     shown = found["shown"]
     ways = {f"MT-CNN, {shown}": _variants(found)[shown], **found["baselines"]}
     figure, said = _draw_ways(ways, 4.6)
-    _title(figure, figure.axes[1], found)
+    experiment_title(figure, figure.axes[1], found)
     _footnote(figure, f"{_fig4_judged(found)}. {_made_alike(found)}")
     return figure, said
 
 
 @style.figure
 def ways_figure(ways: Mapping[str, Values], *, simulated: bool = False) -> Drawn:
-    """Draw `losses_figure` of any ways to redraw: name -> measures as fig4's JSON has them."""
+    """Draw what ways to redraw lose: error by distance from the outline, and detail kept right.
+
+    `ways`: name -> measures as fig4's JSON has them.
+    """
     figure, said = _draw_ways(ways, 4.2)
-    if simulated:
-        style.mark_kind(figure.axes[1], simulated)
+    style.titles(figure.axes[1], "which detail", simulated)
     return figure, said
 
 
-def _draw_ways(ways: Mapping[str, Values], height: float) -> Drawn:
+def _draw_ways(ways: Mapping[str, Values], height: float) -> tuple[Figure, Values]:
     """Error by distance from the outline on the left, share of power that is right on the right."""
     figure, (left, right) = style.subplots(1, 2, (9.6, height))
-    words, colours = [], method_colours(ways)
+    said, colours = {}, method_colours(ways)
     for name, of in ways.items():
         middles = [(a + b) / 2 for a, b in pairwise(of["profile"]["edges_mm"])]
         for ax, x, band in (
             (left, middles, of["profile"]["error_hu"]),
             (right, of["spectrum"]["frequency_per_mm"], of["spectrum"]["right"]),
         ):
-            value, low, high = (np.array(band[p], dtype=float) for p in ("value", "low", "high"))
-            ax.fill_between(x, low, high, color=colours[name], alpha=0.18, lw=0)
-            ax.plot(x, value, color=colours[name], label=name, lw=1.6)
-        by_zone = {zone: of["by_zone"][zone] for zone in ZONES if of["by_zone"][zone]}
-        zones = ", ".join(f"{zone} {error['value']:.0f}" for zone, error in by_zone.items())
+            value, *ends = (np.array(band[p], dtype=float) for p in ("value", "low", "high"))
+            style.banded(ax, x, value, ends, colours[name], name, lw=1.6)
+        zones = {z: of["by_zone"][z]["value"] for z in ZONES if of["by_zone"][z]}
         finest = of["finest_mm"]
         detail = "never" if finest is None else f"down to {finest['value']:.1f} mm"
-        words.append(f"{name}: error in HU {zones}; half of the power is right {detail}")
+        said[name] = {f"error {z}, HU": e for z, e in zones.items()} | {"half right": detail}
     left.axvline(0, color=style.GREY, lw=0.8, ls=":")
     left.set(xlabel="distance from the outline, mm (inside is negative)", ylim=(0, None))
     left.set(ylabel="mean absolute error, HU", title="where")
@@ -541,12 +498,12 @@ def _draw_ways(ways: Mapping[str, Values], height: float) -> Drawn:
     right.set(xscale="log", xlabel="wavelength, mm (fine detail to the right)", ylim=(-0.35, 1.03))
     style.name_ticks(right, [1 / w for w in (64, 32, 16, 8, 4, 2)], ["64", "32", "16", *"842"])
     right.set(ylabel="share of power that comes back right", title="which detail")
-    return figure, f"Error by distance from the outline, and detail. {'. '.join(words)}."
+    return figure, said
 
 
 @style.figure
 def error_map_figure(found: Values) -> Drawn:
-    """Draw the mean absolute error of every pixel over the test nodules, by view."""
+    """Draw the mean absolute error of every pixel over the test nodules, by view, in HU."""
     shown, of = found["shown"], found["map"]
     if not of:
         raise InputError(f"{found['name']}: {shown} is not finished, there is no map to draw")
@@ -554,24 +511,15 @@ def error_map_figure(found: Values) -> Drawn:
     top = max(float(np.percentile(m, 99.5)) for m in maps.values())
     radius, pixel = found["judged"]["median_diameter_mm"] / 2, of["pixel_mm"]
     columns = min(3, len(maps))
-    rows = -(-len(maps) // columns)
-    size = (2.3 * columns + 0.9, 2.35 * rows + 0.9)
-    figure, axes = style.subplots(rows, columns, size, squeeze=False)
-    words = []
-    for ax, (view, image) in zip(axes.flat, maps.items(), strict=False):
-        title = f"{view}  {view_name(view)}"
-        style.show_ct(ax, image, 0, top, title=title, cmap="magma", pixel_mm=(pixel, pixel))
+    figure, axes = style.panels(len(maps), columns, 2.3 * columns + 0.9, 2.65)
+    for ax, (view, image) in zip(axes, maps.items(), strict=True):
+        named = f"{view}  {view_name(view)}"
+        style.show_ct(ax, image, 0, top, title=named, cmap="magma", pixel_mm=(pixel, pixel))
         ax.add_patch(Circle((0, 0), radius, fill=False, ec="white", lw=1))
-        at = (np.arange(len(image)) - (len(image) - 1) / 2) * pixel
-        centre = image[np.hypot(at[:, None], at) < max(radius, pixel)]
-        words.append(f"{view_name(view)}: {image.mean():.0f}, in the circle {centre.mean():.0f}")
-    for ax in axes.flat[len(maps) :]:
-        ax.remove()
-    drawn = list(axes.flat[: len(maps)])
-    figure.colorbar(drawn[0].images[0], ax=drawn, shrink=0.7, label="HU")
-    _title(figure, axes.flat[columns - 1], found, f"Mean absolute error, {shown}")
+    figure.colorbar(axes[0].images[0], ax=list(axes), shrink=0.7, label="HU")
+    experiment_title(figure, axes[columns - 1], found, f"Mean absolute error, {shown}")
     _footnote(figure, f"{_fig4_judged(found)}. Circle: the median nodule, {2 * radius:.1f} mm.")
-    return figure, f"Maps of mean absolute error by view, HU on average. {'; '.join(words)}."
+    return figure, {f"{view_name(view)}, on average": m.mean() for view, m in maps.items()}
 
 
 @style.figure
@@ -582,15 +530,10 @@ def beside_figure(ways: Arrays, nodules: Sequence[str], *, simulated: bool = Fal
         ways: name -> (n, 64, 64) in [0, 1], such as {"input": ..., "MT-CNN": ...}.
         nodules: n descriptions, such as "malignant nodule, 18 mm".
     """
-    size = (1.6 * len(ways), 1.7 * len(nodules))
-    figure, axes = style.subplots(len(nodules), len(ways), size, squeeze=False)
-    for column, (name, images) in zip(axes.T, ways.items(), strict=True):
-        for ax, image in zip(column, np.asarray(images), strict=True):
-            style.show_ct(ax, image, 0, 1, mark=style.SIMULATED * simulated)
-        column[0].set_title(name, fontsize=9, loc="center")
-    for ax, words in zip(axes[:, 0], nodules, strict=True):
-        ax.set_ylabel(words.replace(", ", "\n"), fontsize=8)
-    return figure, f"{'; '.join(nodules)}, side by side as {', '.join(ways)}."
+    images = np.stack([np.asarray(of) for of in ways.values()], axis=1)
+    rows, mark = [words.replace(", ", "\n") for words in nodules], style.SIMULATED * simulated
+    figure, _ = style.image_grid(images, 0, 1, columns=list(ways), rows=rows, mark=mark)
+    return figure, "; ".join(nodules)
 
 
 def _fig4_judged(found: Values) -> str:

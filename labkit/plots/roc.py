@@ -6,7 +6,6 @@ already computed. Bootstraps are over patients, with `resamples`.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,40 +21,33 @@ from labkit.evaluation import statistics
 from labkit.evaluation.calibration import Calibration
 from labkit.evaluation.statistics import DEFAULT_THRESHOLD, Interval, scores
 from labkit.plots import style
-from labkit.plots.style import Drawn, method_colours, titles, view_name
+from labkit.plots.style import Arrays, Drawn, Look, method_colours, titles, view_name
 
 
 @style.figure
 def roc_figure(runs: style.Tables, *, resamples: int = 1000, simulated: bool = False) -> Drawn:
-    """Draw ROC curves of several methods (name -> predictions), AUC and 95 % interval.
+    """Draw ROC curves of several methods by name, AUC and 95 % interval.
 
-    Curves are pooled over folds (and averaged over repeats); a band holds at each false positive
-    rate by itself. Size alone, of the first run that has it, has none, to keep the figure legible.
+    `runs`: name -> predictions. Curves are pooled over folds (and averaged over repeats); a band
+    holds at each false positive rate by itself. Size alone, of the first run that has it, has none,
+    to keep the figure legible.
     """
-    _some(runs, "run to draw a ROC curve of")
+    drawn = _with_size(runs, "fused")
     figure, ax = style.subplots(size=(5.6, 5.2))
-    colours = method_colours(runs)
-    drawn = {name: (scores(table, "fused"), colours[name], True) for name, table in runs.items()}
-    if (reference := _first_with_size(runs)) is not None:
-        drawn["size only"] = (scores(reference, "size_only"), style.SIZE_ONLY, False)
-    words = []
-    for name, (of, colour, shaded) in drawn.items():
-        words.append(f"{name}: {_auc(of, resamples)}")
-        labels, found, patients = of
-        grid, height, low, high = statistics.roc_band(
-            labels, found, groups=patients, resamples=resamples if shaded else 1
-        )
+    colours = method_colours(drawn)
+    for name, (table, (view,)) in drawn.items():
+        labels, found, patients = scores(table, view)
+        how = Look(groups=patients, resamples=resamples if view == "fused" else 1)
+        grid, height, *band = statistics.roc_band(labels, found, **how)
         # One run has an exact staircase; only averages over repeats need the grid.
         once = statistics.roc(labels, found[0]) if len(found) == 1 else None
         x, y = once or (np.append(0, grid), np.append(0, height))
-        line = "--" if colour == style.SIZE_ONLY else "-"
-        ax.plot(x, y, color=colour, ls=line, label=words[-1])
-        if shaded:
-            ax.fill_between(grid, low, high, color=colour, alpha=0.15, lw=0)
+        look = Look(label=f"{name}: {_auc(table, view, resamples)}")
+        look["ls"] = "-" if view == "fused" else "--"
+        style.banded(ax, x, y, (grid, *band) if view == "fused" else None, colours[name], **look)
     roc_axes(ax, simulated)
-    ax.legend(loc="lower right", title="AUC (95 % interval over patients)", title_fontsize=9)
-    said = "; ".join(words)
-    return figure, f"ROC curves, sensitivity by false positive rate. AUC with interval: {said}."
+    ax.legend(loc="lower right", title="AUC (95 % interval over patients)")
+    return figure
 
 
 def roc_axes(ax: Axes, simulated: bool = False) -> None:
@@ -65,7 +57,7 @@ def roc_axes(ax: Axes, simulated: bool = False) -> None:
     ax.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_locator(ticker.MultipleLocator(0.2))
-    titles(ax, "", simulated)
+    titles(ax, ax.get_title("left"), simulated)
 
 
 @style.figure
@@ -86,7 +78,7 @@ def operating_point_figure(
         counts, _ = np.histogram(probability[labels == label], bins)
         for right_call, alpha in ((True, 0.95), (False, 0.35)):
             shown = np.where((called == bool(label)) == right_call, sign * counts, 0)
-            look = {"color": style.CLASSES[label], "alpha": alpha, "lw": 0, "align": "edge"}
+            look = Look(color=style.CLASSES[label], alpha=alpha, lw=0, align="edge")
             left.bar(bins[:-1], shown, np.diff(bins), label=word if right_call else None, **look)
     left.axvline(threshold, color=style.BLACK, lw=1.2)
     left.axhline(0, color=style.BLACK, lw=0.6)
@@ -102,8 +94,7 @@ def operating_point_figure(
     text = f"sensitivity {y:.3f}\nspecificity {point.specificity:.3f}"
     right.text(0.97, 0.06, text, ha="right", transform=right.transAxes)
     roc_axes(right, simulated)
-    said = text.replace("\n", ", ")
-    return figure, f"Scores of both classes cut at {threshold}, and its point on the ROC: {said}."
+    return figure
 
 
 def threshold_slider(predictions: pd.DataFrame, *, simulated: bool = False) -> Any:
@@ -116,19 +107,12 @@ def threshold_slider(predictions: pd.DataFrame, *, simulated: bool = False) -> A
             "of roc.operating_point_figure and run the cell again"
         ) from None
 
-    def draw(threshold: float) -> bytes:
-        image = io.BytesIO()
-        figure = operating_point_figure(predictions, threshold, simulated=simulated)
-        figure.savefig(image, format="png")
-        return image.getvalue()
+    def draw(threshold: float) -> None:
+        style.show(operating_point_figure(predictions, threshold, simulated=simulated))
 
-    slider = ipywidgets.FloatSlider(
-        DEFAULT_THRESHOLD, min=0.0, max=1.0, step=0.01, description="threshold",
-        continuous_update=False,
-    )  # fmt: skip
-    picture = ipywidgets.Image(value=draw(DEFAULT_THRESHOLD), format="png")
-    slider.observe(lambda change: setattr(picture, "value", draw(change["new"])), names="value")
-    return ipywidgets.VBox([slider, picture])
+    slider = ipywidgets.FloatSlider(DEFAULT_THRESHOLD, min=0.0, max=1.0, step=0.01)
+    slider.continuous_update = False
+    return ipywidgets.VBox([slider, ipywidgets.interactive_output(draw, {"threshold": slider})])
 
 
 @style.figure
@@ -140,10 +124,8 @@ def reliability_figure(
     Dots stand for bins of equally many predictions with their 95 % intervals, the diagonal for
     perfect calibration, a bar at the foot for the probabilities that each bin holds.
     """
-    _some(methods, "calibration to draw")
-    size = (0.7 + 3.1 * len(methods), 3.9)
-    figure, (panels,) = style.subplots(1, len(methods), size, sharey=True, squeeze=False)
-    words, colours = [], method_colours(methods)
+    n, colours = len(methods), method_colours(methods)
+    figure, panels = style.panels(n, n, 0.7 + 3.1 * n, 3.9, sharey=True)
     for ax, (name, found) in zip(panels, methods.items(), strict=True):
         colour, table = colours[name], found.table
         ax.plot([0, 1], [0, 1], color=style.GREY, lw=0.8, ls=":")
@@ -152,8 +134,8 @@ def reliability_figure(
         lowest, highest = table["lowest"].to_numpy(), table["highest"].to_numpy()
         edges = [lowest[0], *((highest[:-1] + lowest[1:]) / 2), highest[-1]]
         for k in range(len(table)):
-            shade = 0.25 if k % 2 else 0.6
-            ax.axvspan(edges[k], edges[k + 1], ymax=0.03, color=colour, alpha=shade, lw=0)
+            look = Look(color=colour, alpha=0.25 if k % 2 else 0.6, lw=0)
+            ax.axvspan(edges[k], edges[k + 1], ymax=0.03, **look)
         chance, most = found.error_if_calibrated
         text = (
             f"Brier {found.brier}\nerror {found.error.value:.3f}; by chance alone\n"
@@ -164,16 +146,9 @@ def reliability_figure(
         ax.set(xticks=np.linspace(0, 1, 6), yticks=np.linspace(0, 1, 6))
         ax.set_xlabel("predicted probability")
         titles(ax, name, simulated)
-        worst = table.loc[(table["observed"] - table["predicted"]).abs().idxmax()]
-        words.append(
-            f"{name}: Brier score {found.brier}, calibration error {found.error.value:.3f}, "
-            f"{chance:.3f} by chance alone; furthest off at predicted {worst['predicted']:.2f}, "
-            f"observed {worst['observed']:.2f}"
-        )
     panels[0].set_ylabel("share malignant, with 95 % interval")
-    if title:
-        figure.suptitle(title)
-    return figure, "Reliability diagram. " + ". ".join(words) + "."
+    figure.suptitle(title)
+    return figure
 
 
 @style.figure
@@ -182,23 +157,21 @@ def size_bands_figure(table: pd.DataFrame, *, simulated: bool = False, title: st
 
     A colour is a method; a hollow marker has no interval: too few nodules of a class.
     """
-    methods, bands = (list(table[column].unique()) for column in ("method", "band"))
-    figure, ax = style.subplots(size=(6.8, 1.2 + 0.75 * len(bands)))
-    ax.axvline(0.5, color=style.GREY, lw=0.9, ls=":")
+    columns, found = ["method", "band", "auc", "auc_low", "auc_high"], dict[str, Any]()
+    for method, band, *ends in table[columns].itertuples(index=False):
+        found.setdefault(method, {})[band] = Interval(*map(float, ends))
     counts = table.drop_duplicates("band").set_index("band")[["nodules", "malignant"]]
-    of_method: dict[str, dict[str, Interval]] = {name: {} for name in methods}
-    for of in table.to_dict("records"):
-        value = Interval(*(float(of[end]) for end in ("auc", "auc_low", "auc_high")))
-        of_method[of["method"]][of["band"]] = value
-    words = style.interval_rows(ax, of_method, method_colours(methods), 0.56)
+    figure, ax = style.subplots(size=(6.8, 1.2 + 0.75 * len(counts)))
+    ax.axvline(0.5, color=style.GREY, lw=0.9, ls=":")
+    style.interval_rows(ax, found, method_colours(found), 0.56)
     labels = [f"{b}\n{n - m} benign, {m} malignant" for b, n, m in counts.itertuples()]
-    ax.set_yticks(range(len(bands)), labels)
-    for line in range(1, len(bands)):
+    ax.set_yticks(range(len(counts)), labels)
+    for line in range(1, len(counts)):
         ax.axhline(line - 0.5, color=style.GREY, lw=0.4)
     ax.set(xlim=(None, 1.01), xlabel="AUC, with 95 % interval over patients")
     titles(ax, title, simulated)
-    figure.legend(loc="outside upper center", ncols=len(methods))
-    return figure, f"AUC by size: {words}."
+    figure.legend(loc="outside upper center", ncols=len(found))
+    return figure, found
 
 
 @style.figure
@@ -207,26 +180,23 @@ def view_auc_figure(runs: style.Tables, *, resamples: int = 1000, simulated: boo
 
     `runs`: name -> predictions on the same nodules.
     """
-    _some(runs, "run to take AUCs from")
-    views = next(iter(runs.values()))["view"].astype(str).unique()
+    views = list(dict.fromkeys(v for of in runs.values() for v in of["view"].astype(str)))
     order = [view for view in views if view != "size_only"]
-    asked = {name: (run, order) for name, run in runs.items()}
-    if (reference := _first_with_size(runs)) is not None:
-        asked["size only"] = (reference, ["size_only"])
+    asked = _with_size(runs, *order)
     found = {
-        name: {view_name(view): _auc(scores(run, view), resamples) for view in of}
+        name: {view_name(view): _auc(run, view, resamples) for view in of}
         for name, (run, of) in asked.items()
     }
     height = 1.2 + 0.3 * (len(order) + 1) + 0.12 * len(order) * (len(runs) - 1)
     figure, ax = style.subplots(size=(6.4, height))
-    words = style.interval_rows(ax, found, method_colours(asked))
-    if reference is not None:
+    style.interval_rows(ax, found, method_colours(asked))
+    if "size only" in found:
         ax.axvline(found["size only"]["size only"].value, color=style.SIZE_ONLY, lw=0.8, ls=":")
     ax.set(xlabel="AUC, with 95 % interval over patients")
     titles(ax, "", simulated)
     if len(runs) > 1:
         figure.legend(loc="outside upper center", ncols=len(found))
-    return figure, f"AUC with 95 % interval by view: {words}."
+    return figure, found
 
 
 @style.figure
@@ -238,22 +208,43 @@ def weights_figure(weights: ArrayLike) -> Drawn:
     rows = np.atleast_2d(np.asarray(weights, dtype=float))
     if not np.allclose(rows.sum(axis=1), 1):
         raise InputError(f"weights {rows.shape} must be rows summing to one")
+    names = [view_name(v).replace("diagonal ", "diag.\n") for v in range(rows.shape[1])]
+    even = 1 / len(names)
     figure, ax = style.subplots(size=(6.4, 3.4))
-    n = rows.shape[1]
-    place, even = np.arange(n), 1 / n
-    ax.bar(place, rows.mean(axis=0), color=style.SKY, width=0.7)
+    ax.bar(names, rows.mean(axis=0), color=style.SKY, width=0.7)
     if len(rows) > 1:
-        ax.plot(place, rows.T, "o", color=style.BLACK, ms=3, alpha=0.6)
+        ax.plot(names, rows.T, "o", color=style.BLACK, ms=3, alpha=0.6)
     ax.axhline(even, color=style.VERMILION, lw=1.2, ls="--")
-    beside = {"va": "center", "transform": ax.get_yaxis_transform()}
-    ax.text(1.01, even, f"1/{n}", color=style.VERMILION, **beside)
-    ax.set_xticks(place, [view_name(v).replace("diagonal ", "diag.\n") for v in range(n)])
+    beside = Look(va="center", transform=ax.get_yaxis_transform())
+    ax.text(1.01, even, f"1/{len(names)}", color=style.VERMILION, **beside)
     ax.grid(visible=False, axis="x")
     ax.set(ylabel="weight $\\omega_v$", ylim=(0, None))
-    return figure, (
-        f"Fusion weights of {n} views, between {rows.min():.3f} and {rows.max():.3f}; "
-        f"equal weights would be {even:.3f}."
-    )
+    return figure, dict(zip(names, rows.mean(axis=0), strict=True))
+
+
+@style.figure
+def histograms_figure(
+    samples: Arrays, references: Mapping[str, float], xlabel: str, reference: str, *,
+    simulated: bool = False,
+) -> Drawn:  # fmt: skip
+    """Draw a histogram a name below one another, each with its mean and its reference.
+
+    `references`: name -> a value called `reference`, to which the mean's distance is written.
+    """
+    bins = np.histogram_bin_edges(np.concatenate([np.ravel(v) for v in samples.values()]), 44)
+    figure, axes = style.panels(len(samples), 1, 7.0, 1.5, sharex=True)
+    for ax, (name, values) in zip(axes, samples.items(), strict=True):
+        mean = float(np.mean(values))
+        ax.hist(values, bins, color=style.SKY)
+        ax.axvline(references[name], color=style.BLACK, lw=1.6, label=reference)
+        ax.axvline(mean, color=style.VERMILION, lw=1.6, ls="--", label="mean")
+        said = f"mean {mean:.4f}\n{mean - references[name]:+.4f}"
+        ax.text(1.01, 0.9, said, transform=ax.transAxes, va="top", fontsize=9)
+        ax.set(yticks=[])
+        titles(ax, name, simulated and ax is axes[0])
+    axes[-1].set_xlabel(xlabel)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    return figure
 
 
 @style.figure
@@ -270,7 +261,8 @@ def intervals_figure(
         notes: name -> a few words to the right of the row, such as a p-value.
         colours: name -> colour; black by default.
     """
-    _some(rows, "interval to draw")
+    if not rows:
+        raise InputError("there is no interval to draw")
     notes, colours = notes or {}, colours or {}
     # Long names and notes stand beside the axes, which must not become narrower than its label.
     beside = max(map(len, rows)) + max(map(len, notes.values()), default=0)
@@ -278,7 +270,7 @@ def intervals_figure(
     figure, ax = style.subplots(size=(width, 1.0 + 0.36 * len(rows)))
     if reference is not None:
         ax.axvline(reference, color=style.BLACK, lw=0.9)
-    right = {"transform": ax.get_yaxis_transform(), "va": "center", "fontsize": 9}
+    right = Look(transform=ax.get_yaxis_transform(), va="center", fontsize=9)
     for place, (name, interval) in enumerate(rows.items()):
         style.whisker(ax, place, interval, colours.get(name, style.BLACK), upright=False)
         ax.text(1.01, place, notes.get(name, ""), **right)
@@ -286,30 +278,30 @@ def intervals_figure(
     style.name_rows(ax, list(rows))
     ax.set(xlabel=xlabel)
     titles(ax, "", simulated)
-    return figure, f"{xlabel}: {'; '.join(f'{name} {of}' for name, of in rows.items())}."
+    return figure, xlabel, rows
 
 
 def differences_figure(
     comparisons: Mapping[str, Mapping[str, Any]], *, simulated: bool = False
 ) -> Figure:
-    """Draw paired AUC differences (name -> `statistics.compare`), and DeLong's p-values."""
+    """Draw paired differences of pooled AUCs (name -> `statistics.compare`) with DeLong's p."""
     return intervals_figure(
         {name: Interval(**of["auc_difference"]) for name, of in comparisons.items()},
-        xlabel="difference of AUC, with 95 % interval over patients", reference=0.0,
+        xlabel="difference of pooled AUC, with 95 % interval over patients", reference=0.0,
         notes={name: f"p = {of['delong']['p_value']:.2g}" for name, of in comparisons.items()},
         simulated=simulated,
     )  # fmt: skip
 
 
-def _some(found: Mapping[str, Any], what: str) -> None:
-    if not found:
-        raise InputError(f"there is no {what}")
+def _with_size(runs: style.Tables, *views: str) -> dict[str, tuple[pd.DataFrame, tuple[str, ...]]]:
+    """Add size alone, of the first run that has it; name -> predictions, and views to draw."""
+    if not runs:
+        raise InputError("there is no run to draw")
+    found = {name: (table, views) for name, table in runs.items()}
+    sized = [p for p in runs.values() if "size_only" in set(p["view"].astype(str))]
+    return found | ({"size only": (sized[0], ("size_only",))} if sized else {})
 
 
-def _first_with_size(runs: style.Tables) -> pd.DataFrame | None:
-    return next((p for p in runs.values() if (p["view"].astype(str) == "size_only").any()), None)
-
-
-def _auc(chosen: tuple[Any, Any, Any], resamples: int) -> Interval:
-    labels, found, patients = chosen
+def _auc(predictions: pd.DataFrame, view: str, resamples: int) -> Interval:
+    labels, found, patients = scores(predictions, view)
     return statistics.bootstrap_auc(labels, found, groups=patients, resamples=resamples)

@@ -3,9 +3,9 @@
 Colours are those of Okabe and Ito (2008), told apart by colour-blind readers; a class or a method
 has the same colour in every figure. In a lesson: `style.use()` once, then `style.show(figure)`.
 
-A function that draws is marked `@figure`, and returns its figure with an alternative text. Three
+A function that draws is marked `@figure`, which gives its figure an alternative text. Three
 arguments mean the same everywhere: `simulated` says that the images were simulated, `mark` is the
-word written on every image ("" for real CT), `title` stands above.
+word on every image ("" for real CT), `title` stands above.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from labkit import models
@@ -54,13 +54,17 @@ READERS = (ORANGE, SKY, GREEN, PURPLE)  # seen on white and on CT
 SIMULATED = "simulated"
 _BOX = {"facecolor": "black", "edgecolor": "none", "alpha": 0.6, "pad": 1.2}
 _ON_IMAGES: dict[str, Any] = {"color": "white", "fontsize": 7, "bbox": _BOX}
+_PLAIN: dict[str, Any] = {"fontsize": 9, "fontweight": "normal"}
 _SHEET = str(resources.files("labkit.plots") / "house.mplstyle")
 P = ParamSpec("P")
-Arrays = Mapping[str, ArrayLike]
+Look = dict[str, Any]
+"""Further arguments of matplotlib's."""
+Arrays = Mapping[str, Any]
+"""Name -> array."""
 Tables = Mapping[str, pd.DataFrame]
 Values = Mapping[str, Any]
-Drawn = tuple[Figure, str]
-"""A figure and its alternative text."""
+Drawn = Figure | tuple[Any, ...]
+"""A figure, and what its titles and legends do not yet say in words."""
 
 
 def house_style() -> AbstractContextManager[None]:
@@ -74,12 +78,26 @@ def use() -> None:
 
 
 def figure(draw: Callable[P, Drawn]) -> Callable[P, Figure]:
-    """Draw in the house style, and give the figure the alternative text returned beside it."""
+    """Draw in the house style, and say in words what is drawn.
+
+    The words are the docstring's first line, what is written in the figure, and what is returned
+    beside it: values by name, a table, or a sentence.
+    """
 
     @wraps(draw)
     def drawn(*args: P.args, **kwargs: P.kwargs) -> Figure:
         with house_style():
-            return describe(*draw(*args, **kwargs))
+            found = draw(*args, **kwargs)
+        made, *values = found if isinstance(found, tuple) else (found,)
+        lead = str(draw.__doc__).splitlines()[0].removeprefix("Draw ").replace("`", "")
+        texts = [text for ax in made.axes for text in ax.texts]
+        legends = [*made.legends, *filter(None, (ax.get_legend() for ax in made.axes))]
+        words = [made.get_suptitle(), *(ax.get_title("left") for ax in made.axes)]
+        words += ["; ".join(t.get_text() for t in legend.get_texts()) for legend in legends]
+        words += ["; ".join(dict.fromkeys(filter(None, (t.get_text() for t in texts))))]
+        words += [said(of).removesuffix(".") for of in values]
+        text = ". ".join(dict.fromkeys(word for word in words if word))
+        return describe(made, f"{lead[0].upper()}{lead[1:]} {text}" + "." * bool(text))
 
     return drawn
 
@@ -92,13 +110,19 @@ def subplots(
     return made, made.subplots(rows, columns, **options)
 
 
-def panels(n: int, columns: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
+def mosaic(plan: Any, size: tuple[float, float], **options: Any) -> tuple[Figure, dict[Any, Axes]]:
+    """Make a figure of a size in inches, and its axes as `subplot_mosaic` names them."""
+    made = Figure(figsize=size, layout="constrained")
+    return made, made.subplot_mosaic(plan, **options)
+
+
+def panels(n: int, columns: int, width: float, height: float, **options: Any) -> tuple[Figure, Any]:
     """Make a figure of n panels in rows, of a width and of a height a row in inches."""
     rows = -(-n // columns)
-    made, axes = subplots(rows, columns, (width, rows * height), squeeze=False)
+    made, axes = subplots(rows, columns, (width, rows * height), squeeze=False, **options)
     for ax in axes.flat[n:]:
-        ax.set_axis_off()
-    return made, list(axes.flat[:n])
+        ax.remove()
+    return made, axes.flat[:n]
 
 
 def describe(figure: Figure, alt: str) -> Figure:
@@ -114,12 +138,34 @@ def alt_text(figure: Figure) -> str:
     return text
 
 
+def said(of: Any) -> str:
+    """Return values by name in words, a table row by row.
+
+    >>> said({"size only": 0.9123, "MT-CNN": {"loss": 0.5, "AUC": 0.94}})
+    'size only 0.912; MT-CNN: loss 0.5, AUC 0.94'
+    """
+    if isinstance(of, pd.DataFrame):
+        of = of.to_dict("index")
+    if isinstance(of, Mapping | pd.Series):
+        parts = {name: said(value) for name, value in of.items()}
+        deep = {name for name, value in of.items() if isinstance(value, Mapping)}
+        words = (
+            f"{k}: {v.replace(';', ',')}" if k in deep else f"{k} {v}" for k, v in parts.items()
+        )
+        return "; ".join(words)
+    if isinstance(of, Interval) and not np.isfinite(of.low):
+        return f"{said(of.value)} without an interval"
+    if isinstance(of, float):
+        known = f"{of:.3g}" if abs(of) < 100 else f"{of:,.0f}"
+        return known if np.isfinite(of) else "unknown"
+    return str(of)
+
+
 def show(figure: Figure, colors: int | None = None) -> None:
     """Show a figure in a notebook with its alternative text, once, and release it.
 
-    Args:
-        colors: keep that many at most (2 to 256): CT is full of noise, and takes a third of the
-            space with 256.
+    `colors`: keep that many at most (2 to 256): CT is full of noise, and takes a third of the space
+    with 256.
     """
     # Drawn here, since notebooks know how to draw only figures that pyplot has made.
     image, alt = io.BytesIO(), alt_text(figure)
@@ -177,9 +223,47 @@ def show_ct(
         ax.spines[:].set(visible=True, color=frame, linewidth=2.5)
     ax.grid(visible=False)
     if title:
-        ax.set_title(title, fontsize=9, fontweight="normal")
+        ax.set_title(title, **_PLAIN)
     if mark:
         mark_simulated(ax, mark)
+
+
+def image_grid(
+    images: Any, low: float = -1000.0, high: float = 400.0, *,
+    inches: float = 1.6, words: float = 0.3, columns: Sequence[str] = (), rows: Sequence[str] = (),
+    **look: Any,
+) -> tuple[Figure, NDArray[Any]]:  # fmt: skip
+    """Draw rows of images of one size with words above each column and beside each row.
+
+    Args:
+        inches: width of an image; `words`: height of what is written around each, in inches.
+        **look: further arguments of `show_ct`, the same for all.
+
+    Returns:
+        The figure and its axes, (rows, columns); those without an image are not seen.
+    """
+    wide = max(map(len, images))
+    tall = inches * np.divide(*np.shape(images[0][0])) + words
+    size = (inches * wide + 0.3 * bool(rows), tall * len(images))
+    made, axes = subplots(len(images), wide, size, squeeze=False)
+    for row, found in zip(axes, images, strict=True):
+        for ax, image in zip(row, found, strict=False):
+            show_ct(ax, image, low, high, **look)
+        for ax in row[len(found) :]:
+            ax.set_axis_off()
+    for ax, text in zip(axes[0], columns, strict=False):
+        ax.set_title(text, **_PLAIN)
+    for ax, text in zip(axes[:, 0], rows, strict=False):
+        ax.set_ylabel(text, fontsize=9)
+    return made, axes
+
+
+def view_panels(views: NDArray[Any], mark: str, **look: Any) -> tuple[Figure, Any]:
+    """Draw a nodule's (views, size, size) HU in rows of three, each named for its plane."""
+    made, axes = panels(len(views), 3, 7.0, 2.5)
+    for number, (ax, image) in enumerate(zip(axes, views, strict=True)):
+        show_ct(ax, image, title=f"{number}  {view_name(number)}", mark=mark, **look)
+    return made, axes
 
 
 def mark_simulated(ax: Axes, word: str = SIMULATED) -> None:
@@ -187,12 +271,17 @@ def mark_simulated(ax: Axes, word: str = SIMULATED) -> None:
     ax.text(0.03, 0.03, word, transform=ax.transAxes, **_ON_IMAGES)
 
 
+def outlined(colour: str, width: float = 2) -> list[withStroke]:
+    """Return path effects that keep a line or words legible on an image."""
+    return [withStroke(linewidth=width, foreground=colour)]
+
+
 def scale_bar(ax: Axes, mm: float) -> None:
     """Draw a bar of a known length into the upper left corner of an image in mm."""
     left, right, bottom, top = (*ax.get_xlim(), *ax.get_ylim())
     x, y = left + 0.05 * (right - left), top + 0.06 * (bottom - top)
-    shade = [withStroke(linewidth=4.5, foreground="#444444")]
-    ax.plot([x, x + mm], [y, y], color="white", lw=2.5, solid_capstyle="butt", path_effects=shade)
+    look = Look(color="white", solid_capstyle="butt", path_effects=outlined("#444444", 4.5))
+    ax.plot([x, x + mm], [y, y], lw=2.5, **look)
     ax.text(x, y + 0.04 * (bottom - top), f"{mm:g} mm", va="top", **_ON_IMAGES)
 
 
@@ -209,7 +298,7 @@ def titles(ax: Axes, title: str, simulated: bool) -> None:
 def mark_kind(ax: Axes, simulated: bool) -> None:
     """Say above the axes, on the right, which kind of CT what is drawn was measured on."""
     word = "simulated CT" if simulated else "real CT"
-    ax.set_title(word, loc="right", fontweight="normal", color=GREY, fontsize=9)
+    ax.set_title(word, loc="right", color=GREY, **_PLAIN)
 
 
 def method_colours(names: Iterable[str]) -> dict[str, str]:
@@ -240,6 +329,12 @@ def name_ticks(ax: Axes, ticks: Sequence[float], names: Sequence[str] | None = N
     """Put ticks on the x axis where they are told, and nowhere else."""
     ax.set_xticks(ticks, names or [f"{t:g}" for t in ticks])
     ax.minorticks_off()
+
+
+def above(ax: Axes, x: float, text: str, colour: str = BLACK) -> None:
+    """Write a few words above the axes, over a place on the x axis."""
+    place = Look(transform=ax.get_xaxis_transform(), ha="center", va="bottom")
+    ax.text(x, 1.0, text, color=colour, fontsize=8, **place)
 
 
 def name_rows(ax: Axes, names: Sequence[str]) -> None:
@@ -278,33 +373,49 @@ def level(ax: Axes, of: Interval, colour: str, label: str, ls: str = "-") -> Non
     ax.axhline(of.value, color=colour, label=label, lw=1.2, ls=ls)
 
 
+def banded(
+    ax: Axes, x: ArrayLike, y: ArrayLike, band: Sequence[ArrayLike] | None, colour: str,
+    label: str | None = None, **look: Any,
+) -> None:  # fmt: skip
+    """Draw a line, and the band (x, low, high) or (low, high) around it, if there is one."""
+    ax.plot(x, y, color=colour, label=label, **look)
+    if band is not None:
+        *at, low, high = band
+        ax.fill_between(at[0] if at else x, low, high, color=colour, alpha=0.15, lw=0)
+
+
+def named_bars(
+    ax: Axes, values: Mapping[str, float] | pd.Series, colours: str | Sequence[str],
+    texts: Sequence[str] = (), **look: Any,
+) -> None:  # fmt: skip
+    """Draw a bar a name, from top to bottom, with words behind each."""
+    bars = ax.barh(range(len(values)), list(dict(values).values()), color=colours, **look)
+    name_rows(ax, [str(name) for name in dict(values)])
+    if texts:
+        ax.bar_label(bars, texts, padding=3, fontsize=9)
+
+
 def interval_rows(
     ax: Axes, found: Mapping[str, Mapping[str, Interval]], colours: Mapping[str, str],
     width: float = 0.5,
-) -> str:  # fmt: skip
-    """Draw a row a name, with every method's value and interval in it; return all in words.
+) -> None:  # fmt: skip
+    """Draw a row a name, with every method's value and interval in it.
 
     Args:
         found: method -> name of a row -> value; a hollow marker has no interval.
         width: how much of a row the methods take.
     """
     names = list(dict.fromkeys(name for of in found.values() for name in of))
-    words = []
     for method, of in found.items():
         usual = "D" if colours[method] == SIZE_ONLY else "o"
         ax.plot([], [], usual, color=colours[method], label=method)
         for name, value in of.items():
             here = [m for m in found if name in found[m]]
             shift = (here.index(method) - (len(here) - 1) / 2) / max(1, len(here) - 1)
-            at = names.index(name) + width * shift
-            sure, marker = np.isfinite(value.low), "s" if name == "fused" else usual
-            face = colours[method] if sure else "none"
+            at, marker = names.index(name) + width * shift, "s" if name == "fused" else usual
+            face = colours[method] if np.isfinite(value.low) else "none"
             whisker(ax, at, value, colours[method], marker, upright=False, mfc=face)
-            if np.isfinite(value.value):
-                text = f"{value}" if sure else f"{value.value:.3f}, no interval"
-                words.append(f"{'' if name == method else method} {name} {text}".strip())
     name_rows(ax, names)
-    return "; ".join(words)
 
 
 # Nodules by class
@@ -317,10 +428,10 @@ def class_of(score: float) -> str:
     return "malignant" if score > UNCERTAIN_SCORE else "benign"
 
 
-def score_bars(ax: Axes, counts: Mapping[float, int], totals: bool = False) -> None:
+def score_bars(ax: Axes, counts: Mapping[float, int] | pd.Series, totals: bool = False) -> None:
     """Draw how many nodules have which malignancy score (Fig. 1), in the classes' colours."""
     for name, colour in CLASS_COLUMNS.items():
-        of = {score: n for score, n in counts.items() if class_of(score) == name}
+        of = {score: n for score, n in dict[Any, Any](counts).items() if class_of(score) == name}
         label = f"{name}: {sum(of.values())}" if totals else name
         bars = ax.bar(list(of), list(of.values()), 0.4, color=colour, label=label)
         ax.bar_label(bars, padding=2, fontsize=8)
@@ -343,13 +454,3 @@ def class_bars(ax: Axes, counts: pd.DataFrame, percent: bool = False) -> None:
         ax.text(total, y, f" {total:.0f}", va="center", fontsize=8)
     name_rows(ax, [str(name) for name in counts.index])
     ax.set(xlim=(0, 100 if percent else 1.1 * left.max()))
-
-
-def spoken_counts(counts: pd.DataFrame) -> str:
-    """Return class counts in words, for alternative texts.
-
-    >>> spoken_counts(pd.DataFrame([[3, 1]], index=["all"], columns=["benign", "malignant"]))
-    'all: 3 benign, 1 malignant'
-    """
-    rows = counts.to_dict("index").items()
-    return "; ".join(f"{k}: {', '.join(f'{n} {c}' for c, n in row.items())}" for k, row in rows)

@@ -16,9 +16,9 @@ from labkit.cohorts.cohort import VIEW_SIZE, Cohort
 from labkit.errors import InputError
 from labkit.models.mtcnn import IMAGE_SIZE
 from labkit.plots import style
-from labkit.plots.style import Drawn, show_ct, view_name
+from labkit.plots.style import Drawn, Look, show_ct, view_name
 from labkit.training import batches
-from labkit.training.model import NineViewModel
+from labkit.training.nine_views import NineViewModel
 
 MIDDLE = (slice((VIEW_SIZE - IMAGE_SIZE) // 2, (VIEW_SIZE + IMAGE_SIZE) // 2),) * 2
 PANELS = {
@@ -30,73 +30,69 @@ PANELS = {
 
 @style.figure
 def learning_curves(histories: style.Tables, *, simulated: bool = False) -> Drawn:
-    """Draw losses and validation AUC by epoch: thin lines for networks, a thick one for their mean.
+    """Draw learning curves by epoch: thin lines for networks, a thick one for their mean.
 
     `histories`: name -> history (`NineViewModel.history`, or history.csv of a run).
     """
-    shown = [p for p in PANELS if any(h[p].notna().any() for h in histories.values() if p in h)]
+    shown = [p for p in PANELS if any(p in h and h[p].notna().any() for h in histories.values())]
     colours = style.method_colours(histories)
-    figure, axes = style.subplots(2, 2, (8.4, 5.4), sharex=True)
-    for ax, column in zip(axes.flat, shown, strict=False):
+    figure, axes = style.panels(len(shown), 2, 8.4, 2.7)
+    for ax, column in zip(axes, shown, strict=True):
         for name, history in histories.items():
-            if column in history and history[column].notna().any():
-                _draw_curves(ax, history, column, colours[name], name)
+            parts = [c for c in ("repeat", "fold", "view") if c in history]
+            networks = [h for _, h in history.groupby(parts)] if parts else [history]
+            if column in history:
+                draw_networks(ax, networks, column, colours[name], label=name)
         ax.set(title=PANELS[column], xlabel="epoch")
         ax.xaxis.get_major_locator().set_params(integer=True)
-        ax.xaxis.set_tick_params(labelbottom=True)
-    for ax in axes.flat[len(shown) :]:
-        ax.remove()
-    axes[0, 0].legend()
-    style.titles(axes[0, 1], axes[0, 1].get_title("left"), simulated)
-    last = ", ".join(f"{name} {h['val_auc'].iloc[-1]:.3f}" for name, h in histories.items())
-    drawn = ", ".join(PANELS[p] for p in shown)
-    return figure, f"Learning curves by epoch: {drawn}. Last validation AUC: {last}."
+    axes[0].legend()
+    style.titles(axes[1], PANELS[shown[1]], simulated)
+    return figure, {f"last AUC, {name},": h["val_auc"].iloc[-1] for name, h in histories.items()}
 
 
-def _draw_curves(ax: Axes, history: pd.DataFrame, column: str, colour: str, name: str) -> None:
-    parts = [c for c in ("repeat", "fold", "view") if c in history]
-    networks = [h for _, h in history.groupby(parts)] if parts else [history]
-    if len(networks) > 1:
-        for network in networks:
-            ax.plot(network["epoch"], network[column], color=colour, lw=0.6, alpha=0.35)
-    epochs = history.groupby("epoch")[column]
-    # Where some networks have stopped early the mean is one of others: draw it up to there.
-    mean = epochs.mean()[epochs.size() == len(networks)]
-    ax.plot(mean.index, mean.to_numpy(), color=colour, label=name)
+def draw_networks(
+    ax: Axes, networks: Sequence[pd.DataFrame], column: str, colour: str,
+    thin: str | None = None, label: str | None = None,
+) -> None:  # fmt: skip
+    """Draw a column of networks' histories by epoch, and their mean as far as all of them reach.
+
+    `thin`: colour of the networks' own lines, where it is not that of the mean.
+    """
+    known = [h.set_index("epoch")[column] for h in networks if h[column].notna().any()]
+    for of in known:
+        ax.plot(of.index, of, color=thin or colour, lw=0.6, alpha=0.4, marker="")
+    if known:  # further on the mean would be one of others
+        mean = pd.concat(known, axis=1, join="inner").mean(axis=1)
+        ax.plot(mean.index, mean, color=colour, lw=1.8, marker="", label=label)
 
 
 @style.figure
 def nine_views_figure(
     cohort: Cohort, row: int, *, probabilities: ArrayLike | None = None, fused: float | None = None
 ) -> Drawn:
-    """Draw the nine views of a nodule, 64 mm wide, with each network's malignant probability.
+    """Draw the views of a nodule, 64 mm wide, with each network's malignant probability.
 
     Args:
         row: of the nodule in the cohort.
-        probabilities: (9,) one a view; `fused` goes into the title.
+        probabilities: (views,) one a view; `fused` goes into the title.
     """
-    text = describe_nodule(cohort, row) + (
-        "" if fused is None else f"; fused probability {fused:.2f}"
-    )
-    values = [] if probabilities is None else np.asarray(probabilities, dtype=float).tolist()
-    figure, axes = style.subplots(3, 3, (6.4, 7.0))
-    mark = style.SIMULATED * cohort.simulated
-    for view, ax in enumerate(axes.flat):
-        show_ct(ax, cohort.views[row, view][MIDDLE], title=f"{view}  {view_name(view)}", mark=mark)
-    for ax, p in zip(axes.flat, values, strict=bool(values)):
+    views, mark = cohort.views[row][(slice(None), *MIDDLE)], style.SIMULATED * cohort.simulated
+    figure, axes = style.view_panels(views, mark, pixel_mm=(1.0, 1.0))
+    values = {} if probabilities is None else dict(enumerate(np.asarray(probabilities, float)))
+    for view, p in values.items():
         colour = style.MALIGNANT if p >= 0.5 else style.BENIGN
-        ax.set_xlabel(f"p = {p:.2f}", color=colour, fontsize=9)
-    style.scale_bar(axes[0, 0], 20)
-    figure.suptitle(text)
-    said = f" Probabilities {', '.join(f'{v:.2f}' for v in values)}." * bool(values)
-    return figure, f"Nine CT views, 64 mm wide, of a {text}.{said}"
+        axes[view].set_xlabel(f"p = {p:.2f}", color=colour, fontsize=9)
+    style.scale_bar(axes[0], 20)
+    said = "" if fused is None else f"; fused probability {fused:.2f}"
+    figure.suptitle(describe_nodule(cohort, row) + said)
+    return figure, values
 
 
 @style.figure
 def reconstruction_figure(
     model: NineViewModel, cohort: Cohort, rows: Sequence[int], views: Sequence[int] | None = None
 ) -> Drawn:
-    """Draw Fig. 4: input above, reconstruction and malignant probability below, view by view.
+    """Draw inputs above their reconstructions and malignant probabilities, by view (Fig. 4).
 
     Args:
         model: an MT-CNN; an ST-CNN reconstructs nothing and raises InputError.
@@ -112,11 +108,10 @@ def reconstruction_figure(
     wide = max(1.05 * len(columns), 3.0)
     tall = wide / max(len(columns), 2) * 2 + 0.55
     figure = Figure(figsize=(wide, tall * len(rows)), layout="constrained")
-    parts = np.atleast_1d(figure.subfigures(len(rows), 1))
-    words = []
+    parts, said = np.atleast_1d(figure.subfigures(len(rows), 1)), {}
     for part, row, recon, p in zip(parts, rows, images, probabilities, strict=True):
-        said = describe_nodule(cohort, row)
-        part.suptitle(said, x=0.01, ha="left", fontsize=10)
+        nodule = describe_nodule(cohort, row)
+        part.suptitle(nodule, x=0.01, ha="left", fontsize=10)
         axes = part.subplots(2, len(columns), squeeze=False)
         for (above, below), view, image, value in zip(axes.T, columns, recon, p, strict=True):
             mark = style.SIMULATED * cohort.simulated
@@ -127,8 +122,8 @@ def reconstruction_figure(
             below.set_xlabel(f"p = {value:.2f}", fontsize=9)
         axes[0, 0].set_ylabel("input", fontsize=9)
         axes[1, 0].set_ylabel("reconstruction", fontsize=9)
-        words.append(f"{said}, probabilities {', '.join(f'{v:.2f}' for v in p)}")
-    return figure, f"Inputs above their reconstructions, by view. {'; '.join(words)}."
+        said[f"{nodule} (row {row})"] = dict(zip(map(view_name, columns), p.tolist(), strict=True))
+    return figure, said
 
 
 @style.figure
@@ -148,28 +143,24 @@ def augmentation_figure(
     colours = (style.SKY, style.VERMILION, style.GREEN, style.PURPLE, style.ORANGE)
     edges = [style.YELLOW, *(colours[k % len(colours)] for k in range(copies))]
     mark = style.SIMULATED * cohort.simulated
-    figure = Figure(figsize=(1.75 * (copies + 2), 3.9), layout="constrained")
-    grid = figure.add_gridspec(2, copies + 2, width_ratios=[2.05, *[1] * (copies + 1)])
-    left = figure.add_subplot(grid[:, 0])
-    show_ct(left, wide.numpy(), mark=mark)
-    left.set_title("stored view, 76 mm", fontsize=9)
+    plan = [["stored", *(f"{line} {k}" for k in range(copies + 1))] for line in range(2)]
+    ratios = [2.05, *[1] * (copies + 1)]
+    figure, axes = style.mosaic(plan, (1.75 * (copies + 2), 3.9), width_ratios=ratios)
+    show_ct(axes["stored"], wide.numpy(), mark=mark)
+    axes["stored"].set_title("stored view, 76 mm", fontsize=9)
     for k, ((down, right), colour) in enumerate(zip(shifts, edges, strict=True)):
         corner = (batches.MARGIN + right - 0.5, batches.MARGIN + down - 0.5)
-        square = Rectangle(corner, IMAGE_SIZE, IMAGE_SIZE, fill=False, ec=colour, lw=1.4)
-        square.set_linestyle("-" if k else "--")
-        left.add_patch(square)
+        look = Look(fill=False, ec=colour, lw=1.4, ls="-" if k else "--")
+        axes["stored"].add_patch(Rectangle(corner, IMAGE_SIZE, IMAGE_SIZE, **look))
     for line, source, word in ((0, wide, "over tissue"), (1, poor, "from 64 mm alone")):
         plain = batches.transformed(source[None], torch.zeros(1, 4, dtype=torch.long))
         images = torch.cat([plain, batches.transformed(source.expand(copies, -1, -1), drawn)])
         for k, image in enumerate(images[:, 0].numpy()):
-            ax = figure.add_subplot(grid[line, k + 1])
+            ax = axes[f"{line} {k}"]
             show_ct(ax, image, 0, 1, frame=edges[k], mark=mark)
             ax.set_xlabel(_in_words(drawn[k - 1]) if k else "plain", fontsize=8)
             ax.set_ylabel("" if k else word, fontsize=9)
-    return figure, (
-        f"A stored view of 76 mm with the frames of {copies} shifted crops, and the crops, turned "
-        "and mirrored: above they show lung everywhere, below black strips from outside the image."
-    )
+    return figure, "The copies show lung everywhere above, and below black strips from outside"
 
 
 def _in_words(drawn: torch.Tensor) -> str:

