@@ -9,7 +9,6 @@ be committed where the runs cannot.
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Mapping
 from functools import partial
@@ -23,20 +22,12 @@ from benchmarks.common import command
 from labkit.annotations import lidc
 from labkit.cohorts.cohort import Cohort
 from labkit.errors import InputError
-from labkit.evaluation import calibration as evaluation_calibration
 from labkit.evaluation import crossval, readers, size, statistics
-from labkit.evaluation.calibration import Calibration, calibration
+from labkit.evaluation.calibration import Calibration, calibration, scale_run
 from labkit.evaluation.predictions import one_view, paired, read_predictions, select_view
 from labkit.evaluation.readers import ReaderCeiling
 from labkit.evaluation.reconstruction import over_patients
-from labkit.evaluation.statistics import (
-    RESAMPLES,
-    Floats,
-    Interval,
-    Patients,
-    percentile_interval,
-    plain,
-)
+from labkit.evaluation.statistics import RESAMPLES, Floats, Patients, percentile_interval, plain
 from labkit.io import read_json
 from labkit.paper import values as measured
 from labkit.training.machines import provenance
@@ -54,20 +45,14 @@ def belief(
 ) -> dict[str, Any]:
     """Judge the runs of ST-CNN and MT-CNN on one cohort in every way of lesson 13.
 
-    Args:
-        st_run, mt_run: folders of finished runs on the same folds.
-        cohort_folder: that they were trained on, with diameters.
-        resamples: of the bootstraps over patients.
+    The runs are finished and on the same folds; anything else is an InputError.
 
     Returns:
         Numbers ready for JSON: `methods`, `comparisons` with Holm's `family`, `specificity` of MT
         less ST, `fusion` less each single view, with Holm's `fusion_family` of each network, and
         what else lesson 13 looks at.
-
-    Raises:
-        InputError: an unfinished run, runs of other models, cohorts or folds.
     """
-    cohort, folders = Cohort.open(cohort_folder), {ST: st_run, MT: mt_run}
+    cohort = Cohort.open(cohort_folder)
     trained = {ST: _finished(st_run, "st", cohort), MT: _finished(mt_run, "mt", cohort)}
     st, mt = read_predictions(st_run), read_predictions(mt_run)
     methods = {ST: (st, crossval.FUSED), MT: (mt, crossval.FUSED), SIZE: (st, crossval.SIZE_ONLY)}
@@ -75,18 +60,28 @@ def belief(
         f"{a} less {b}": measured.compare(methods[a], methods[b], resamples)
         for a, b in ((MT, ST), (MT, SIZE), (ST, SIZE))
     }
-    family = measured.correct(comparisons)
     fusion = {
         name: {
-            view: measured.compare(methods[name], (methods[name][0], view), resamples)
-            for view in methods[name][0]["view"].astype(str).unique()
+            view: measured.compare((table, crossval.FUSED), (table, view), resamples)
+            for view in table["view"].astype(str).unique()
             if view.isdigit()
         }
-        for name in (ST, MT)
+        for name, table in ((ST, st), (MT, mt))
     }
     of_methods = {name: measured.measure(run, resamples) for name, run in methods.items()}
     for values in of_methods.values():
         values.pop("roc")
+    # Paired, at the threshold of 0.5.
+    pair = paired(mt, st, crossval.FUSED)
+    right = [(p.probabilities < statistics.DEFAULT_THRESHOLD).mean(axis=0) for p in pair]
+    benign = pair[0].labels == 0
+    weights = over_patients(pair[0].patients, resamples)[:, benign]
+    specificity = (weights @ (right[0] - right[1])[benign]) / weights.sum(axis=1)
+
+    def both_ways(run: measured.Run) -> dict[str, Any]:
+        how = partial(matched, run[0], cohort.nodules, run[1], resamples=resamples)
+        return {"ratio": RATIO, "pooled": how(within_folds=False), "within_folds": how()}
+
     return {
         "about": "What two finished runs can and cannot claim; see lesson 13.",
         **provenance(),
@@ -95,26 +90,19 @@ def belief(
         "resamples": resamples,
         "methods": of_methods,
         "comparisons": comparisons,
-        "family": family,
-        "specificity": {f"{MT} less {ST}": plain(_specificity_difference(mt, st, resamples))},
+        "family": measured.correct(comparisons),
+        "specificity": {f"{MT} less {ST}": plain(percentile_interval(specificity))},
         "fusion": fusion,
         "fusion_family": {name: measured.correct(pairs) for name, pairs in fusion.items()},
         "bands": _records(size.by_size(methods, cohort.nodules, resamples=resamples)),
-        "size_matched": {
-            name: {"ratio": RATIO}
-            | {
-                how: matched(
-                    run[0], cohort.nodules, run[1], within_folds=inside, resamples=resamples
-                )
-                for how, inside in (("pooled", False), ("within_folds", True))
-            }
-            for name, run in methods.items()
-        },
+        "size_matched": {name: both_ways(run) for name, run in methods.items()},
         "calibration": {
             name: from_calibration(calibration(*run, resamples=resamples))
             for name, run in methods.items()
         },
-        "temperature": {name: scale(run, cohort, resamples) for name, run in folders.items()},
+        "temperature": {
+            name: scale(run, cohort, resamples) for name, run in ((ST, st_run), (MT, mt_run))
+        },
         "readers": _readers(methods, cohort, resamples),
     }
 
@@ -130,11 +118,9 @@ def scale(run: Path, cohort: Cohort, resamples: int = RESAMPLES) -> dict[str, An
         validation = crossval.steadied(crossval.validation_predictions(run, cohort))
     except InputError:  # the reader is told, and other parts stand without it
         return {"not_computed": "its networks did not keep what they said of validation nodules"}
-    scaled, found = evaluation_calibration.scale_run(predictions, validation)
+    scaled, found = scale_run(predictions, validation)
     return {
-        "config": values["config"],
-        "plan": values["plan"],
-        "started": values["started"],
+        **{key: values[key] for key in ("config", "plan", "started")},
         "temperatures": [round(t, 4) for t in found["temperature"].tolist()],
         "before": from_calibration(calibration(predictions, resamples=resamples)),
         "after": from_calibration(calibration(scaled, resamples=resamples)),
@@ -163,35 +149,24 @@ def brier_parts(found: Calibration) -> dict[str, float]:
     predicted, observed = found.table["predicted"], found.table["observed"]
     mean = partial(np.average, weights=found.table["predictions"])
     share = float(mean(observed))
-    reliability = float(mean((predicted - observed) ** 2))
-    resolution = float(mean((observed - share) ** 2))
-    uncertainty = share * (1 - share)
-    within = found.brier.value - reliability + resolution - uncertainty
-    return {
-        "value": found.brier.value, "reliability": reliability, "resolution": resolution,
-        "uncertainty": uncertainty, "within": within,
-    }  # fmt: skip
+    parts = {
+        "value": found.brier.value,
+        "reliability": float(mean((predicted - observed) ** 2)),
+        "resolution": float(mean((observed - share) ** 2)),
+        "uncertainty": share * (1 - share),
+    }
+    rest = parts["value"] - parts["reliability"] + parts["resolution"] - parts["uncertainty"]
+    return {**parts, "within": rest}
 
 
 def _finished(run: Path, model: str, cohort: Cohort) -> dict[str, Any]:
     values = read_json(run / "metrics.json", "a finished run")
     if values["config"]["model"] != model:
         raise InputError(f"{run}: is a run of model {values['config']['model']}, not {model}")
-    sha256 = {name: f["sha256"] for name, f in cohort.meta["files"].items()}
-    if values["cohort"]["sha256"]["nodules.csv"] != sha256["nodules.csv"]:
+    if values["cohort"]["sha256"]["nodules.csv"] != cohort.meta["files"]["nodules.csv"]["sha256"]:
         raise InputError(f"{run}: was trained on another cohort than {cohort.folder}")
     kept = ("cohort", "config", "plan", "hardware", "started", "training_seconds", "epochs_run")
     return {key: values[key] for key in kept}
-
-
-def _specificity_difference(first: pd.DataFrame, second: pd.DataFrame, resamples: int) -> Interval:
-    """Paired, by bootstrap over patients, at the threshold of 0.5."""
-    pair = paired(first, second, crossval.FUSED)
-    right = [(p.probabilities < statistics.DEFAULT_THRESHOLD).mean(axis=0) for p in pair]
-    benign = pair[0].labels == 0
-    weights = over_patients(pair[0].patients, resamples)[:, benign]
-    found = (weights @ (right[0] - right[1])[benign]) / weights.sum(axis=1)
-    return percentile_interval(found)
 
 
 def matched(
@@ -202,18 +177,10 @@ def matched(
     """Compute how often a malignant nodule outscores a benign one of nearly its size, ties half.
 
     The diameter has next to nothing to say of such a pair, so that whatever orders it must be
-    something else.
-
-    Args:
-        predictions: as `crossval.run` returns them.
-        nodules: nodule table with `nodule_id` and `diameter_mm`.
-        view, less: the second one's AUC in the same pairs is taken off, by paired bootstrap.
-        ratio: of the diameters of a pair, at most.
-        within_folds: compare only nodules that the same networks judged.
-        resamples: of the bootstrap over patients, each with all nodules in all repeats.
-
-    Raises:
-        InputError: no such view, a nodule without a diameter, or no pair at all.
+    something else. The diameters of a pair differ by `ratio` at most; `within_folds` compares only
+    nodules that the same networks judged. The AUC of the view `less` in the same pairs is taken
+    off, by paired bootstrap over patients. An InputError for a nodule without a diameter, or no
+    pair at all.
     """
     sides = [one_view(predictions, name) for name in dict.fromkeys((view, less))]
     of = sides[0]
@@ -260,21 +227,19 @@ def from_ratings(nodules: pd.DataFrame) -> pd.DataFrame:
 
 
 def _readers(methods: Mapping[str, measured.Run], cohort: Cohort, resamples: int) -> dict[str, Any]:
+    against = partial(readers.against_the_rest, resamples=resamples)
     annotations = lidc.annotations()
     thin = annotations[annotations["slice_thickness_mm"] <= MAX_SLICE_THICKNESS_MM]
     if "ratings" in cohort.nodules:
         own = from_ratings(cohort.nodules)
     else:
         own = thin[thin["nodule_id"].isin(cohort.nodules["nodule_id"])]
-    values: dict[str, Any] = {
-        "lidc": _ceiling(readers.against_the_rest(thin, resamples=resamples)), "cohort": None,
-    }  # fmt: skip
-    if own.empty:
-        return values
-    values["cohort"] = _ceiling(readers.against_the_rest(own, resamples=resamples))
-    for name, of in methods.items():
-        score = select_view(*of).groupby("nodule_id")["probability"].mean().to_dict()
-        values[name] = _ceiling(readers.against_the_rest(own, score, resamples=resamples))
+    values: dict[str, Any] = {"lidc": _ceiling(against(thin)), "cohort": None}
+    if not own.empty:
+        values["cohort"] = _ceiling(against(own))
+        for name, of in methods.items():
+            score = select_view(*of).groupby("nodule_id")["probability"].mean().to_dict()
+            values[name] = _ceiling(against(own, score))
     return values
 
 
@@ -286,8 +251,8 @@ def _ceiling(found: ReaderCeiling) -> dict[str, Any]:
         "undecided": round(found.undecided, _DIGITS),
         "auc": plain(found.auc),
     }
-    for name, (sensitivity, specificity) in (("strict", found.strict), ("lenient", found.lenient)):
-        values[name] = {"sensitivity": plain(sensitivity), "specificity": plain(specificity)}
+    for name, rates in (("strict", found.strict), ("lenient", found.lenient)):
+        values[name] = dict(zip(("sensitivity", "specificity"), map(plain, rates), strict=True))
     if found.score_auc is not None and found.difference is not None:
         values |= {"score_auc": plain(found.score_auc), "difference": plain(found.difference)}
     return values
@@ -295,19 +260,9 @@ def _ceiling(found: ReaderCeiling) -> dict[str, Any]:
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Rows as plain values; NaN, which JSON does not have, becomes None."""
-    return [{str(k): _plain(v) for k, v in row.items()} for row in table.to_dict("records")]
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, float):
-        return None if math.isnan(value) else round(value, _DIGITS)
-    return value
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command `python -m benchmarks.belief`."""
-    return command(belief, __doc__, arguments)
+    rounded = table.round(_DIGITS).astype(object)
+    return rounded.where(table.notna(), None).to_dict("records")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command(belief, __doc__))

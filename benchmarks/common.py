@@ -16,23 +16,18 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hint
 import psutil
 
 from labkit.errors import InputError
-from labkit.io import write_json
+from labkit.io import write_atomically, write_json
 
 
-def count(text: str) -> int:
-    """Read a number of 1 or more from the command line."""
-    value = int(text)
-    if value < 1:
+def _count(text: str) -> int:
+    """Read a number of 1 or more."""
+    if (value := int(text)) < 1:
         raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
     return value
 
 
-def add_options(parser: argparse.ArgumentParser, measure: Callable[..., Any]) -> None:
-    """Make a function's arguments those of a command, and add --out for what it returns.
-
-    Arguments without a default are given by their place, those after a * by their name. Whole
-    numbers are 1 or more but for a seed; `progress` is switched off by --quiet.
-    """
+def _options(parser: argparse.ArgumentParser, measure: Callable[..., Any]) -> None:
+    """Make a function's arguments those of a command, and add --out for what it returns."""
     hints = get_type_hints(measure)
     for name, of in inspect.signature(measure).parameters.items():
         hint, required = hints[name], of.default is of.empty
@@ -46,42 +41,38 @@ def add_options(parser: argparse.ArgumentParser, measure: Callable[..., Any]) ->
         elif get_origin(hint) is Literal:
             options["choices"] = get_args(hint)
         elif kinds:
-            options["type"] = count if kinds[0] is int and name != "seed" else kinds[0]
+            options["type"] = _count if kinds[0] is int and name != "seed" else kinds[0]
             options |= {"nargs": "+"} if get_origin(hint) in (list, tuple) else {}
         else:
             continue
-        if required and of.kind is of.KEYWORD_ONLY:
-            options["required"] = True
-        elif required:
+        if required and of.kind is not of.KEYWORD_ONLY:
             parser.add_argument(name, **options)
             continue
         text = f"default: {of.default}" if not required and of.default else None
-        parser.add_argument(f"--{name.replace('_', '-')}", help=text, **options)
+        parser.add_argument(f"--{name.replace('_', '-')}", help=text, required=required, **options)
     parser.add_argument("--out", type=Path, help="JSON file to write")
     parser.set_defaults(measure=measure)
 
 
 def command(
-    measure: Callable[..., Any], doc: str | None, arguments: Sequence[str] | None = None,
-    say: Callable[[Any], str] | None = None,
+    measures: Callable[..., Any] | Sequence[Callable[..., Any]], doc: str | None,
+    arguments: Sequence[str] | None = None, say: Callable[[Any], str] | None = None,
 ) -> int:  # fmt: skip
-    """Run a benchmark as a command whose options are its arguments; return the exit status."""
-    parser = argparse.ArgumentParser(
-        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_options(parser, measure)
-    return run(parser, arguments, say)
+    """Run a benchmark, or one of several by its name, as a command; return its exit status.
 
-
-def run(
-    parser: argparse.ArgumentParser, arguments: Sequence[str] | None = None,
-    say: Callable[[Any], str] | None = None,
-) -> int:  # fmt: skip
-    """Compute what a command's options ask for, print it, write it to --out.
-
-    Returns:
-        The exit status: 0, or 2 for bad input, of which one line says what is wrong.
+    A function's arguments are the options: those without a default are given by their place, those
+    after a * by their name; whole numbers are 1 or more but for a seed; `progress` is switched off
+    by --quiet. What it returns is printed (as `say` puts it) and written to --out. The status is 0,
+    or 2 for bad input, of which one line says what is wrong.
     """
+    kind = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=doc, formatter_class=kind)
+    if callable(measures):
+        _options(parser, measures)
+    else:
+        several = parser.add_subparsers(required=True)
+        for one in measures:
+            _options(several.add_parser(one.__name__), one)
     options = vars(parser.parse_args(arguments))
     out, measure = options.pop("out"), options.pop("measure")
     try:
@@ -195,3 +186,12 @@ def in_words(of: Mapping[str, float], digits: int = 3, sign: str = "") -> str:
     """
     value, low, high = (f"{of[k]:{sign}.{digits}f}" for k in ("value", "low", "high"))
     return f"{value} ({low} to {high})"
+
+
+def put_between(file: Path, block: str, begin: str, end: str) -> None:
+    """Put a block, marks and all, in the place of what stands between the marks of a page."""
+    text = file.read_text(encoding="utf-8") if file.is_file() else ""
+    if text.count(begin) != 1 or text.count(end) != 1:
+        raise InputError(f"{file}: needs the lines {begin!r} and {end!r}, once each")
+    page = text.partition(begin)[0] + block + text.partition(end)[2]
+    write_atomically(file, lambda p: p.write_text(page, encoding="utf-8"))

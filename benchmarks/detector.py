@@ -12,7 +12,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -30,38 +29,28 @@ from labkit.simulate.noise import generator
 from labkit.simulate.scene import KINDS, Scene, lies_on, scene_for_series
 from labkit.training.machines import now
 
-SIZES_MM = (0.0, 4.0, 6.0, 10.0, 20.0, np.inf)
+SIZES_MM = {"0 to 4": (0, 4), "4 to 6": (4, 6), "6 to 10": (6, 10), "10 to 20": (10, 20),
+            "20 and more": (20, np.inf)}  # fmt: skip
 # LIDC's texture: 1 is non-solid, 5 solid.
 TEXTURES = {"non-solid": (1.0, 2.5), "part-solid": (2.5, 4.5), "solid": (4.5, 5.1)}
-_STEP = 5.0
-_HIGHEST = 300.0
+_STEP, _HIGHEST = 5.0, 300.0
 _POINTS_A_SCAN = 200
 
 
 def sensitivity_table(
     candidates: pd.DataFrame, nodules: pd.DataFrame, scans: int, thresholds: Iterable[float]
 ) -> pd.DataFrame:
-    """Count how many nodules are hit, and candidates a scan there are, at each threshold.
+    """Count how many nodules are hit, and candidates a scan there are, at each least score.
 
-    Args:
-        candidates: `seriesuid`, `x_mm`, `y_mm`, `z_mm`, `score`.
-        nodules: `seriesuid`, `x_mm`, `y_mm`, `z_mm`, `diameter_mm`.
-        scans: how many were searched, those without candidates too.
-        thresholds: least scores.
-
-    Returns:
-        DataFrame with the columns `least_score`, `candidates_a_scan`, `hit` (nodules) and
-        `sensitivity` (missing when there is no nodule).
+    Both tables have `seriesuid`, `x_mm`, `y_mm`, `z_mm`, and `score` or `diameter_mm`; `scans` are
+    all that were searched. Returns `least_score`, `candidates_a_scan`, `hit` (nodules) and
+    `sensitivity` (missing when there is no nodule).
     """
-    score = candidates["score"].to_numpy(float)
-    best = best_scores(candidates, nodules)
-    rows = [
-        (float(least), float((score >= least).sum() / scans), int((best >= least).sum()))
-        for least in thresholds
-    ]
-    table = pd.DataFrame(rows, columns=["least_score", "candidates_a_scan", "hit"])
-    table["sensitivity"] = table["hit"] / len(nodules) if len(nodules) else np.nan
-    return table
+    least = np.array(list(thresholds), dtype=float)
+    counts = (candidates["score"].to_numpy(float) >= least[:, None]).sum(axis=1) / scans
+    hit = (best_scores(candidates, nodules) >= least[:, None]).sum(axis=1)
+    table = pd.DataFrame({"least_score": least, "candidates_a_scan": counts, "hit": hit})
+    return table.assign(sensitivity=table["hit"] / len(nodules) if len(nodules) else np.nan)
 
 
 def best_scores(candidates: pd.DataFrame, nodules: pd.DataFrame) -> np.ndarray:
@@ -90,60 +79,51 @@ def measure(
 ) -> dict[str, Any]:  # fmt: skip
     """Measure the detector's sensitivity as it is, by size and texture, and what else it finds.
 
-    About 24 s a scan and process; a killed run goes on where it stopped.
-
-    Args:
-        scans: how many of the tuning scans, in the order of their draw.
-        seed: of the scenes.
-        jobs: processes; by default as `simulated_luna16`.
-        progress: show a bar.
-
-    Returns:
-        Plain values (JSON): settings, curve, shares, and with what and when it was measured.
-
-    Raises:
-        InputError: less than one scan, or more than there are.
+    About 24 s a scan and process, for the first `scans` of the tuning scans; a killed run goes on
+    where it stopped. Returns plain values (JSON): settings, curve, shares, and with what and when
+    it was measured.
     """
     series = simulated_luna16.tuning_series()
     if not 1 <= scans <= len(series):
         raise InputError(f"scans is {scans}; give 1 to {len(series)}")
-    series = series[:scans]
-    settings = blobs.Settings()
-    folder = paths.runs() / "luna16_detector"
+    series, settings, folder = series[:scans], blobs.Settings(), paths.runs() / "luna16_detector"
+    least = settings.least_score
     _, found = simulated_luna16.simulate_scans(
         folder, series, seed, settings, jobs, progress, cut_out=False
     )
-    kept = simulated_luna16.settings_of(seed, settings, cut_out=False)
     parts = {uid: found[uid] for uid in series}
-    candidates = simulated_luna16.joined(parts, "candidates")
-    nodules = simulated_luna16.joined(parts, "annotations")
-    nodules["texture"] = _textures(series)
+    candidates, nodules, excluded = (
+        simulated_luna16.joined(parts, name) for name in ("candidates", "annotations", "excluded")
+    )
+    # Mean ratings, in the order in which the parts name the nodules.
+    texture = lidc.nodules(1, None).set_index("nodule_id")["texture"]
+    findings = luna16.from_lidc(series).annotations
+    ids = [i for uid in series for i in findings["finding_id"][findings["series_uid"] == uid]]
+    nodules["texture"] = texture.loc[ids].to_numpy(float)
     nodules["best"] = best_scores(candidates, nodules)
-    thresholds = np.arange(settings.least_score, _HIGHEST + 1, _STEP)
-    curve = sensitivity_table(candidates, nodules, scans, thresholds)
-    at_work = sensitivity_table(candidates, nodules, scans, [settings.least_score])
+    at_work = sensitivity_table(candidates, nodules, scans, [least])
     nothing = np.ones(len(candidates), bool)
-    for findings in (nodules, simulated_luna16.joined(parts, "excluded")):
-        nothing[hits(candidates, findings).candidate] = False
-    missed = nodules[nodules["best"] < settings.least_score]
+    for each in (nodules, excluded):
+        nothing[hits(candidates, each).candidate] = False
     scenes = [scene_for_series(uid, seed) for uid in series]
     chance = [k for s in scenes for k in lies_on(s, points_in_lung(s, _POINTS_A_SCAN, seed))]
-    sizes = {f"{a:g} to {b:g}" if np.isfinite(b) else f"{a:g} and more": (a, b)
-             for a, b in pairwise(SIZES_MM)}  # fmt: skip
     a_scan = candidates.groupby(luna16.SERIES).size().reindex(series, fill_value=0)
+    curve = sensitivity_table(candidates, nodules, scans, np.arange(least, _HIGHEST + 1, _STEP))
     return {
         "what": "simulated CT: the candidate detector on scans that are in no cohort",
         "date": now(),
         "versions": versions(),
-        "settings": {**kept, "scans": scans},
+        "settings": {
+            **simulated_luna16.settings_of(seed, settings, cut_out=False), "scans": scans,
+        },
         "series": series,
         "nodules": len(nodules),
         **{name: values[0] for name, values in _plain(at_work).items()},
         "least_and_most_candidates_of_a_scan": [int(a_scan.min()), int(a_scan.max())],
         "curve": _plain(curve),
-        "by_diameter_mm": _counts(nodules, "diameter_mm", sizes, settings.least_score),
-        "by_texture": _counts(nodules, "texture", TEXTURES, settings.least_score),
-        "missed": _plain(missed[["diameter_mm", "texture", "best"]]),
+        "by_diameter_mm": _counts(nodules, "diameter_mm", SIZES_MM, least),
+        "by_texture": _counts(nodules, "texture", TEXTURES, least),
+        "missed": _plain(nodules.loc[nodules["best"] < least, ["diameter_mm", "texture", "best"]]),
         "false_positives_lie_on": _shares(candidates["lies_on"][nothing]),
         "any_point_of_lung_lies_on": _shares(pd.Series(chance)),
         "processor_seconds_a_scan": {
@@ -152,15 +132,7 @@ def measure(
         },
         "luna16": {"candidates_a_scan": 551065 / 888, "nodules": 1186, "hit": 1120},
         "detector": asdict(settings),
-    }
-
-
-def _textures(series: list[str]) -> np.ndarray:
-    """Return mean texture ratings, in the order in which the parts name the nodules."""
-    texture = lidc.nodules(1, None).set_index("nodule_id")["texture"]
-    findings = luna16.from_lidc(series).annotations
-    ids = [i for uid in series for i in findings["finding_id"][findings["series_uid"] == uid]]
-    return texture.loc[ids].to_numpy(float)
+    }  # fmt: skip
 
 
 def _counts(
@@ -183,10 +155,5 @@ def _plain(table: pd.DataFrame) -> dict[str, list[Any]]:
     }
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command `python -m benchmarks.detector`."""
-    return command(measure, __doc__, arguments)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command(measure, __doc__))

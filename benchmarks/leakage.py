@@ -22,12 +22,7 @@ from labkit import profiles
 from labkit.cohorts.cohort import Cohort
 from labkit.errors import InputError
 from labkit.evaluation import crossval
-from labkit.evaluation.leakage import (
-    compare_splits,
-    of_patients_with_several,
-    sibling_pairs,
-    with_memory,
-)
+from labkit.evaluation import leakage as siblings
 from labkit.io import read_json
 from labkit.training.config import TrainingConfig
 from labkit.training.machines import provenance
@@ -41,22 +36,13 @@ def leakage(
 ) -> dict[str, Any]:  # fmt: skip
     """Train under both splits, or take up what is trained, and compare.
 
-    Args:
-        cohorts: folders, each with diameters.
-        runs: folder for the runs, one a cohort and split.
-        config: how networks are trained; None takes ST-CNN on the axial view as the `lab` profile.
-        folds, repeats: of both splits.
-        resamples: of the bootstraps over patients.
-        jobs: networks trained at once; None takes one a core.
-        progress: print an estimate and show bars.
+    `runs` is a folder for the runs, one a cohort and split; `config` None takes ST-CNN on the axial
+    view as the `lab` profile. An InputError for two cohorts of one name, or one without diameters.
 
     Returns:
         Numbers ready for JSON: `cohorts`: name -> `siblings`, `with_sibling` (share of test nodules
         by split), and `all` and `with_siblings`, each method -> split -> AUC and AUC within folds,
         and `nodule less patient` of both.
-
-    Raises:
-        InputError: two cohorts of one name, one without diameters, or a folder of other runs.
     """
     config = config or profiles.get("lab").training(model="st", views=(0,))
     opened = [Cohort.open(folder) for folder in cohorts]
@@ -72,18 +58,18 @@ def leakage(
                 cohort, config, out, folds=folds, repeats=repeats, split=split, jobs=jobs,
                 progress=progress,
             )  # fmt: skip
-            splits[split] = with_memory(predictions, cohort.nodules)
+            splits[split] = siblings.with_memory(predictions, cohort.nodules)
             done = read_json(out / "metrics.json", "a finished run")
             trained[split] = {k: done[k] for k in ("hardware", "started", "training_seconds")}
             described = done["cohort"]
         found[cohort.name] = {
             "cohort": described,
             "trained": trained,
-            "siblings": sibling_pairs(cohort.nodules.iloc[cohort.labelled]),
+            "siblings": siblings.sibling_pairs(cohort.nodules.iloc[cohort.labelled]),
             "with_sibling": {s: _share_with_sibling(p) for s, p in splits.items()},
-            "all": compare_splits(splits, resamples),
-            "with_siblings": compare_splits(
-                {s: of_patients_with_several(p) for s, p in splits.items()}, resamples
+            "all": siblings.compare_splits(splits, resamples),
+            "with_siblings": siblings.compare_splits(
+                {s: siblings.of_patients_with_several(p) for s, p in splits.items()}, resamples
             ),
         }
     return {
@@ -105,10 +91,5 @@ def _share_with_sibling(predictions: pd.DataFrame) -> float:
     return float((spread > 1).mean())
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command `python -m benchmarks.leakage`."""
-    return command(leakage, __doc__, arguments)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command(leakage, __doc__))

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.util
+import importlib
 import io
 import sys
 import tempfile
@@ -58,22 +58,14 @@ LARGE = Size(scans=200, nodules=270, marks=20_000, excluded=2_000, bootstraps=20
 
 
 def the_script(folder: Path) -> types.ModuleType:
-    """Load the challenge's script as a module, without its plots.
-
-    Raises:
-        InputError: it is not there, or is still Python 2.
-    """
+    """Load the challenge's script as a module, without its plots; an InputError if it cannot be."""
     path = folder / SCRIPT
     if not path.is_file():
         raise InputError(f"{path} is not there; give the folder of LUNA-16's evaluationScript.zip")
-    spec = importlib.util.spec_from_file_location("official", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
     # It finds its helpers, the folder `tools`, beside itself.
     sys.path.insert(0, str(folder))
     try:
-        spec.loader.exec_module(module)
+        module = importlib.import_module(path.stem)
     except SyntaxError as error:
         raise InputError(
             f"{path}, line {error.lineno}, is not Python 3; translate its print and iteritems"
@@ -132,11 +124,8 @@ def compared(
 
         with recorded(script) as curves:
             _, seconds, (*_, rates, mean, low, high) = timed(theirs)
-        read = (
-            luna16.read_submission(folder / "marks.csv"),
-            luna16.read_annotations(given[0]),
-            luna16.read_excluded(given[1]),
-        )
+        read = (luna16.read_submission(folder / "marks.csv"), luna16.read_annotations(given[0]),
+                luna16.read_excluded(given[1]))  # fmt: skip
     _, labkit_seconds, ours = timed(lambda: froc.evaluate(*read, uids, bootstraps=size.bootstraps))
     (fps, sensitivity, thresholds), *samples = curves
     numbers = np.random.RandomState(seed)  # the same numbers once more
@@ -146,12 +135,12 @@ def compared(
     heights = np.array([np.interp(rates, x, y) for x, y, _ in samples])
     sound = np.isfinite(heights).all(axis=1)
     seven = np.interp(froc.RATES, fps, sensitivity)
+    curves_of = (
+        (fps, ours.false_positives_per_scan), (sensitivity, ours.curve_sensitivity),
+        (thresholds[1:], ours.thresholds[1:]),
+    )  # fmt: skip
     found = {
-        "curve": max(
-            largest(fps, ours.false_positives_per_scan),
-            largest(sensitivity, ours.curve_sensitivity),
-            largest(thresholds[1:], ours.thresholds[1:]),
-        ),
+        "curve": max(largest(*pair) for pair in curves_of),
         "sensitivity_at_seven": largest(seven, ours.sensitivity),
         "cpm": abs(float(seven.mean()) - ours.cpm),
         "samples": largest(heights[sound], band[sound]),
@@ -201,10 +190,8 @@ def measured(folder: Path, *, trials: int = 200, seed: int = 0, source: str = ""
     script = the_script(folder)
     rows = []
     for name, size, challenges in (
-        ("small", SMALL, trials),
-        ("beyond the limit", BEYOND, trials),
-        ("large", LARGE, 2),
-    ):
+        ("small", SMALL, trials), ("beyond the limit", BEYOND, trials), ("large", LARGE, 2),
+    ):  # fmt: skip
         found = pd.DataFrame(
             compared(script, made(size, seed + i), size, seed + i)
             for i in tqdm(range(challenges), desc=name, unit="challenge")

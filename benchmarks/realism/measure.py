@@ -10,23 +10,18 @@ signed distance to their consensus, negative inside.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from joblib import Parallel, cpu_count, delayed
+from joblib import Parallel, delayed
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage, stats
 from scipy.special import erfc
 from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
@@ -37,7 +32,7 @@ from labkit.evaluation import statistics
 from labkit.evaluation.reconstruction import mean_over, over_patients
 from labkit.evaluation.statistics import Interval, percentile_interval
 from labkit.imaging.volume import AIR_HU
-from labkit.io import told_if_killed
+from labkit.io import available_cores, told_if_killed
 from labkit.simulate.nodule import consensus
 from labkit.training.machines import provenance
 
@@ -46,16 +41,24 @@ Mask = NDArray[np.bool_]
 KINDS = ("real", "simulated")
 LOW_HU, HIGH_HU = -1000.0, 400.0
 STEP_HU = (HIGH_HU - LOW_HU) / 255
+# Four of the 256 levels of a real cube in every bin: other bins would hold more and fewer.
+HU_EDGES = LOW_HU + STEP_HU * (4 * np.arange(65) - 0.5)
+PATCH = 24
+FREQUENCIES = np.arange(1, PATCH // 2 + 1) / PATCH
+QUANTILES = {"p10": 0.1, "q25": 0.25, "median": 0.5, "q75": 0.75, "p90": 0.9}
+_VESSEL_HU, _LEAST_RAYS = -600.0, 8
+_AT_MM = np.linspace(-3.0, 4.0, 29)  # where the image is read along a normal of the outline
+_SHARES = {
+    "share_lung": (-960.0, -700.0), "share_between": (-700.0, -300.0), "share_fat": (-150.0, -50.0),
+    "share_soft": (0.0, 120.0), "share_bright": (150.0, 401.0),
+}  # fmt: skip
 THEMES = {
     "nodule": (
         "inside_median_hu", "inside_mean_hu", "inside_sd_hu", "inside_p90_hu", "edge_width_mm",
         "edge_offset_mm", "edge_wander_mm",
     ),
     "wall": ("open_share", "wall_gap_mm", "touches_wall", "wall_share", "outside_share"),
-    "tissues": (
-        "share_lung", "share_between", "share_fat", "share_soft", "share_bright",
-        "wall_bone_share", "wall_fat_share", "soft_tissue_hu",
-    ),
+    "tissues": (*_SHARES, "wall_bone_share", "wall_fat_share", "soft_tissue_hu"),
     "lung and vessels": (
         "lung_median_hu", "lung_p10_hu", "vessel_share", "vessel_p99_hu", "vessel_count_cm2",
         "vessel_piece_mm2", "vessel_elongation", "vessel_long_share",
@@ -63,61 +66,41 @@ THEMES = {
     "noise": ("noise_lung_hu", "noise_tissue_hu", "noise_fine_lung", "noise_fine_tissue"),
     "spectrum": tuple(f"spectrum_{k}" for k in range(12)),
 }  # fmt: skip
+SIZES = {
+    "below 7 mm": (0, 7), "7 to 10 mm": (7, 10), "10 to 15 mm": (10, 15), "15 to 25 mm": (15, 25),
+    "above 25 mm": (25, 100),
+}  # fmt: skip
 
 
 # The same nodule, real and simulated: finding the twins, and making them alike.
 
 
-class Twins(NamedTuple):
-    """One nodule, real and simulated, on the slices that are real."""
-
-    real: Floats
-    simulated: Floats
-    agreement: Floats
-    distance_mm: Floats
-
-
 def match(real: Cohort, simulated: Cohort) -> pd.DataFrame:
     """Find the nodules that both hold: one series, one number in pylidc's clustering, same ratings.
 
-    The last part of `nodule_id` is that number in both. A nodule that the number finds but whose
-    malignancy ratings are not the same readers' is left out: it was put together from
-    other annotations, and has another outline. The real cohort has `ratings` ("5|4|4|3", one a
-    reader), the simulated one is made from `lidc.nodules`.
-
-    Returns:
-        One row a pair: the simulated cohort's columns, `real_row` and `simulated_row`.
+    The last part of `nodule_id` is that number in both. A nodule whose malignancy ratings are not
+    the same readers' is left out: it was put together from other annotations, and has another
+    outline. Returns one row a pair: the simulated cohort's columns, `real_row`, `simulated_row`.
     """
-    if real.simulated or not simulated.simulated:
+    if real.simulated or not simulated.simulated or "ratings" not in real.nodules:
         raise InputError(
-            f"{real.folder} has to hold real images, {simulated.folder} simulated ones"
+            f"{real.folder} has to hold real images with ratings, {simulated.folder} simulated ones"
         )
-    missing = {"series_uid", "ratings"} - set(real.nodules)
-    if missing:
-        raise InputError(f"{real.folder}: lacks the columns {', '.join(sorted(missing))}")
 
-    def in_order(ratings: Sequence[Any]) -> str:
-        return "|".join(sorted(str(int(float(r))) for r in ratings))
+    def keyed(table: pd.DataFrame, ratings: pd.Series, row: str) -> pd.DataFrame:
+        number = table["nodule_id"].astype(str).str.extract(r"(\d+)$", expand=False)
+        rated = ["|".join(sorted(str(int(float(r))) for r in of)) for of in ratings]
+        return table.assign(number=number, rated=rated, **{row: np.arange(len(table))})
 
-    number = r"(\d+)$"
-    left = pd.DataFrame(
-        {
-            "series_uid": real.nodules["series_uid"],
-            "number": real.nodules["nodule_id"].astype(str).str.extract(number, expand=False),
-            "rated": real.nodules["ratings"].map(lambda r: in_order(str(r).split("|"))),
-            "real_row": np.arange(len(real)),
-        }
-    )
-    ratings = lidc.annotations().groupby("nodule_id")["malignancy"].agg(list).map(in_order)
+    readers = lidc.annotations().groupby("nodule_id")["malignancy"].agg(list)
+    left = keyed(real.nodules, real.nodules["ratings"].astype(str).str.split("|"), "real_row")
     ids = simulated.nodules["nodule_id"].astype(str)
-    right = simulated.nodules.assign(
-        number=ids.str.extract(number, expand=False), rated=ids.map(ratings),
-        simulated_row=np.arange(len(simulated)),
-    )  # fmt: skip
-    pairs = right.merge(left, on=["series_uid", "number", "rated"], validate="one_to_one")
+    right = keyed(simulated.nodules, readers.loc[ids], "simulated_row")
+    keys = ["series_uid", "number", "rated"]
+    pairs = right.merge(left[[*keys, "real_row"]], on=keys, validate="one_to_one")
     if pairs.empty:
         raise InputError(f"{real.folder} and {simulated.folder} have no nodule in common")
-    return pairs.drop(columns=["number", "rated"]).sort_values("real_row", ignore_index=True)
+    return pairs.sort_values("real_row", ignore_index=True)
 
 
 def like_real(cube_hu: ArrayLike) -> Floats:
@@ -153,13 +136,12 @@ def outline_at(nodule: pd.Series) -> tuple[Floats, Floats]:
     return shape.agreement_at(*axes), shape.distance_at(*axes)
 
 
-def twins(real: Cohort, simulated: Cohort, pair: pd.Series) -> Twins:
-    """Load a pair that `match` found, clipped, rounded and cut to its real slices alike."""
+def twins(real: Cohort, simulated: Cohort, pair: pd.Series) -> tuple[Floats, ...]:
+    """Load a pair, clipped, rounded and cut alike: real, simulated, agreement, distance."""
     cube = np.asarray(real.require_cubes()[int(pair["real_row"])], dtype=np.float32)
     kept = real_slices(cube)
-    agreement, distance = outline_at(pair)
     other = like_real(simulated.require_cubes()[int(pair["simulated_row"])][kept])
-    return Twins(np.clip(cube[kept], LOW_HU, HIGH_HU), other, agreement[kept], distance[kept])
+    return np.clip(cube[kept], LOW_HU, HIGH_HU), other, *(part[kept] for part in outline_at(pair))
 
 
 # What around a nodule is body wall and what is lung, by the same rule on real and simulated CT.
@@ -169,18 +151,15 @@ class Masks(NamedTuple):
     """Parts of the slices around a nodule, and the distance to its consensus.
 
     The wall is chest wall, mediastinum, diaphragm and whatever else is wide, not the nodule;
-    outside is air outside the body; lung the rest, 3 mm clear of all three, vessels included.
+    outside is air outside the body; lung the rest, 3 mm clear of all three, vessels included;
+    the shell is what lies 3 to 20 mm from the nodule.
     """
 
     wall: Mask
     outside: Mask
     lung: Mask
     from_nodule_mm: Floats
-
-    @property
-    def shell(self) -> Mask:
-        """Voxels 3 to 20 mm from the nodule."""
-        return (self.from_nodule_mm > 3) & (self.from_nodule_mm <= 20)
+    shell: Mask
 
 
 def masks(hu: Floats, agreement: Floats) -> Masks:
@@ -209,21 +188,10 @@ def masks(hu: Floats, agreement: Floats) -> Masks:
     far = np.full(hu.shape, 64.0, np.float32)
     if nodule.any():
         far = ndimage.distance_transform_edt(~nodule).astype(np.float32)
-    return Masks(wall, outside, ~blocked & (far > 3), far)
+    return Masks(wall, outside, ~blocked & (far > 3), far, (far > 3) & (far <= 20))
 
 
 # What lies around a nodule: tissues, vessels, and the finest structure of lung and noise.
-
-
-# Four of the 256 levels of a real cube in every bin: other bins would hold more and fewer.
-HU_EDGES = LOW_HU + STEP_HU * (4 * np.arange(65) - 0.5)
-PATCH = 24
-FREQUENCIES = np.arange(1, PATCH // 2 + 1) / PATCH
-_VESSEL_HU = -600.0
-_SHARES = {
-    "share_lung": (-960.0, -700.0), "share_between": (-700.0, -300.0), "share_fat": (-150.0, -50.0),
-    "share_soft": (0.0, 120.0), "share_bright": (150.0, 401.0),
-}  # fmt: skip
 
 
 def histogram(hu: Floats, masks: Masks) -> NDArray[np.float64]:
@@ -242,8 +210,7 @@ def tissues(hu: Floats, masks: Masks) -> dict[str, float]:
     # The middle slices of the real cubes are the ones without an offset.
     middle = slice(max(len(hu) // 2 - 1, 0), len(hu) // 2 + 2)
     soft = hu[middle][masks.wall[middle]]
-    soft = soft[(soft > -30) & (soft < 130)]
-    enough = len(wall) > 500
+    soft, enough = soft[(soft > -30) & (soft < 130)], len(wall) > 500
     return {
         **{
             name: float(((near >= low) & (near < high)).mean()) if len(near) else np.nan
@@ -267,21 +234,7 @@ def vessels(hu: Floats, masks: Masks) -> dict[str, float]:
     lung = masks.lung & (masks.from_nodule_mm <= 20)
     if lung.sum() < 300:
         return dict.fromkeys(THEMES["lung and vessels"], np.nan)
-    values = hu[lung]
-    areas, elongations = _pieces(hu, lung)
-    none = not len(areas)
-    found = (
-        np.median(values), np.percentile(values, 10), (values > _VESSEL_HU).mean(),
-        np.percentile(values, 99), 100 * len(areas) / lung.sum(),
-        np.nan if none else np.median(areas), np.nan if none else np.median(elongations),
-        np.nan if none else areas[elongations >= 3].sum() / areas.sum(),
-    )  # fmt: skip
-    return dict(zip(THEMES["lung and vessels"], map(float, found), strict=True))
-
-
-def _pieces(hu: Floats, lung: Mask) -> tuple[NDArray, NDArray]:
-    """Return area, mm^2, and elongation of every bright piece of lung, slice by slice."""
-    areas, elongations = [np.zeros(0)], [np.zeros(0)]
+    values, areas, elongations = hu[lung], [np.zeros(0)], [np.zeros(0)]
     for image, inside in zip(hu, lung, strict=True):
         labels, count = ndimage.label((image > _VESSEL_HU) & inside, np.ones((3, 3)))
         rows, cols = np.nonzero(labels)
@@ -292,20 +245,24 @@ def _pieces(hu: Floats, lung: Mask) -> tuple[NDArray, NDArray]:
         # A pixel is itself 1/12 mm^2 wide: a single one is round.
         vr, vc, vrc = (np.bincount(piece, w, count + 1)[1:] / n for w in (dr**2, dc**2, dr * dc))
         middle, half = (vr + vc) / 2 + 1 / 12, np.sqrt(((vr - vc) / 2) ** 2 + vrc**2)
-        keep = n >= 3
-        areas.append(n[keep])
-        elongations.append(np.sqrt((middle + half) / (middle - half))[keep])
-    return np.concatenate(areas), np.concatenate(elongations)
+        areas.append(n[n >= 3])
+        elongations.append(np.sqrt((middle + half) / (middle - half))[n >= 3])
+    area, elongation = np.concatenate(areas), np.concatenate(elongations)
+    found = [
+        np.median(values), np.percentile(values, 10), (values > _VESSEL_HU).mean(),
+        np.percentile(values, 99), 100 * len(area) / lung.sum(), np.nan, np.nan, np.nan,
+    ]  # fmt: skip
+    if len(area):
+        long = area[elongation >= 3].sum() / area.sum()
+        found[-3:] = np.median(area), np.median(elongation), long
+    return dict(zip(THEMES["lung and vessels"], map(float, found), strict=True))
 
 
 def spectrum(hu: Floats, masks: Masks) -> NDArray[np.float64]:
     """Compute the power spectrum of lung around the nodule, mean over its patches, HU^2 mm^2.
 
     Axial patches of 24 x 24 mm without wall or nodule, mean taken off, under a Hann window; power
-    is averaged over directions.
-
-    Returns:
-        (12,) at `FREQUENCIES` cycles/mm; NaN without such a patch.
+    is averaged over directions. Returns (12,) at `FREQUENCIES` cycles/mm; NaN without a patch.
     """
     free, found = (
         sliding_window_view(part, (PATCH, PATCH), axis=(1, 2))[:, ::8, ::8]
@@ -337,15 +294,14 @@ def noise(hu: Floats, masks: Masks) -> dict[str, float]:
     fine = ndimage.convolve(hu, kernel)
     smooth = ndimage.uniform_filter(hu, (0, 7, 7))
     deep = ndimage.binary_erosion(masks.wall, np.ones((1, 3, 3)), iterations=3)
-    places = {
+    found = {}
+    for name, at in {
         "lung": masks.lung & (ndimage.maximum_filter(hu, (1, 3, 3)) < -740),
         "tissue": deep & (smooth > 0) & (smooth < 120),
-    }
-    spread = {name: _spread(fine[at]) for name, at in places.items()}
-    return {f"noise_{name}_hu": of for name, of in spread.items()} | {
-        f"noise_fine_{name}": spread[name] / _spread((hu - smooth)[at])
-        for name, at in places.items()
-    }
+    }.items():
+        found[f"noise_{name}_hu"] = _spread(fine[at])
+        found[f"noise_fine_{name}"] = _spread(fine[at]) / _spread((hu - smooth)[at])
+    return found
 
 
 def _spread(values: NDArray) -> float:
@@ -357,11 +313,6 @@ def _spread(values: NDArray) -> float:
 # What a nodule itself looks like: its HU, how sharp its edge is, and whether it touches pleura.
 
 
-_LEAST_RAYS = 8
-_AT_MM = np.linspace(-3.0, 4.0, 29)
-"""Where the image is read along a normal of the outline."""
-
-
 def density(hu: Floats, agreement: Floats, distance_mm: Floats) -> dict[str, float]:
     """Measure HU within the consensus, off its edge by 1 mm or half its depth, whichever is less.
 
@@ -369,8 +320,7 @@ def density(hu: Floats, agreement: Floats, distance_mm: Floats) -> dict[str, flo
     for a nodule of fewer than four such voxels.
     """
     inside = (agreement >= 0.5) & (distance_mm <= max(-1.0, 0.5 * float(distance_mm.min())))
-    values = hu[inside]
-    names = ("inside_median_hu", "inside_mean_hu", "inside_sd_hu", "inside_p90_hu")
+    values, names = hu[inside], THEMES["nodule"][:4]
     if len(values) < 4:
         return dict.fromkeys(names, np.nan)
     counts = inside.sum(axis=(1, 2))
@@ -387,14 +337,11 @@ def edge(hu: Floats, distance_mm: Floats) -> dict[str, float]:
 
     Along axial normals of the outline an error function is fitted, ray by ray, so that an outline
     that lies beside the edge does not widen it; the nodule's width is the median over rays that
-    end in lung and are well fitted.
-    `edge_offset_mm` is of the edge outward of the outline, `edge_wander_mm` its spread along it,
-    how far the readers' outline and the image disagree: NaN when fewer than eight rays are fit for
-    it. `open_share` is of the outline that faces lung.
+    end in lung and are well fitted. `edge_offset_mm` is of the edge outward of the outline,
+    `edge_wander_mm` its spread along it, how far the readers' outline and the image disagree: NaN
+    when fewer than eight rays are fit for it. `open_share` is of the outline that faces lung.
     """
-    found = dict.fromkeys(
-        ("edge_width_mm", "edge_offset_mm", "edge_wander_mm", "open_share"), np.nan
-    )
+    found = dict.fromkeys((*THEMES["nodule"][4:], "open_share"), np.nan)
     profiles = _profiles(hu, distance_mm)
     if len(profiles) < _LEAST_RAYS:
         return found
@@ -445,49 +392,7 @@ def contact(agreement: Floats, masks: Masks) -> dict[str, float]:
     return {"wall_gap_mm": gap, "touches_wall": float(gap <= 1.5)}
 
 
-def alignment(hu: Floats, agreement: Floats) -> dict[str, float]:
-    """Correlate outline and image, in place, shifted and flipped, over the middle 32 mm.
-    `match_flipped` is the best of three flips of the image; the shifts, of the image against the
-    outline, are where the correlation is greatest, within 2 mm, by a parabola.
-    """
-    inner = slice(hu.shape[1] // 2 - 16, hu.shape[1] // 2 + 16)
-
-    def unit(values: Floats) -> NDArray[np.float64]:
-        part = values[:, inner, inner].astype(np.float64)
-        part -= part.mean()
-        return part / (np.linalg.norm(part) + 1e-9)
-
-    image, outline, reach = unit(hu), unit(agreement), range(-2, 3)
-    table = np.array(
-        [
-            [np.vdot(image, unit(np.roll(agreement, (r, c), axis=(1, 2)))) for c in reach]
-            for r in reach
-        ]
-    )
-    row, col = (int(k) for k in np.unravel_index(int(table.argmax()), table.shape))
-    return {
-        "match": float(table[2, 2]),
-        "match_flipped": max(
-            float(np.vdot(np.flip(image, axes), outline)) for axes in ((2,), (1,), (1, 2))
-        ),
-        "shift_row_mm": _peak(table[:, col], row) - 2,
-        "shift_col_mm": _peak(table[row], col) - 2,
-    }
-
-
-def _peak(line: NDArray[np.float64], at: int) -> float:
-    """Place the top of the parabola through a maximum and its neighbours."""
-    if not 0 < at < len(line) - 1:
-        return float(at)
-    left, top, right = line[at - 1 : at + 2]
-    bend = left - 2 * top + right
-    return float(at + 0.5 * (left - right) / bend) if bend < 0 else float(at)
-
-
 # Two sets of values of the same nodules: quantiles, distances, and how sure they are.
-
-
-QUANTILES = {"p10": 0.1, "q25": 0.25, "median": 0.5, "q75": 0.75, "p90": 0.9}
 
 
 def rounded(value: float) -> float:
@@ -512,23 +417,13 @@ def mean_share(values: ArrayLike, patients: ArrayLike, resamples: int = 2000) ->
 def compare(
     real: ArrayLike, simulated: ArrayLike, patients: ArrayLike, resamples: int = 500, seed: int = 0
 ) -> dict[str, Any] | None:
-    """Compare a measure of the same nodules between real and simulated images.
+    """Compare a measure of the same nodules, (n,) values, between real and simulated images.
 
-    Distances are those of the two distributions, whatever nodule a value belongs to: the
-    Kolmogorov-Smirnov statistic and the first Wasserstein distance, in the measure's unit. Both
-    are above 0 for any two samples; `chance` is what 95 % of random exchanges of real and
-    simulated, patient by patient, stay below.
-
-    Args:
-        real, simulated: (n,) values; pairs with a NaN on either side are left out.
-        patients: (n,) whose nodules they are: patients are what is drawn again.
-        resamples: of the bootstrap, and of the exchanges; seed: of both.
-
-    Returns:
-        `nodules`, `patients`, quantiles of `real` and `simulated`, `difference` (median of
-        simulated less real, nodule by nodule), `ks` and `wasserstein` with 95 % intervals and
-        `chance`, and `spearman`, the rank correlation between the two; None with fewer than five
-        pairs.
+    Pairs with a NaN on either side are left out; fewer than five give None. Patients are what is
+    drawn again. Returns `nodules`, quantiles of `real` and `simulated`, `difference` (median of
+    simulated less real, nodule by nodule), `ks` (the Kolmogorov-Smirnov distance of the two
+    distributions with its 95 % interval, and `chance`, what 95 % of random exchanges of real and
+    simulated, patient by patient, stay below), and `spearman`, the rank correlation.
     """
     a, b = np.asarray(real, dtype=float), np.asarray(simulated, dtype=float)
     both = np.isfinite(a) & np.isfinite(b)
@@ -540,75 +435,54 @@ def compare(
     rng = np.random.default_rng(seed)
     drawn = rng.multinomial(count, np.full(count, 1 / count), size=resamples)[:, codes]
     weights = np.vstack([np.ones(len(a)), drawn])
-    signs = rng.choice((-1.0, 1.0), size=(resamples, count))[:, codes]
-    swapped = _distances(a, b, signs)
+    swapped = _kolmogorov(a, b, rng.choice((-1.0, 1.0), size=(resamples, count))[:, codes])
     # The median of every sample of patients.
     order = np.argsort(b - a, kind="stable")
     share = np.cumsum(weights[:, order], axis=1)
     medians = (b - a)[order][(share < share[:, -1:] / 2).sum(axis=1)]
     medians[0] = np.median(b - a)
+    apart = plain(percentile_interval(_kolmogorov(a, b, weights)))
     return {
         "nodules": len(a),
-        "patients": count,
         **{
-            kind: dict(zip(QUANTILES, map(rounded, np.quantile(x, [*QUANTILES.values()])),
-                           strict=True))
+            kind: {q: rounded(np.quantile(x, at)) for q, at in QUANTILES.items()}
             for kind, x in zip(KINDS, (a, b), strict=True)
         },
         "difference": plain(percentile_interval(medians)),
-        **{
-            name: {**plain(percentile_interval(found)), "chance": rounded(np.quantile(by, 0.95))}
-            for name, found, by in zip(
-                ("ks", "wasserstein"), _distances(a, b, weights), swapped, strict=True
-            )
-        },
+        "ks": {**apart, "chance": rounded(np.quantile(swapped, 0.95))},
         "spearman": rounded(stats.spearmanr(a, b)[0]) if np.ptp(a) > 0 and np.ptp(b) > 0 else None,
-    }  # fmt: skip
+    }
 
 
-def _distances(a: NDArray, b: NDArray, weights: NDArray) -> tuple[NDArray, NDArray]:
-    """Compute Kolmogorov-Smirnov statistic and Wasserstein distance for every row of weights.
-
-    Negative weights exchange a pair's two values.
-    """
+def _kolmogorov(a: NDArray, b: NDArray, weights: NDArray) -> NDArray:
+    """Compute the distance for every row of weights; negative ones exchange a pair's values."""
     pooled = np.concatenate([a, b])
     order = np.argsort(pooled, kind="stable")
     steps = np.concatenate([weights, -weights], axis=1)[:, order]
     gaps = np.cumsum(steps, axis=1)[:, :-1] / np.abs(weights).sum(axis=1, keepdims=True)
-    width = np.diff(pooled[order])
     # Between equal values the distribution functions are half way through a step.
-    return np.abs(gaps[:, width > 0]).max(axis=1, initial=0), np.abs(gaps) @ width
+    return np.abs(gaps[:, np.diff(pooled[order]) > 0]).max(axis=1, initial=0)
 
 
 def tell_apart(
     real: pd.DataFrame, simulated: pd.DataFrame, patients: ArrayLike,
     themes: Mapping[str, Sequence[str]], seed: int = 0,
 ) -> dict[str, Any]:  # fmt: skip
-    """Judge classifiers that are to say which of two images is the simulated one, by their AUC.
+    """Judge a classifier that is to say which of two images is the simulated one, by its AUC.
 
-    0.5 means that these measures see no difference. Folds are by patient, so that a nodule is
-    never judged by what was learnt from its twin.
-
-    Args:
-        real, simulated: one row a nodule, measures as columns.
-        patients: (n,) of both.
-        themes: name -> its measures; each theme is also judged by itself.
-
-    Returns:
-        `logistic` and `boosting` (AUC with 95 % interval over patients), `by_theme` (AUC of
-        boosting on these measures alone) and `by_measure` (AUC of the bare value: above 0.5 the
-        simulated values are greater), farthest from 0.5 first.
+    0.5 means that these measures, the columns, see no difference. Folds are by patient, so that a
+    nodule is never judged by what was learnt from its twin. Returns `boosting` (AUC with 95 %
+    interval over patients), `by_theme` (AUC of boosting on a theme's measures alone) and
+    `by_measure` (AUC of the bare value: above 0.5 the simulated values are greater), farthest from
+    0.5 first.
     """
     table = pd.concat([real, simulated], ignore_index=True)
     truth = np.repeat([0, 1], [len(real), len(simulated)])
     groups = np.tile(np.asarray(patients), 2)
-    boosting = HistGradientBoostingClassifier(max_iter=150, random_state=seed)
-    logistic = make_pipeline(
-        SimpleImputer(strategy="median"), StandardScaler(), LogisticRegression(max_iter=2000)
-    )
+    model = HistGradientBoostingClassifier(max_iter=150, random_state=seed)
 
-    def out_of_fold(model: Any, x: pd.DataFrame) -> NDArray[np.float64]:
-        score, values = np.empty(len(x)), x.to_numpy(float)
+    def out_of_fold(names: Sequence[str]) -> NDArray[np.float64]:
+        score, values = np.empty(len(table)), table[list(names)].to_numpy(float)
         folds = GroupKFold(min(5, len(np.unique(groups))))
         for train, test in folds.split(values, truth, groups):
             # The boosting's threads wait for each other, and for ever on a machine that is busy.
@@ -622,19 +496,15 @@ def tell_apart(
         both = len(np.unique(truth[known])) == 2
         return statistics.roc_auc(truth[known], score[known]) if both else 0.5
 
-    alone = {name: auc(table[name].to_numpy(float)) for name in table}
-    drawn: dict[str, Any] = {"groups": groups, "resamples": 500, "seed": seed}
+    alone = {str(name): auc(table[name].to_numpy(float)) for name in table}
+    whole = statistics.bootstrap_auc(
+        truth, out_of_fold(list(table)), groups=groups, resamples=500, seed=seed
+    )
     return {
-        **{
-            name: plain(statistics.bootstrap_auc(truth, out_of_fold(model, table), **drawn))
-            for name, model in (("logistic", logistic), ("boosting", boosting))
-        },
-        "by_theme": {
-            theme: rounded(auc(out_of_fold(boosting, table[list(names)])))
-            for theme, names in themes.items()
-        },
+        "boosting": plain(whole),
+        "by_theme": {theme: rounded(auc(out_of_fold(names))) for theme, names in themes.items()},
         "by_measure": {
-            k: rounded(v) for k, v in sorted(alone.items(), key=lambda item: -abs(item[1] - 0.5))
+            k: rounded(alone[k]) for k in sorted(alone, key=lambda k: -abs(alone[k] - 0.5))
         },
     }
 
@@ -647,15 +517,17 @@ def measure(
     progress: bool = True,
 ) -> dict[str, Any]:  # fmt: skip
     """Compare two cohorts, of real and of simulated cubes, nodule by nodule.
+
     `jobs` are processes, None all cores; `resamples` are of every bootstrap over patients. Returns
     numbers only, ready for JSON.
     """
     cohorts = Cohort.open(real), Cohort.open(simulated)
     pairs = match(*cohorts)
     tasks = (delayed(_one)(real, simulated, row) for _, row in pairs.iterrows())
-    done = Parallel(n_jobs=jobs or -1, return_as="generator")(tasks)
+    jobs = jobs or available_cores()
+    done = Parallel(n_jobs=jobs, return_as="generator")(tasks)
     bar = tqdm(done, total=len(pairs), desc="comparing", unit="nodule", disable=not progress)
-    with told_if_killed(jobs or cpu_count(), "try again with fewer --jobs"):
+    with told_if_killed(jobs, "try again with fewer --jobs"):
         found = list(bar)
     tables = [pd.DataFrame([f[k][0] for f in found]) for k in range(2)]
     histograms = [np.stack([f[k][1] for f in found]) for k in range(2)]
@@ -672,7 +544,7 @@ def measure(
             "patients": int(pairs["patient_id"].nunique()),
             "real_without_twin": len(cohorts[0]) - len(pairs),
         },
-        **_summary(pairs, tables, histograms, resamples),
+        **_summary(pairs, *tables, histograms, resamples),
     }
 
 
@@ -689,126 +561,82 @@ def describe(cohort: Cohort) -> dict[str, Any]:
 
 def _one(real_folder: Path, simulated_folder: Path, pair: pd.Series) -> list[Any]:
     """Take every measure by name, and the histogram, of both images of a pair."""
-    of = twins(Cohort.open(real_folder), Cohort.open(simulated_folder), pair)
+    *images, agreement, distance = twins(
+        Cohort.open(real_folder), Cohort.open(simulated_folder), pair
+    )
     both = []
-    for hu in (of.real, of.simulated):
-        found = masks(hu, of.agreement)
-        parts = (
-            alignment(hu, of.agreement), density(hu, of.agreement, of.distance_mm),
-            edge(hu, of.distance_mm), contact(of.agreement, found), tissues(hu, found),
-            vessels(hu, found), noise(hu, found),
-            dict(zip(THEMES["spectrum"], spectrum(hu, found).tolist(), strict=True)),
-        )  # fmt: skip
-        both.append(({k: v for part in parts for k, v in part.items()}, histogram(hu, found)))
+    for hu in images:
+        found = masks(hu, agreement)
+        values = {
+            **density(hu, agreement, distance), **edge(hu, distance), **contact(agreement, found),
+            **tissues(hu, found), **vessels(hu, found), **noise(hu, found),
+            **dict(zip(THEMES["spectrum"], spectrum(hu, found).tolist(), strict=True)),
+        }  # fmt: skip
+        both.append((values, histogram(hu, found)))
     return both
 
 
 def _summary(
-    pairs: pd.DataFrame, tables: list[pd.DataFrame], histograms: list[NDArray], resamples: int
-) -> dict[str, Any]:
+    pairs: pd.DataFrame, real: pd.DataFrame, simulated: pd.DataFrame,
+    histograms: list[NDArray], resamples: int,
+) -> dict[str, Any]:  # fmt: skip
     """State everything about measured twins, row i of all arguments being one pair."""
-    patients = pairs["patient_id"].to_numpy()
-    real, simulated = tables
+    patients, d = pairs["patient_id"].to_numpy(), pairs["diameter_mm"]
+    measures = [name for names in THEMES.values() for name in names]
 
     def both(name: str, rows: Any = slice(None)) -> dict[str, Any] | None:
         return compare(real[name][rows], simulated[name][rows], patients[rows], resamples)
 
     def by(name: str, groups: Mapping[str, Mask]) -> dict[str, Any]:
-        made = {group: both(name, rows) for group, rows in groups.items()}
-        return {group: values for group, values in made.items() if values}
-
-    def rated(name: str) -> dict[str, Mask]:
-        whole = np.floor(pairs[name].to_numpy() + 0.5)  # halves upwards
-        return {str(k): plainly & (whole == k) for k in range(1, 6)}
+        return {group: found for group, rows in groups.items() if (found := both(name, rows))}
 
     plainly = (pairs["calcification"] >= 5.5).to_numpy()  # mean rating; 6 is "absent"
-    texture = {**rated("texture"), "calcified": ~plainly}
-    d, edges = pairs["diameter_mm"].to_numpy(), (0, 7, 10, 15, 25, 100)
-    names = ("below 7 mm", "7 to 10 mm", "10 to 15 mm", "15 to 25 mm", "above 25 mm")
-    sizes = {n: (d > a) & (d <= b) for n, (a, b) in zip(names, pairwise(edges), strict=True)}
-    measures = [name for names in THEMES.values() for name in names]
+    texture, margin = (
+        {str(k): plainly & (np.floor(pairs[name].to_numpy() + 0.5) == k) for k in range(1, 6)}
+        for name in ("texture", "margin")
+    )  # halves upwards
+    gaps = mean_over(
+        np.cumsum(histograms[1] - histograms[0], axis=1), over_patients(patients, resamples)
+    )
+    distance = np.abs(gaps).sum(axis=1) * float(np.diff(HU_EDGES)[0])
+    powers, ratio_of = [], (*KINDS, "difference")
+    for name, frequency in zip(THEMES["spectrum"], FREQUENCIES, strict=True):
+        if of := compare(np.log(real[name]), np.log(simulated[name]), patients, resamples):
+            row = {k: {q: rounded(np.exp(v)) for q, v in of[k].items()} for k in ratio_of}
+            row["ratio"] = row.pop("difference")
+            powers.append({"cycles_per_mm": rounded(frequency), "nodules": of["nodules"], **row})
+    touching = real["touches_wall"].to_numpy(), simulated["touches_wall"].to_numpy()
+    a, b = (of.mean() for of in touching)
+    expected = float(a * b + (1 - a) * (1 - b))
+    agree = float((touching[0] == touching[1]).mean())
+    sizes = {name: ((d > low) & (d <= high)).to_numpy() for name, (low, high) in SIZES.items()}
+
+    def touch(rows: Mask) -> dict[str, Any]:
+        return {
+            k: mean_share(of[rows], patients[rows]) for k, of in zip(KINDS, touching, strict=True)
+        }
+
     return {
-        "alignment": _alignment(real),
-        "density_by_texture": by("inside_median_hu", texture),
-        "density_of_solid_by_size": by(
-            "inside_median_hu", {name: rows & texture["5"] for name, rows in sizes.items()}
-        ),
-        "spread_by_texture": by("inside_sd_hu", texture),
-        "edge_by_margin": by("edge_width_mm", rated("margin")),
-        "histogram": _histogram(histograms, patients, resamples),
-        "spectrum": _spectrum(real, simulated, patients, resamples),
-        "contact": _contact(real["touches_wall"], simulated["touches_wall"], patients, sizes),
+        "density_by_texture": by("inside_median_hu", {**texture, "calcified": ~plainly}),
+        "edge_by_margin": by("edge_width_mm", margin),
+        "histogram": {
+            "edges_hu": [rounded(e) for e in HU_EDGES],
+            **{
+                k: [rounded(v) for v in of.mean(axis=0)]
+                for k, of in zip(KINDS, histograms, strict=True)
+            },
+            "wasserstein_hu": plain(percentile_interval(distance)),
+        },
+        "spectrum": {"unit": "HU^2 mm^2", "by_frequency": powers},
+        "contact": {
+            **touch(np.ones(len(pairs), bool)),
+            "kappa": rounded((agree - expected) / (1 - expected)) if expected < 1 else None,
+            "by_size": {
+                name: {"nodules": int(rows.sum()), **touch(rows)}
+                for name, rows in sizes.items()
+                if rows.any()
+            },
+        },
         "measures": {name: both(name) for name in measures if not name.startswith("spectrum")},
         "classifier": tell_apart(real[measures], simulated[measures], patients, THEMES),
-    }
-
-
-def _alignment(real: pd.DataFrame) -> dict[str, Any]:
-    """Summarise nodules whose outline is seen in the image at all (correlation above 0.5)."""
-    seen = real[real["match"] > 0.5]
-    if seen.empty:
-        return {"nodules": 0}
-    row, col = seen["shift_row_mm"], seen["shift_col_mm"]
-    return {
-        "nodules": len(seen),
-        "share_better_unflipped": rounded((seen["match"] > seen["match_flipped"]).mean()),
-        "median_shift_row_mm": rounded(row.median()),
-        "median_shift_col_mm": rounded(col.median()),
-        "share_within_1_mm": rounded((np.hypot(row, col) <= 1).mean()),
-    }
-
-
-def _histogram(histograms: list[NDArray], patients: NDArray, resamples: int) -> dict[str, Any]:
-    """Average shares over nodules, with the Wasserstein distance of the two, HU."""
-    real, simulated = histograms
-    gaps = mean_over(np.cumsum(simulated - real, axis=1), over_patients(patients, resamples))
-    distance = np.abs(gaps).sum(axis=1) * float(np.diff(HU_EDGES)[0])
-    return {
-        "edges_hu": [rounded(e) for e in HU_EDGES],
-        "real": [rounded(v) for v in real.mean(axis=0)],
-        "simulated": [rounded(v) for v in simulated.mean(axis=0)],
-        "wasserstein_hu": plain(percentile_interval(distance)),
-    }
-
-
-def _spectrum(
-    real: pd.DataFrame, simulated: pd.DataFrame, patients: NDArray, resamples: int
-) -> dict[str, Any]:
-    """Compare power at every frequency, by its logarithm, with the median ratio of twins."""
-    rows: list[dict[str, Any]] = []
-    for name, frequency in zip(THEMES["spectrum"], FREQUENCIES, strict=True):
-        of = compare(np.log(real[name]), np.log(simulated[name]), patients, resamples)
-        if of is not None:
-            power = {k: {q: rounded(np.exp(v)) for q, v in of[k].items()}
-                     for k in (*KINDS, "difference")}  # fmt: skip
-            power["ratio"] = power.pop("difference")
-            rows.append({"cycles_per_mm": rounded(frequency), "nodules": of["nodules"], **power,
-                         "ks": of["ks"]})  # fmt: skip
-    return {"unit": "HU^2 mm^2", "by_frequency": rows}
-
-
-def _contact(
-    real: pd.Series, simulated: pd.Series, patients: NDArray, sizes: Mapping[str, Mask]
-) -> dict[str, Any]:
-    """Count the nodules that touch the wall, by size, and how far the two agree on which."""
-    a, b = real.to_numpy(), simulated.to_numpy()
-    agree = float((a == b).mean())
-    expected = float(a.mean() * b.mean() + (1 - a.mean()) * (1 - b.mean()))
-    return {
-        "real": mean_share(a, patients),
-        "simulated": mean_share(b, patients),
-        "difference": mean_share(b - a, patients),
-        "both": int((a * b).sum()),
-        "only_real": int((a * (1 - b)).sum()),
-        "only_simulated": int(((1 - a) * b).sum()),
-        "kappa": rounded((agree - expected) / (1 - expected)) if expected < 1 else None,
-        "by_size": {
-            name: {
-                "nodules": int(rows.sum()),
-                "real": mean_share(a[rows], patients[rows]),
-                "simulated": mean_share(b[rows], patients[rows]),
-            }
-            for name, rows in sizes.items()
-            if rows.any()
-        },
     }

@@ -1,14 +1,13 @@
-"""The measured part of the course page "What is simulated, and what is not".
+"""The measured part of the page on what is simulated, with its figures, from `results/`.
 
-    python -m benchmarks.realism.page [notebooks/what_is_simulated.md]
+    python -m benchmarks.realism.page
 
-Numbers and figures come from `results/realism.json` and `results/transfer.json` alone, and stand
-between two marks in the page; the rest of it is written by hand.
+Reads `results/realism.json` and `results/transfer.json`, draws `results/realism_*.png`, and writes
+what stands between the marks in `notebooks/what_is_simulated.md`; the rest of the page stays.
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Mapping
 from functools import partial
@@ -17,66 +16,81 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from benchmarks.common import in_words
+from benchmarks.common import in_words, put_between
 from labkit import paths
 from labkit.errors import InputError
 from labkit.evaluation.statistics import Interval
 from labkit.io import read_json, write_atomically
 from labkit.plots import style
 
-COLORS = {"real": style.BLUE, "simulated": style.ORANGE}
-_MARKERS, _LINES = {"real": "o", "simulated": "s"}, {"real": "-", "simulated": "--"}
-_SIDE = {"real": -0.14, "simulated": 0.14}
+Values = Mapping[str, Any]
+BEGIN = "<!-- measured: begin (python -m benchmarks.realism.page) -->"
+END = "<!-- measured: end -->"
+PAGE = Path(__file__).resolve().parents[2] / "notebooks" / "what_is_simulated.md"
+# Of each kind of images its colour, marker, line, and place beside a tick.
+LOOKS = {"real": (style.BLUE, "o", "-", -0.14), "simulated": (style.ORANGE, "s", "--", 0.14)}
+# Of each arm of `transfer` its name in the table and in the figure, and its colour.
 ARMS = {
-    "size_only": ("diameter alone", style.SIZE_ONLY),
-    "real": ("trained on real", style.BLUE),
-    "simulated": ("trained on simulated, all", style.ORANGE),
-    "simulated_same": ("trained on simulated, same nodules", style.PURPLE),
+    "simulated": ("simulated nodules of other patients, all there are",
+                  "trained on simulated, all", style.ORANGE),
+    "simulated_same": ("simulated twins of the real training nodules",
+                       "trained on simulated, same nodules", style.PURPLE),
+    "real": ("real nodules of other patients", "trained on real", style.BLUE),
+    "size_only": ("nothing: the diameter alone", "diameter alone", style.SIZE_ONLY),
+}  # fmt: skip
+_BY_RATING = (
+    ("density_by_texture", {"5": "solid", "3": "part-solid", "1": "ground glass"},
+     "inside {} nodules, median, HU"),
+    ("edge_by_margin", {"5": "sharp", "3": "middling"}, "edge of a {} margin, 10 to 90 %, mm"),
+)  # fmt: skip
+_MEASURES = {
+    "lung_median_hu": "lung around the nodule, median, HU",
+    "vessel_share": "share of vessels in that lung, %",
+    "noise_lung_hu": "noise in that lung, HU",
+    "noise_tissue_hu": "noise in soft tissue, HU",
+    "wall_share": "share of wall in the slice, %",
+}
+_WORDS = {
+    "vessel_piece_mm2": "the size of the pieces that vessels are cut into",
+    "vessel_elongation": "how long those pieces are for their width",
+    "vessel_long_share": "the share of long pieces among them",
+    "edge_offset_mm": "where the edge lies against the outline",
+    "edge_width_mm": "the width of the edge",
+    "lung_median_hu": "the lung's median HU",
+    "inside_median_hu": "the HU inside the nodule",
 }
 
 
-@style.figure
-def nodule_figure(values: Mapping[str, Any]) -> style.Drawn:
+def nodule_figure(values: Values) -> Figure:
     """Draw HU inside the nodule by texture rating, and width of its edge by margin rating."""
-    density, edge = _part(values, "density_by_texture"), _part(values, "edge_by_margin")
     figure, axes = style.subplots(1, 2, (7.4, 3.4), width_ratios=(6, 5))
-    for ax, groups, title in zip(axes, (density, edge), ("density", "edge"), strict=True):
-        for kind, color in COLORS.items():
-            x, look = np.arange(len(groups)) + _SIDE[kind], {"color": color}
+    for ax, (part, *_), title in zip(axes, _BY_RATING, ("density", "edge"), strict=True):
+        groups = values[part]
+        for kind, (color, marker, _, beside) in LOOKS.items():
+            x = np.arange(len(groups)) + beside
             q = {n: [g[kind][n] for g in groups.values()]
                  for n in ("p10", "q25", "median", "q75", "p90")}  # fmt: skip
-            ax.vlines(x, q["p10"], q["p90"], linewidth=1, **look)
-            ax.vlines(x, q["q25"], q["q75"], linewidth=6, alpha=0.6, **look)
-            ax.plot(x, q["median"], _MARKERS[kind], mec="black", ms=5, label=kind, **look)
+            ax.vlines(x, q["p10"], q["p90"], linewidth=1, color=color)
+            ax.vlines(x, q["q25"], q["q75"], linewidth=6, alpha=0.6, color=color)
+            ax.plot(x, q["median"], marker, mec="black", ms=5, label=kind, color=color)
         names = [f"{name}\nn = {group['nodules']}" for name, group in groups.items()]
         ax.set_xticks(range(len(names)), names, fontsize=8)
         ax.set_title(title)
         ax.grid(visible=False, axis="x")
     axes[0].set(xlabel="texture, mean of the readers", ylabel="median HU inside")
     axes[1].set(xlabel="margin, mean of the readers", ylabel="edge, 10 to 90 %, mm", ylim=(0, None))
-    _legend(axes[0])
-    spoken = ""
-    if "5" in density and "5" in edge:
-        hu, mm = ([of["5"][kind]["median"] for kind in COLORS] for of in (density, edge))
-        spoken = (
-            f" Solid nodules have a median of {hu[0]:.0f} HU in real and {hu[1]:.0f} in simulated "
-            f"images; edges rated sharp measure {mm[0]:.1f} and {mm[1]:.1f} mm."
-        )
-    return figure, (
-        "Medians with quartiles and outer tenths of the same nodules in real and simulated CT, "
-        f"left density by texture rating, right edge width by margin rating.{spoken}"
-    )
+    return _with_legend(figure, axes[0])
 
 
-@style.figure
-def surroundings_figure(values: Mapping[str, Any]) -> style.Drawn:
+def surroundings_figure(values: Values) -> Figure:
     """Draw HU around the nodule, and the power spectrum of the lung there."""
-    shares, spectrum = _part(values, "histogram"), _part(values, "spectrum")["by_frequency"]
+    shares, spectrum = values["histogram"], values["spectrum"]["by_frequency"]
     figure, (left, right) = style.subplots(1, 2, (7.4, 3.4))
     f = [row["cycles_per_mm"] for row in spectrum]
-    for kind, color in COLORS.items():
-        look = {"color": color, "linestyle": _LINES[kind]}
+    for kind, (color, _, line, _) in LOOKS.items():
+        look = {"color": color, "linestyle": line}
         left.stairs(100 * np.array(shares[kind]), shares["edges_hu"], label=kind, lw=1.4, **look)
         low, middle, high = ([r[kind][q] for r in spectrum] for q in ("q25", "median", "q75"))
         right.plot(f, middle, **look)
@@ -85,43 +99,27 @@ def surroundings_figure(values: Mapping[str, Any]) -> style.Drawn:
              yscale="log", title="histogram")  # fmt: skip
     right.set(xlabel="cycles/mm, axial patches of lung", ylabel="power, HU² mm²", yscale="log",
               title="power spectrum: median, quartiles")  # fmt: skip
-    _legend(left)
-    last = spectrum[-1]
-    return figure, (
-        "Left, histograms of HU around the nodules in real and simulated CT, "
-        f"{shares['wasserstein_hu']['value']:.0f} HU apart (Wasserstein). Right, power spectra of "
-        f"lung; at {last['cycles_per_mm']:.2f} cycles/mm simulated power is "
-        f"{last['ratio']['value']:.2f} times the real."
-    )
+    return _with_legend(figure, left)
 
 
-@style.figure
-def contact_figure(values: Mapping[str, Any]) -> style.Drawn:
+def contact_figure(values: Values) -> Figure:
     """Draw the share of nodules that touch pleura or mediastinum, by size, with intervals."""
-    by_size = _part(values, "contact")["by_size"]
+    by_size = values["contact"]["by_size"]
     figure, ax = style.subplots(size=(6.4, 3.2))
-    for kind, color in COLORS.items():
+    for kind, (color, marker, _, beside) in LOOKS.items():
         for i, row in enumerate(by_size.values()):
             of = Interval(*(100 * row[kind][k] for k in ("value", "low", "high")))
-            label = None if i else kind
-            style.whisker(ax, i + _SIDE[kind], of, color, _MARKERS[kind], label)
+            style.whisker(ax, i + beside, of, color, marker, None if i else kind)
     names = [f"{name}\nn = {row['nodules']}" for name, row in by_size.items()]
     ax.set_xticks(range(len(names)), names)
     ax.set(xlabel="mean diameter", ylabel="touch wall, %", ylim=(0, 100))
     ax.grid(visible=False, axis="x")
-    _legend(ax)
-    spoken = "; ".join(
-        f"{name}: {100 * row['real']['value']:.0f} % real, "
-        f"{100 * row['simulated']['value']:.0f} % simulated"
-        for name, row in by_size.items()
-    )
-    return figure, f"Share of nodules that touch the body's wall. {spoken}."
+    return _with_legend(figure, ax)
 
 
-@style.figure
-def classifier_figure(values: Mapping[str, Any]) -> style.Drawn:
+def classifier_figure(values: Values) -> Figure:
     """Draw how well a classifier tells simulated from real, by kind of measure; 0.5 is not."""
-    found = _part(values, "classifier")
+    found = values["classifier"]
     bars = {"everything": found["boosting"]["value"]}
     bars |= dict(sorted(found["by_theme"].items(), key=lambda pair: -pair[1]))
     figure, ax = style.subplots(size=(6.4, 3.0))
@@ -130,42 +128,29 @@ def classifier_figure(values: Mapping[str, Any]) -> style.Drawn:
     ax.invert_yaxis()
     ax.set(xlabel="AUC of telling simulated from real (0.5: no difference seen)", xlim=(0.5, 1))
     ax.grid(visible=False, axis="y")
-    spoken = ", ".join(f"{name} {value:.2f}" for name, value in bars.items())
-    return figure, f"Bars of AUC: {spoken}."
+    return figure
 
 
-@style.figure
-def transfer_figure(values: Mapping[str, Any]) -> style.Drawn:
+def transfer_figure(values: Values) -> Figure:
     """Draw the AUC on real nodules of networks trained on real and on simulated ones."""
-    metrics, seeds = _part(values, "metrics"), _part(values, "auc_by_seed")
-    arms = {name: arm for name, arm in ARMS.items() if name in metrics}
+    arms = ("size_only", "real", "simulated", "simulated_same")
     figure, ax = style.subplots(size=(6.8, 2.6))
-    for row, (name, (_, color)) in enumerate(arms.items()):
-        of = Interval(*(metrics[name]["auc"][k] for k in ("value", "low", "high")))
-        style.whisker(ax, row, of, color, upright=False, mec="black")
+    for row, name in enumerate(arms):
+        of = Interval(*(values["metrics"][name]["auc"][k] for k in ("value", "low", "high")))
+        style.whisker(ax, row, of, ARMS[name][2], upright=False, mec="black")
         if name != "size_only":
-            ax.plot(seeds[name], [row + 0.25] * len(seeds[name]), "|", color=style.GREY)
-    style.name_rows(ax, [text for text, _ in arms.values()])
+            seeds = values["auc_by_seed"][name]
+            ax.plot(seeds, [row + 0.25] * len(seeds), "|", color=style.GREY)
+    style.name_rows(ax, [ARMS[name][1] for name in arms])
     ax.set(xlabel="AUC on real nodules, 95 % interval (grey: seeds)")
-    spoken = "; ".join(f"{text} {metrics[n]['auc']['value']:.3f}" for n, (text, _) in arms.items())
-    return figure, f"AUC on real nodules: {spoken}."
+    return figure
 
 
-def _part(values: Mapping[str, Any], name: str) -> Any:
-    if name not in values:
-        raise InputError(
-            f"no {name!r} in these values; make them with `python -m benchmarks.realism`"
-        )
-    return values[name]
+def _with_legend(figure: Figure, ax: Axes) -> Figure:
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside upper right", ncols=2)
+    return figure
 
 
-def _legend(ax: Axes) -> None:
-    ax.figure.legend(*ax.get_legend_handles_labels(), loc="outside upper right", ncols=2)
-
-
-BEGIN = "<!-- measured: begin (python -m benchmarks.realism.page) -->"
-END = "<!-- measured: end -->"
-PAGE = Path(__file__).resolve().parents[2] / "notebooks" / "what_is_simulated.md"
 FIGURES = {
     "nodule": (nodule_figure, "HU inside nodules by texture rating and edge width by margin "
                "rating"),
@@ -176,101 +161,24 @@ FIGURES = {
     "transfer": (transfer_figure, "AUC on real nodules of networks trained on real and on "
                  "simulated ones"),
 }  # fmt: skip
-_TRAINED_ON = {
-    "simulated": "simulated nodules of other patients, all there are",
-    "simulated_same": "simulated twins of the real training nodules",
-    "real": "real nodules of other patients",
-    "size_only": "nothing: the diameter alone",
-}
-_MEASURES = {
-    "lung_median_hu": ("lung around the nodule, median", "HU", 1.0),
-    "vessel_share": ("share of vessels in that lung", "%", 100.0),
-    "noise_lung_hu": ("noise in that lung", "HU", 1.0),
-    "noise_tissue_hu": ("noise in soft tissue", "HU", 1.0),
-    "wall_share": ("share of wall in the slice", "%", 100.0),
-}
-_TEXTURES = {"5": "solid", "3": "part-solid", "1": "ground glass"}
-_MARGINS = {"5": "sharp", "3": "middling"}
-_WORDS = {
-    "vessel_piece_mm2": "the size of the pieces that vessels are cut into",
-    "vessel_elongation": "how long those pieces are for their width",
-    "vessel_long_share": "the share of long pieces among them",
-    "vessel_count_cm2": "the number of vessels per area",
-    "vessel_share": "the share of vessels",
-    "edge_offset_mm": "where the edge lies against the outline",
-    "edge_width_mm": "the width of the edge",
-    "lung_median_hu": "the lung's median HU",
-    "lung_p10_hu": "the HU of the darkest tenth of the lung",
-    "inside_median_hu": "the HU inside the nodule",
-    "inside_mean_hu": "the mean HU inside the nodule",
-    "inside_p90_hu": "the HU of the brightest tenth of the nodule",
-    "share_soft": "the share of soft tissue",
-    "share_between": "the share of HU between lung and fat",
-    "soft_tissue_hu": "the HU of soft tissue",
-    "wall_fat_share": "the share of fat in the wall",
-}
 
 
-def block(realism: Mapping[str, Any], transfer: Mapping[str, Any]) -> str:
-    """Return what stands between the marks, as Markdown, of what the two results hold.
-
-    Raises:
-        InputError: values that lack a part.
-    """
+def block(realism: Values, transfer: Values) -> str:
+    """Return the measured part, marks and all, as Markdown; an InputError if a value is missing."""
     try:
         parts = (*_transfer(transfer), *_twins(realism), *_apart(realism), _made(realism, transfer))
     except (KeyError, IndexError, TypeError) as error:
         raise InputError(
             f"the measured values lack {error}; make them again with `python -m benchmarks.realism`"
         ) from None
-    return "\n\n".join(parts)
+    return "\n\n".join((BEGIN, *parts, END))
 
 
-def write(
-    page: Path, realism: Mapping[str, Any], transfer: Mapping[str, Any], figures: Path
-) -> bool:
-    """Put the measured values into the page and draw its figures; True when the page changed.
-
-    Args:
-        page: Markdown with both marks.
-        realism, transfer: what `results/realism.json` and `results/transfer.json` hold.
-        figures: folder for the pictures, `realism_*.png`.
-
-    Raises:
-        InputError: no such page, or one without the marks.
-    """
-    before, old, after = _split(page)
-    new = f"\n\n{block(realism, transfer)}\n\n"
-    for name, (draw, _) in FIGURES.items():
-        figure = draw(transfer if name == "transfer" else realism)
-        target = figures / f"realism_{name}.png"
-        write_atomically(target, partial(figure.savefig, format="png"))
-    if new != old:
-        text = f"{before}{BEGIN}{new}{END}{after}"
-        write_atomically(page, lambda path: path.write_text(text, encoding="utf-8"))
-    return new != old
-
-
-def measured_part(page: Path) -> str:
-    """Return what now stands between the marks of a page; raises as `write` does."""
-    return _split(page)[1].strip()
-
-
-def _split(page: Path) -> tuple[str, str, str]:
-    if not page.is_file():
-        raise InputError(f"{page}: no such page; run from a clone of the course")
-    before, begin, rest = page.read_text(encoding="utf-8").partition(BEGIN)
-    measured, end, after = rest.partition(END)
-    if not begin or not end:
-        raise InputError(f"{page}: lacks the line '{BEGIN}' or '{END}'; put both back")
-    return before, measured, after
-
-
-def _transfer(values: Mapping[str, Any]) -> list[str]:
+def _transfer(values: Values) -> list[str]:
     """Say what comes of training on simulated, testing on real."""
     found, plan = values["metrics"], values["plan"]
     rows = ["| Trained on | AUC on real nodules (95 % interval) |", "|---|---|"]
-    rows += [f"| {text} | {in_words(found[arm]['auc'])} |" for arm, text in _TRAINED_ON.items()]
+    rows += [f"| {text} | {in_words(found[arm]['auc'])} |" for arm, (text, *_) in ARMS.items()]
     gap = values["differences"]["simulated less real"]
     often = "once" if plan["seeds"] == 1 else f"repeated {plan['seeds']} times"
     return [
@@ -285,23 +193,18 @@ def _transfer(values: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _twins(values: Mapping[str, Any]) -> list[str]:
+def _twins(values: Values) -> list[str]:
     """Compare the same nodules, real and simulated, measure by measure."""
     rows = [
         "| Measure | Real: median (quartiles) | Simulated | Distance | By chance | Same nodule |",
         "|---|---|---|---|---|---|",
     ]
-    by_rating = (
-        ("density_by_texture", _TEXTURES, "inside {} nodules, median", "HU"),
-        ("edge_by_margin", _MARGINS, "edge of a {} margin, 10 to 90 %", "mm"),
-    )
-    for part, words, what, unit in by_rating:
+    for part, words, what in _BY_RATING:
         there = values[part]
-        rows += [_row(what.format(w), unit, there[r]) for r, w in words.items() if r in there]
-    for name, (what, unit, factor) in _MEASURES.items():
-        rows.append(_row(what, unit, values["measures"][name], factor))
+        rows += [_row(what.format(w), there[r]) for r, w in words.items() if r in there]
+    rows += [_row(what, values["measures"][name]) for name, what in _MEASURES.items()]
     contact, pairs = values["contact"], values["pairs"]
-    touching = [{k: 100 * v for k, v in contact[kind].items()} for kind in COLORS]
+    touching = [{k: 100 * v for k, v in contact[kind].items()} for kind in LOOKS]
     real, simulated = (in_words(of, 0).replace(" (", " % (", 1) for of in touching)
     ratios = [row["ratio"]["value"] for row in values["spectrum"]["by_frequency"]]
     return [
@@ -322,21 +225,19 @@ def _twins(values: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _row(what: str, unit: str, of: Mapping[str, Any], factor: float = 1.0) -> str:
-    sides = []
-    for kind in COLORS:
+def _row(what: str, of: Values) -> str:
+    factor, sides = 100 if what.endswith("%") else 1, []
+    for kind in LOOKS:
         found = {k: factor * of[kind][q]
                  for k, q in (("value", "median"), ("low", "q25"), ("high", "q75"))}  # fmt: skip
         small = max(abs(found["low"]), abs(found["high"])) < 20
         sides.append(in_words(found, 1 if small else 0))
     twin = "-" if of["spearman"] is None else f"{of['spearman']:.2f}"
-    return (
-        f"| {what}, {unit} (n = {of['nodules']}) | {sides[0]} | {sides[1]} | "
-        f"{of['ks']['value']:.2f} | {of['ks']['chance']:.2f} | {twin} |"
-    )
+    return (f"| {what} (n = {of['nodules']}) | {sides[0]} | {sides[1]} | "
+            f"{of['ks']['value']:.2f} | {of['ks']['chance']:.2f} | {twin} |")  # fmt: skip
 
 
-def _apart(values: Mapping[str, Any]) -> list[str]:
+def _apart(values: Values) -> list[str]:
     """Say how well the two can be told apart, and by what."""
     found = values["classifier"]
     strongest = list(found["by_measure"])[:3]
@@ -352,13 +253,12 @@ def _apart(values: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _made(realism: Mapping[str, Any], transfer: Mapping[str, Any]) -> str:
-    both = (realism, transfer)
-    seen = [of["cohorts"]["simulated"]["settings"]["scene_version"] for of in both]
-    versions = f" {seen[0]}" if seen[0] == seen[1] else f"s {seen[0]} and {seen[1]}"
+def _made(*both: Values) -> str:
+    seen = sorted({of["cohorts"]["simulated"]["settings"]["scene_version"] for of in both})
+    versions = f"{'s' * (len(seen) > 1)} {' and '.join(map(str, seen))}"
     return (
         f"*Scene version{versions}; measured {' and '.join(sorted({v['date'][:10] for v in both}))}"
-        f" on {transfer['hardware']['device']}. The full values, with settings and checksums, are "
+        f" on {both[1]['hardware']['device']}. The full values, with settings and checksums, are "
         "in [results/realism.json](../results/realism.json) and "
         "[results/transfer.json](../results/transfer.json).*"
     )
@@ -368,20 +268,22 @@ def _figure(name: str) -> str:
     return f"![{FIGURES[name][1]}](../results/realism_{name}.png)"
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Bring the page up to date; return 0 when it worked, 2 for bad input."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.realism.page", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("page", nargs="?", type=Path, default=PAGE)
-    page, folder = parser.parse_args(arguments).page, paths.results()
+def main() -> int:
+    """Bring page and figures up to date; return 0 when it worked, 2 for bad input."""
+    folder = paths.results()
     try:
-        values = [read_json(folder / f"{name}.json", "measured values")
-                  for name in ("realism", "transfer")]  # fmt: skip
-        changed = write(page, *values, folder)
-    except (InputError, FileNotFoundError) as error:
+        realism, transfer = (read_json(folder / f"{name}.json", "measured values")
+                             for name in ("realism", "transfer"))  # fmt: skip
+        put_between(PAGE, block(realism, transfer), BEGIN, END)
+        for name, (draw, _) in FIGURES.items():
+            with style.house_style():
+                figure = draw(transfer if name == "transfer" else realism)
+            save = partial(figure.savefig, format="png")
+            write_atomically(folder / f"realism_{name}.png", save)
+    except InputError as error:
         print(f"benchmarks.realism.page: {error}", file=sys.stderr)
         return 2
-    print(f"{page}: {'written' if changed else 'up to date'}")
+    print(f"{PAGE}: up to date")
     return 0
 
 

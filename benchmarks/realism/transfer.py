@@ -23,15 +23,14 @@ from benchmarks.common import timed
 from benchmarks.realism.measure import describe, match
 from labkit import paths
 from labkit.cohorts.cohort import Cohort
-from labkit.errors import InputError
-from labkit.evaluation.crossval import SIZE_ONLY, Plan, estimate_seconds, make_folds
+from labkit.evaluation.crossval import SIZE_ONLY, make_folds
 from labkit.evaluation.size import by_one_number
 from labkit.evaluation.statistics import compare, roc_auc, scores, summarise
 from labkit.io import read_json, write_csv, write_json
 from labkit.training import machines
 from labkit.training.config import TrainingConfig
-from labkit.training.machines import Device, default_jobs, duration, one_thread, provenance
-from labkit.training.model import fit
+from labkit.training.machines import Device, default_jobs, one_thread, provenance
+from labkit.training.nine_views import fit
 
 REAL, SIMULATED, SAME = "real", "simulated", "simulated_same"
 ARMS = {
@@ -41,36 +40,26 @@ ARMS = {
 }
 PAIRS = ((SIMULATED, REAL), (SAME, REAL), (SIMULATED, SAME), (SIMULATED, SIZE_ONLY),
          (REAL, SIZE_ONLY))  # fmt: skip
+_KEPT = {"trained_on": ("nodules_a_fold", 1), "val_auc": ("validation_auc", 4),
+         "epochs": ("epochs_a_network", 1), "seconds": ("seconds_a_network", 1)}  # fmt: skip
 _Rows = NDArray[np.int64]
 
 
 def transfer(
-    real: Path, simulated: Path, *, run: Path | None = None, seeds: int = 3, folds: int = 5,
-    epochs: int = 40, jobs: int | None = None, progress: bool = True,
+    real: Path, simulated: Path, *, seeds: int = 3, folds: int = 5, epochs: int = 40,
+    jobs: int | None = None, progress: bool = True,
 ) -> dict[str, Any]:  # fmt: skip
     """Train on simulated and on real nodules, test on real ones of other patients.
 
-    A run that was stopped goes on with the networks that are missing; more seeds add to it.
-
-    Args:
-        real: cohort of real cubes, whose axial views are whole; the other eight are not,
-            so that networks see the axial view only.
-        simulated: cohort of simulated nodules, with as many patients as there are.
-        run: folder for finished networks' predictions; None takes one under `paths.runs()`
-            named after the cohorts' checksums and the settings.
-        seeds: repeats of everything, each with other folds and first weights.
-        folds: of the real patients.
-        epochs: at most, with early stopping.
-        jobs: networks trained at once; None takes one a core on a CPU.
-        progress: print an estimate and show a bar.
+    A run that was stopped goes on with the networks that are missing; more seeds add to it. It lies
+    under `paths.runs()`, named after the cohorts' checksums and the settings. Of the real cubes the
+    axial view alone is whole, so that networks see no other; `seeds` are repeats of everything,
+    each with other folds and first weights. An InputError for cohorts the wrong way round.
 
     Returns:
         Numbers ready for JSON: AUC of every arm, pooled over folds, with intervals over patients,
         mean of the seeds and one by one, paired differences with DeLong's test by patient, and
         the AUC of the diameter alone.
-
-    Raises:
-        InputError: cohorts the wrong way round or without twins, or a folder of another run.
     """
     cohort, source = Cohort.open(real), Cohort.open(simulated)
     config = TrainingConfig.brief(model="mt", views=(0,), epochs=epochs)
@@ -78,38 +67,24 @@ def transfer(
     pairs = match(cohort, source)
     twin_of = np.full(len(cohort), -1, dtype=np.int64)
     twin_of[pairs["real_row"].to_numpy()] = pairs["simulated_row"].to_numpy()
-    out = _claim(run, cohort, source, config, folds)
-    places = []
+    described = {REAL: describe(cohort), SIMULATED: describe(source)}
+    identity = json.dumps([described, config.as_dict(), folds], sort_keys=True)
+    out = paths.runs() / f"transfer_{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
+    units = {}
     for seed in range(seeds):
         fold_of = make_folds(cohort.nodules.iloc[rows], folds, "patient", seed)
         for fold in range(folds):
             test = rows[fold_of == fold]
             for arm, train in training_sets(cohort, source, twin_of, rows, test).items():
-                places.append((seed, fold, arm, train, test))
-    todo = [p for p in places if not _unit_file(out, *p[:3]).is_file()]
-    jobs = max(1, min(jobs or default_jobs(device), len(todo)))
-    if progress and todo:
-        # Two folds train on half of what they are given, so on this many nodules each.
-        twice = np.zeros(2 * int(np.mean([len(p[3]) for p in todo])))
-        pair = estimate_seconds(twice, config, Plan(folds=2), str(device.torch_device))
-        print(
-            f"train on simulated, test on real: {len(todo)} networks on {device.description}, "
-            f"{jobs} at once, {len(places) - len(todo)} already there; at most "
-            f"{duration(pair / 2 * len(todo) / jobs)}, less when training stops early", flush=True,
-        )  # fmt: skip
-    tasks = (
-        (real, real if p[2] == REAL else simulated, config, p,
-         _unit_file(out, *p[:3]))
-        for p in todo
-    )  # fmt: skip
-    with tqdm(
-        total=len(places), initial=len(places) - len(todo), desc="transfer", unit="network",
-        disable=not progress, smoothing=0.1,
-    ) as bar:  # fmt: skip
-        for val_auc in machines.run(_train_unit, tasks, jobs):
-            bar.set_postfix(val_auc=f"{val_auc:.3f}", refresh=False)
-            bar.update(1)
-    predictions, trained = _gather(cohort, places, out)
+                file = out / "units" / f"seed{seed}_fold{fold}_{arm}.json"
+                units[file] = (seed, fold, arm, train, test)
+    tasks = [(real, real if unit[2] == REAL else simulated, config, unit, file)
+             for file, unit in units.items() if not file.is_file()]  # fmt: skip
+    jobs = max(1, min(jobs or default_jobs(device), len(tasks)))
+    done = machines.run(_train_unit, tasks, jobs)
+    for _ in tqdm(done, total=len(tasks), desc="transfer", unit="network", disable=not progress):
+        pass
+    predictions, trained = _gather(cohort, units)
     write_csv(out / "predictions.csv", predictions)
     given = provenance()
     given["hardware"]["device"] = device.description
@@ -119,7 +94,7 @@ def transfer(
             "patients, or on simulated ones of other patients. No patient is on both sides."
         ),
         **given,
-        "cohorts": {REAL: describe(cohort), SIMULATED: describe(source)},
+        "cohorts": described,
         "config": config.as_dict(),
         "plan": {"seeds": seeds, "folds": folds, "split": "patient"},
         "arms": {arm: {"trained_on": text, **trained[arm]} for arm, text in ARMS.items()},
@@ -148,11 +123,7 @@ def training_sets(
 
 
 def check_apart(source: Cohort, train: _Rows, target: Cohort, test: _Rows) -> None:
-    """Make sure that no patient is trained on and tested.
-
-    Raises:
-        RuntimeError: one is; results would be worthless.
-    """
+    """Raise RuntimeError if a patient is trained on and tested: results would be worthless."""
     shared = {*source.nodules["patient_id"].iloc[train]} & {
         *target.nodules["patient_id"].iloc[test]
     }
@@ -161,10 +132,10 @@ def check_apart(source: Cohort, train: _Rows, target: Cohort, test: _Rows) -> No
 
 
 def _train_unit(
-    real_folder: Path, source_folder: Path, config: TrainingConfig, place: Any, file: Path
-) -> float:
-    """Train one network, write what it says of the test fold, return its validation AUC."""
-    seed, fold, _, train, test = place
+    real_folder: Path, source_folder: Path, config: TrainingConfig, unit: Any, file: Path
+) -> None:
+    """Train one network, and write what it says of the test fold."""
+    seed, fold, _, train, test = unit
     real, source = Cohort.open(real_folder), Cohort.open(source_folder)
     check_apart(source, train, real, test)
     seeded = TrainingConfig.from_dict({**config.as_dict(), "seed": seed})
@@ -175,50 +146,17 @@ def _train_unit(
             return model, model.predict(real, test)[:, 0]
 
     seconds, _, (model, probability) = timed(trained)
-    unit = {
+    write_json(file, {
         "trained_on": len(train), "val_auc": float(model.view_auc[0]), "epochs": len(model.history),
         "seconds": round(seconds, 2), "test_probability": probability.tolist(),
-    }  # fmt: skip
-    write_json(file, unit)
-    return unit["val_auc"]
+    })  # fmt: skip
 
 
-def _unit_file(out: Path, seed: int, fold: int, arm: str) -> Path:
-    return out / "units" / f"seed{seed}_fold{fold}_{arm}.json"
-
-
-def _claim(
-    out: Path | None, real: Cohort, simulated: Cohort, config: TrainingConfig, folds: int
-) -> Path:
-    """Make the run's folder, with what it is written in it, or an error if it is another's."""
-    identity = {
-        "cohorts": {
-            kind: {name: c.meta["files"][name]["sha256"] for name in ("nodules.csv", "views.npy")}
-            for kind, c in ((REAL, real), (SIMULATED, simulated))
-        },
-        "config": config.as_dict(),
-        "folds": folds,
-    }
-    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
-    out = paths.runs() / f"transfer_{digest}" if out is None else out
-    file = out / "transfer.json"
-    if file.exists():
-        if read_json(file, "a run of transfer") != identity:
-            raise InputError(f"{out} holds a run on other images or settings; choose another --run")
-    elif out.exists() and any(out.iterdir()):
-        raise InputError(f"{out}: not empty and not a run of transfer; choose another --run")
-    else:
-        write_json(file, identity)
-    return out
-
-
-def _gather(
-    real: Cohort, places: list[Any], out: Path
-) -> tuple[pd.DataFrame, dict[str, dict[str, Any]]]:
+def _gather(real: Cohort, units: dict[Path, Any]) -> tuple[pd.DataFrame, dict[str, dict]]:
     """Gather predictions of all arms and of the diameter, and what was trained for each arm."""
     parts, notes = [], []
-    for seed, fold, arm, train, test in places:
-        unit = read_json(_unit_file(out, seed, fold, arm), "a unit of transfer")
+    for file, (seed, fold, arm, train, test) in units.items():
+        unit = read_json(file, "a unit of transfer")
         columns = {arm: unit["test_probability"]}
         if arm == REAL:
             columns[SIZE_ONLY] = by_one_number(real.nodules, "diameter_mm", train, test).tolist()
@@ -227,13 +165,11 @@ def _gather(
             chosen.assign(repeat=seed, fold=fold, view=view, probability=said)
             for view, said in columns.items()
         ]
-        notes.append({"arm": arm, **unit})
-    units = pd.DataFrame(notes).groupby("arm")
-    names = {"trained_on": ("nodules_a_fold", 1), "val_auc": ("validation_auc", 4),
-             "epochs": ("epochs_a_network", 1), "seconds": ("seconds_a_network", 1)}  # fmt: skip
+        notes.append({"arm": arm, **{key: unit[key] for key in _KEPT}})
+    means = pd.DataFrame(notes).groupby("arm").mean().to_dict("index")
     trained = {
-        str(arm): {name: round(float(of[k].mean()), n) for k, (name, n) in names.items()}
-        for arm, of in units
+        str(arm): {name: round(float(of[key]), digits) for key, (name, digits) in _KEPT.items()}
+        for arm, of in means.items()
     }
     return pd.concat(parts, ignore_index=True).astype({"label": int}), trained
 

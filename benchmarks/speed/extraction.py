@@ -3,13 +3,10 @@
     python -m benchmarks.speed.extraction [--dicom FOLDER] --out results/benchmark_luna16.json
 
 On a simulated whole scan of usual size (232 slices; LUNA-16's have 256 on average), and on a real
-one if given:
-
-- the same candidates in turn by `views_u8` and one at a time, on one thread, and how far apart the
-  results are;
-- what 1, 2 and 4 times as many candidates cost;
-- `labkit build luna16` of several copies of the scan on one process and on two, with the memory
-  that all its processes hold together at most.
+one if given: the same candidates in turn by `views_u8` and one at a time, on one thread, and how
+far apart the results are; what 1, 2 and 4 times as many cost; `labkit build luna16` of several
+copies of the scan on one process and on two, with the memory that all its processes hold together
+at most.
 
 From that follows the time of all 551,065 candidates: cost a slice times LUNA-16's 227,242 slices,
 plus cost a candidate. Times are the processor's, since the clock tells little on a busy machine;
@@ -32,7 +29,6 @@ import pandas as pd
 import SimpleITK as sitk
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
-from tqdm import tqdm
 
 from benchmarks.common import Watch, command, fresh, in_turn, timed
 from labkit.annotations import lidc
@@ -41,16 +37,17 @@ from labkit.cohorts.candidates import as_u8, build_luna16, views_u8
 from labkit.cohorts.simulated import simulated_scan
 from labkit.imaging import lungs
 from labkit.imaging.dicom import read_series
-from labkit.imaging.views import cube_and_views, nine_views, nine_views_each
+from labkit.imaging.views import nine_views, nine_views_each
 from labkit.imaging.volume import Volume
 from labkit.training.machines import provenance
 
 CANDIDATES, SCANS = 551_065, 888
 A_SCAN = round(CANDIDATES / SCANS)
 _AT_ONCE = 24
+Lung = NDArray[np.bool_]
 
 
-def places(volume: Volume, lung: NDArray[np.bool_], n: int, seed: int) -> NDArray[np.float64]:
+def places(volume: Volume, lung: Lung, n: int, seed: int) -> NDArray[np.float64]:
     """Draw world positions (n, 3) of voxels of lung."""
     chosen = np.random.default_rng(seed).choice(np.flatnonzero(lung), n, replace=False)
     return volume.world_from_index(np.stack(np.unravel_index(chosen, lung.shape), axis=-1))
@@ -58,67 +55,59 @@ def places(volume: Volume, lung: NDArray[np.bool_], n: int, seed: int) -> NDArra
 
 def side_by_side(volume: Volume, centers: NDArray[np.float64], repeats: int) -> dict[str, Any]:
     """Time many at once and one at a time, in turn, on the same candidates; and how they differ."""
-    few = centers[:: max(1, len(centers) // _AT_ONCE)][:_AT_ONCE]
+    rows = np.arange(len(centers))[:: max(1, len(centers) // _AT_ONCE)][:_AT_ONCE]
+    few = centers[rows]
     rounds = in_turn(
         {
             "at once": lambda: views_u8(volume, centers),
             "alone": lambda: np.stack([nine_views(volume, c, 76) for c in few]),
-            "with cube": lambda: [cube_and_views(volume, c, 64, 76) for c in few],
         },
         repeats,
     )
-    shared = {"at once": len(centers), "alone": len(few), "with cube": len(few)}
-    ms = {k: 1000 * np.array([t.cpu_s for t in each]) / shared[k] for k, each in rounds.items()}
-    rows = [int(np.flatnonzero((centers == c).all(axis=1))[0]) for c in few]
+    at_once, alone = (1000 * np.array([t.cpu_s for t in rounds[name]]) / n
+                      for name, n in (("at once", len(centers)), ("alone", len(few))))  # fmt: skip
     expected = rounds["alone"][0].result
     found = rounds["at once"][0].result[rows].astype(int)
     levels = np.abs(found - as_u8(expected).astype(int))
     before = max(float(np.abs(v - expected[k]).max()) for k, v in nine_views_each(volume, few, 76))
     return {
         "candidates": len(centers),
-        "at_once_ms_a_candidate": round(median(ms["at once"]), 2),
-        "one_at_a_time_ms": round(median(ms["alone"]), 2),
-        "one_at_a_time_with_cube_ms": round(median(ms["with cube"]), 2),
-        "times_faster": round(median(ms["alone"] / ms["at once"]), 1),
-        "times_faster_than_with_cube": round(median(ms["with cube"] / ms["at once"]), 1),
+        "at_once_ms_a_candidate": round(median(at_once), 2),
+        "one_at_a_time_ms": round(median(alone), 2),
+        "times_faster": round(median(alone / at_once), 1),
         "largest_difference_levels": int(levels.max()),
         "share_of_pixels_differing": float(f"{(levels > 0).mean():.2g}"),
         "largest_difference_hu": round(before, 4),  # before rounding
     }
 
 
-def growth(volume: Volume, lung: NDArray[np.bool_], repeats: int) -> dict[str, Any]:
+def growth(volume: Volume, lung: Lung, repeats: int) -> dict[str, Any]:
     """Time 1, 2 and 4 times as many candidates, and lay a line through the medians.
 
-    Returns:
-        The medians; cost of a scan whatever its candidates, and of each candidate; and the largest
-        share by which a median is off that line.
+    Returns the medians; cost of a scan whatever its candidates, and of each candidate; and the
+    largest share by which a median is off that line.
     """
     counts = [A_SCAN // 4, A_SCAN // 2, A_SCAN]
-    seconds: dict[int, list[float]] = {n: [] for n in counts}
-    for repeat in tqdm(range(repeats), desc="growth"):
-        for n in counts:
-            centers = places(volume, lung, n, repeat)
-            seconds[n].append(timed(lambda centers=centers: views_u8(volume, centers)).cpu_s)
-    medians = [median(seconds[n]) for n in counts]
+    seconds = np.zeros((repeats, len(counts)))
+    for repeat, k in np.ndindex(seconds.shape):
+        centers = places(volume, lung, counts[k], repeat)
+        seconds[repeat, k] = timed(lambda centers=centers: views_u8(volume, centers)).cpu_s
+    medians = np.median(seconds, axis=0)
     slope, intercept = np.polyfit(counts, medians, 1)
     off = np.abs(np.polyval((slope, intercept), counts) / medians - 1).max()
     return {
         "candidates": counts,
-        "cpu_s": [round(s, 3) for s in medians],
+        "cpu_s": [round(s, 3) for s in medians.tolist()],
         "ms_a_candidate": round(1000 * float(slope), 2),
         "s_a_scan": round(float(intercept), 3),
         "largest_deviation_from_a_line": round(float(off), 3),
     }
 
 
-def whole_build(
-    path: Path, volume: Volume, lung: NDArray[np.bool_], copies: int, jobs: int
-) -> dict[str, Any]:
+def whole_build(path: Path, volume: Volume, lung: Lung, copies: int, jobs: int) -> dict[str, Any]:
     """Build a cohort of copies of the scan in `path`, an .mhd; its processes' time and memory."""
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        marks: list[tuple[Any, ...]] = []
+        folder, marks = Path(name), []
         for number, uid in enumerate(lidc.luna16_series()[:copies]):
             header = path.read_text().replace(path.stem, str(path.with_name(path.stem)))
             (folder / f"{uid}.mhd").write_text(header)
@@ -138,33 +127,14 @@ def whole_build(
         "processes": jobs,
         "clock_s": round(watch.clock_s, 1),
         "cpu_s": round(watch.cpu_s, 1),
-        "candidates_a_second_of_cpu": round(len(marks) / watch.cpu_s),
         "candidates_a_second": round(len(marks) / watch.clock_s),
         "peak_gb_of_all_processes": round(watch.peak_bytes / 1e9, 2),
         "load": round(load, 1),
     }
 
 
-def largest_scan_gb() -> float:
-    """Measure the memory of a process for a scan of 764 slices, LUNA-16's largest, 0.6 mm apart."""
-    with tempfile.TemporaryDirectory() as name:
-        path = Path(name) / "1.2.3.4.mhd"
-        voxels = np.random.default_rng(0).integers(-1000, 400, (764, 512, 512)).astype(np.int16)
-        write_mhd(path, Volume(voxels, (0.65, 0.65, 0.6)))
-        del voxels
-        return round(fresh(_peak_of, path) / 1e9, 2)
-
-
-def _peak_of(path: Path) -> int:
-    with Watch() as watch, threadpool_limits(1):
-        volume = candidates.read(candidates.read_header(path))
-        index = np.random.default_rng(0).uniform(0.1, 0.9, (A_SCAN, 3)) * volume.shape
-        views_u8(volume, volume.world_from_index(index))
-    return watch.peak_bytes
-
-
-def write_mhd(path: Path, volume: Volume) -> None:
-    """Write a volume as LUNA-16 has its scans."""
+def write_image(path: Path, volume: Volume) -> None:
+    """Write a volume as one file, of the format that its name says."""
     image = sitk.GetImageFromArray(volume.voxels)
     image.SetSpacing(volume.spacing_xyz_mm)
     image.SetOrigin(volume.origin_xyz_mm)
@@ -172,7 +142,21 @@ def write_mhd(path: Path, volume: Volume) -> None:
     sitk.WriteImage(image, str(path))
 
 
-def of_scan(volume: Volume, lung: NDArray[np.bool_], repeats: int, copies: int) -> dict[str, Any]:
+def of_largest_scan() -> float:
+    """Take the GB of this process for a scan of 764 slices, LUNA-16's largest, 0.6 mm apart."""
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "1.2.3.4.mhd"
+        voxels = np.random.default_rng(0).integers(-1000, 400, (764, 512, 512)).astype(np.int16)
+        write_image(path, Volume(voxels, (0.65, 0.65, 0.6)))
+        del voxels
+        with Watch() as watch, threadpool_limits(1):
+            volume = candidates.read(candidates.read_header(path))
+            index = np.random.default_rng(0).uniform(0.1, 0.9, (A_SCAN, 3)) * volume.shape
+            views_u8(volume, volume.world_from_index(index))
+    return round(watch.peak_bytes / 1e9, 2)
+
+
+def of_scan(volume: Volume, lung: Lung, repeats: int, copies: int) -> dict[str, Any]:
     """Measure all there is on one scan."""
     with threadpool_limits(1):
         results = {
@@ -183,22 +167,19 @@ def of_scan(volume: Volume, lung: NDArray[np.bool_], repeats: int, copies: int) 
         }
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "scan.mhd"
-        write_mhd(path, volume)
+        write_image(path, volume)
         header = candidates.read_header(path)
         readings = in_turn({"": lambda: candidates.read(header) and None}, repeats, warm_up=False)
         results["reading_cpu_s"] = round(median(t.cpu_s for t in readings[""]), 3)
         one, two = (whole_build(path, volume, lung, copies, jobs) for jobs in (1, 2))
-    results["builds"] = [one, two]
-    results["two_processes_measured"] = against(one, two)
-    return results
+    return {**results, "builds": [one, two], "two_processes_measured": against(one, two)}
 
 
 def against(one: dict[str, Any], two: dict[str, Any]) -> dict[str, float]:
     """Compare a build on two processes with the same on one.
 
-    Returns:
-        How many times as fast it was by the clock, 2 at best, which on a busy machine says as much
-        of its neighbours; and how many times the processor's time it took, 1 at best.
+    Returns how many times as fast it was by the clock, 2 at best, which on a busy machine says as
+    much of its neighbours; and how many times the processor's time it took, 1 at best.
     """
     return {
         "times_as_fast_by_the_clock": round(one["clock_s"] / two["clock_s"], 2),
@@ -229,24 +210,22 @@ def in_full(result: dict[str, Any]) -> dict[str, Any]:
 
 
 def measure(
-    *, patient: str = "LIDC-IDRI-0168", dicom: Path | None = None, repeats: int = 5,
-    copies: int = 6,
-) -> dict[str, Any]:  # fmt: skip
+    *, patient: str = "LIDC-IDRI-0168", dicom: Path | None = None, repeats: int = 5, copies: int = 6
+) -> dict[str, Any]:
     """Measure a simulated scan, and a real one where it is given."""
     volume, truth = simulated_scan(patient)
     volume = replace(volume, voxels=np.array(volume.voxels))
-    amount = repeats, copies
-    scans = {"simulated": of_scan(volume, np.array(truth.lung), *amount)}
+    scans = {"simulated": of_scan(volume, np.array(truth.lung), repeats, copies)}
     scans["simulated"]["patient_id"] = patient
     if dicom:
         real = read_series(dicom)
-        scans["real"] = of_scan(real, lungs.segment(real), *amount)
+        scans["real"] = of_scan(real, lungs.segment(real), repeats, copies)
         scans["real"]["series_uid"] = real.series_uid
     return {
         "what": "views of LUNA-16's candidates: all of a scan's at once, and a whole build",
         "scans": scans,
         "in_full": in_full(scans["simulated"]),
-        "largest_scan_gb_of_a_process": largest_scan_gb(),
+        "largest_scan_gb_of_a_process": fresh(of_largest_scan),
         **provenance(),
     }
 

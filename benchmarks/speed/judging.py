@@ -4,9 +4,9 @@
 
 Nothing is trained: two cross-validations' networks (ten folds, nine views) are made to have said
 something plausible, and everything that `labkit reproduce table1` does after training is done with
-it, step by step. Each step has its seconds and the most memory that the process held during it, at
-a tenth of the size and at all of it, each in a process of its own. Seconds of the processor are of
-one thread; `load` says how busy the machine was beside.
+it. Each step has its seconds and the most memory that the process held during it, at a tenth of the
+size and at all of it, each in a process of its own. Seconds of the processor are of one thread;
+`load` says how busy the machine was beside.
 """
 
 from __future__ import annotations
@@ -28,11 +28,10 @@ from benchmarks.common import Watch, command, fresh
 from labkit import profiles
 from labkit.annotations import lidc, luna16
 from labkit.cohorts.cohort import Cohort
-from labkit.evaluation import calibration, crossval, froc, statistics
-from labkit.evaluation.crossval import DETECTOR, FUSED, Network
-from labkit.evaluation.predictions import read_predictions
+from labkit.evaluation import crossval
+from labkit.evaluation.crossval import Network
 from labkit.io import write_json
-from labkit.paper import reproduce, table1, values
+from labkit.paper import reproduce
 from labkit.paper.declared import EXPERIMENTS, Variant
 from labkit.paper.values import Runs
 from labkit.profiles import Profile
@@ -134,38 +133,30 @@ def judge(size: Size, seed: int = 0) -> dict[str, Any]:
     )  # fmt: skip
     steps: dict[str, dict[str, float]] = {}
 
-    def step(name: str, work: Callable[[], Any]) -> Any:
+    def step(name: str, work: Callable[..., Any], *given: Any) -> None:
         with Watch() as watch:
-            result = work()
+            work(*given)
         steps[name] = {"seconds": round(watch.clock_s, 2), "cpu_s": round(watch.cpu_s, 2),
                        "peak_gb": round(watch.peak_bytes / 1e9, 2)}  # fmt: skip
-        return result
 
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as name, threadpool_limits(1):
         folder = Path(name)
         cohort = made_cohort(folder / "cohort", size, seed)
         runs = Runs(cohort, chosen, folder / "runs")
-        mt, st = _TABLE1.variants
-        made = [
-            made_run(cohort, v, chosen, runs.run_folder(v), skill, seed + number)
-            for number, (v, skill) in enumerate(((mt, 3.2), (st, 3.0)))
-        ]
-        for v, networks in zip((mt, st), made, strict=True):
-            given = (cohort, v.config(chosen), runs.run_folder(v), networks, False)
-            step(f"{v.label}: {_TOGETHER}", lambda given=given: crossval.join_predictions(*given))
-        written_mb = (runs.run_folder(mt) / "predictions.csv").stat().st_size / 1e6
-        _one_by_one(step, cohort, runs, size)
-        del runs
+        for number, (v, skill) in enumerate(zip(_TABLE1.variants, (3.2, 3.0), strict=True)):
+            out = runs.run_folder(v)
+            networks = made_run(cohort, v, chosen, out, skill, seed + number)
+            step(f"{v.label}: {_TOGETHER}", crossval.join_predictions, cohort, v.config(chosen),
+                 out, networks, False)  # fmt: skip
         # As `labkit reproduce table1` does it once the networks are there.
-        step(_ALL, lambda: reproduce.write(_TABLE1, Runs(cohort, chosen, folder / "runs"), folder))
+        step(_ALL, reproduce.write, _TABLE1, runs, folder)
     return {
         "candidates": len(cohort),
         "positives": int(cohort.nodules["label"].sum()),
         "scans": size.scans,
         "patients": int(cohort.nodules["patient_id"].nunique()),
         "predictions": len(cohort) * (len(size.views) + 2),
-        "predictions_csv_mb": round(written_mb, 1),
         "resamples": size.resamples,
         "steps": steps,
         "peak_gb": max(s["peak_gb"] for s in steps.values()),
@@ -173,58 +164,22 @@ def judge(size: Size, seed: int = 0) -> dict[str, Any]:
     }
 
 
-def _one_by_one(step: Callable[..., Any], cohort: Cohort, runs: Runs, size: Size) -> None:
-    mt, n = _TABLE1.variants[0], size.resamples
-    table = step("predictions read", lambda: read_predictions(runs.run_folder(mt)))
-    y, p, patients = step("one view's scores", lambda: statistics.scores(table, FUSED))
-    other = statistics.scores(table, "0")[1]
-    drawn: dict[str, Any] = {"groups": patients, "resamples": n}
-    pair = ((table, FUSED), (table, DETECTOR))
-    networks = runs.networks(mt, runs.plan(mt))
-    works: dict[str, Callable[[], Any]] = {
-        "AUC with its interval": lambda: statistics.bootstrap_auc(y, p, **drawn),
-        "AUC difference": lambda: statistics.bootstrap_auc_difference(y, p, other, **drawn),
-        "rates and Brier score": lambda: statistics.bootstrap_rates(y, p, **drawn),
-        "ROC curve with its band": lambda: statistics.roc_band(y, p, **drawn),
-        "DeLong's test by patient": lambda: statistics.delong_test(y, p, other, groups=patients),
-        "AUC within folds": lambda: statistics.within_folds_auc(table, FUSED, resamples=n),
-        "calibration": lambda: calibration.calibration(table, FUSED, resamples=n),
-        "FROC": lambda: froc.evaluate_run(cohort, table, FUSED, bootstraps=n),
-        "CPM difference": lambda: values.cpm_difference(cohort, *pair, n),
-        "a row of table 1": lambda: runs.measure(pair[0]),
-        "a comparison of table 1": lambda: runs.compare(*pair),
-    }
-    for name, work in works.items():
-        step(name, work)
-    folds = step(
-        "what the networks said, fold by fold",
-        lambda: table1.fold_views(table, networks, cohort.nodules, size.views),
-    )
-    step("AUC of every choice of views", lambda: table1.by_count(folds))
-
-
-def grows(small: dict[str, Any], whole: dict[str, Any]) -> dict[str, Any]:
-    """Tell how many times the candidates, the processor's seconds and the memory of the larger."""
-    return {
-        "candidates": round(whole["candidates"] / small["candidates"], 1),
-        "cpu_s": round(whole["steps"][_ALL]["cpu_s"] / small["steps"][_ALL]["cpu_s"], 1),
-        "peak_gb": round(whole["peak_gb"] / small["peak_gb"], 1),
-    }
-
-
 def measure(*, resamples: int = 2000) -> dict[str, Any]:
     """Judge a tenth of LUNA-16 and all of it."""
     print("about 15 minutes on one core that does nothing else, 3 GB of disk for a while")
-    found = {
-        name: fresh(judge, Size(scans, resamples=resamples))
-        for name, scans in (("a_tenth", SCANS // 10), ("whole", SCANS))
-    }
-    parts = (_ALL, *(f"{v.label}: {_TOGETHER}" for v in _TABLE1.variants))
+    small, whole = (
+        fresh(judge, Size(scans, resamples=resamples)) for scans in (SCANS // 10, SCANS)
+    )
+    seconds = {name: of["cpu_s"] for name, of in whole["steps"].items()}
     return {
         "what": "judging two models on as many candidates as LUNA-16 has, step by step",
-        "sizes": found,
-        "whole_over_a_tenth": grows(found["a_tenth"], found["whole"]),
-        "after_training_cpu_s": round(sum(found["whole"]["steps"][n]["cpu_s"] for n in parts)),
+        "sizes": {"a_tenth": small, "whole": whole},
+        "whole_over_a_tenth": {
+            "candidates": round(whole["candidates"] / small["candidates"], 1),
+            "cpu_s": round(seconds[_ALL] / small["steps"][_ALL]["cpu_s"], 1),
+            "peak_gb": round(whole["peak_gb"] / small["peak_gb"], 1),
+        },
+        "after_training_cpu_s": round(sum(seconds.values())),
         **provenance(),
     }
 

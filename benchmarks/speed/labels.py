@@ -10,7 +10,6 @@ processes, of which the best counts; imports are left out.
 
 from __future__ import annotations
 
-import os
 import platform
 import sys
 
@@ -19,6 +18,7 @@ import numpy as np
 from benchmarks.common import command, fresh, timed
 from labkit.annotations import lidc
 from labkit.errors import InputError
+from labkit.io import available_cores
 from labkit.training.machines import now
 
 
@@ -60,7 +60,7 @@ def measure(*, every: int = 20, repeats: int = 3) -> dict[str, object]:
     return {
         "what": "all 2,651 nodules: groups, centres, diameters, volumes, mean ratings",
         "date": now()[:10],
-        "machine": {"cores": os.cpu_count(), "processor": platform.machine()},
+        "machine": {"cores": available_cores(), "processor": platform.machine()},
         "versions": {"python": platform.python_version(), "numpy": np.__version__},
         "labkit_seconds": min(each),
         "labkit_seconds_each": each,

@@ -14,7 +14,6 @@ others are written by hand for MT-CNN and ST-CNN.
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -28,11 +27,8 @@ from benchmarks.common import command
 from labkit.errors import InputError
 from labkit.models.mtcnn import IMAGE_SIZE, phase_kernels
 from labkit.training.config import TrainingConfig
-from labkit.training.machines import Device, duration, provenance
+from labkit.training.machines import Device, provenance
 from labkit.training.side_by_side import Outputs, stacked, step_flop, time_step
-
-# The paper's protocol for one configuration (III-D, III-E) on the 751 labelled nodules.
-FOLDS, REPEATS, VIEWS, LABELLED = 10, 10, 9, 751
 
 
 def _layers(weights: Mapping[str, Tensor], branch: str) -> list[tuple[Tensor, Tensor]]:
@@ -53,12 +49,9 @@ def _classify(weights: Mapping[str, Tensor], x: Tensor) -> Tensor:
 
 
 def grouped(
-    network: nn.Module,
-    weights: Mapping[str, Tensor],
-    images: Tensor,
-    draws_images: bool = True,
+    network: nn.Module, weights: Mapping[str, Tensor], images: Tensor, draws_images: bool = True,
     channels_last: bool = False,
-) -> Outputs:
+) -> Outputs:  # fmt: skip
     """Compute grouped convolutions: the networks' channels side by side, (B, M C, H, W)."""
     m, b = images.shape[:2]
     layout = torch.channels_last if channels_last else torch.contiguous_format
@@ -126,14 +119,6 @@ WAYS: dict[str, Callable[..., Outputs]] = {
 GPU_WAYS = {**WAYS, "grouped convolutions, channels last": partial(grouped, channels_last=True)}
 
 
-def protocol_seconds(config: TrainingConfig, networks: int, step_seconds: float) -> float:
-    """Estimate the time of 10 x 10 folds x 9 views at this speed, if no network stops early."""
-    training = LABELLED * (1 - 1 / FOLDS) * (1 - config.validation_fraction)
-    steps = math.ceil(training * (1 + config.augmented_copies) / config.batch_size)
-    rounds = FOLDS * REPEATS * VIEWS / networks
-    return rounds * config.epochs * steps * step_seconds
-
-
 def measure(
     *, device: str = "auto", precision: Literal["fp32", "tf32", "bf16"] = "fp32",
     networks: int = 9, batch_size: int = 64, model: Literal["mt", "st"] = "mt", repeats: int = 5,
@@ -157,20 +142,12 @@ def measure(
             except RuntimeError as error:  # out of memory is one of these
                 refused[name] = str(error).splitlines()[0]
                 continue
-            ms = round(1e3 * timed["seconds"], 3)
-            found[name] = {"ms_per_round": ms, "tflops": round(timed["tflops"], 4)}
+            found[name] = {"ms_per_round": round(1e3 * timed["seconds"], 3),
+                           "tflops": round(timed["tflops"], 4)}  # fmt: skip
             if on_gpu:
                 found[name]["memory_gb"] = round(timed["memory_gb"], 2)
     if not found:
         raise InputError(f"no way could be timed: {refused}")
-    slowest = next(iter(found.values()))["ms_per_round"]
-    for name, of in found.items():
-        ms = of["ms_per_round"]
-        whole = duration(protocol_seconds(config, networks, ms / 1e3))
-        print(f"{name:48s} {ms:9.2f} ms {slowest / ms:6.2f} times {of['tflops']:8.3f} TFLOP/s; "
-              f"10 x 10 folds, at most {whole}")  # fmt: skip
-    for name, reason in refused.items():
-        print(f"{name}: refused: {reason}")
     return {
         "what": "one training step of all networks together, in every way; tflops counts the "
         "textbook's operations",

@@ -11,28 +11,25 @@ its own, so that the memory is the scan's; by itself on one thread, and as `writ
 from __future__ import annotations
 
 import os
-import platform
 import sys
 import tempfile
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import SimpleITK as sitk
 from threadpoolctl import threadpool_limits
 
 from benchmarks.common import command, fresh, peak_gb, timed
-from labkit import __version__
 from labkit.annotations import lidc
-from labkit.cohorts.cohort import Cohort
+from labkit.cohorts.cohort import Cohort, versions
 from labkit.cohorts.simulated import build_simulated, select
 from labkit.imaging.views import cube_and_views
+from labkit.io import available_cores
 from labkit.simulate.scan import series_named
 from labkit.simulate.scanner import center_of, scan_crop, truth, whole_scan
 from labkit.simulate.scene import SCENE_VERSION, scene_for_series
 from labkit.simulate.write_dicom import read_scan, write_scan
-from labkit.training.machines import describe_hardware, now
+from labkit.training.machines import provenance
 
 SCAN = "LIDC-IDRI-0001"  # 512 x 512 x 133
 
@@ -45,8 +42,7 @@ def of_nodules(size: int, seed: int) -> dict[str, float]:
     def simulated() -> list[tuple[float, float, float, int]]:
         each = []
         for _, row in table.iterrows():
-            uid = row["series_uid"]
-            scene = timed(lambda uid=uid: scene_for_series(uid, seed))
+            scene = timed(lambda row=row: scene_for_series(row["series_uid"], seed))
             scan = timed(lambda row=row: scan_crop(row, seed))
             volume = scan.result
             views = timed(lambda row=row, volume=volume: cube_and_views(volume, center_of(row)))
@@ -54,68 +50,39 @@ def of_nodules(size: int, seed: int) -> dict[str, float]:
         return each
 
     wall, cpu, each = timed(simulated)
-    scene_s, scan_s, views_s, voxels = np.mean(each, axis=0)
+    *seconds, voxels = np.mean(each, axis=0)
     n = len(table)
+    seconds = {"scene_s": seconds[0], "scan_s": seconds[1], "views_s": seconds[2],
+               "wall_s": wall / n, "cpu_s": cpu / n}  # fmt: skip
     return {
         "nodules": n,
         "scans": int(table["series_uid"].nunique()),
         # Thin slices make larger crops, and samples differ in them.
         "megavoxels": round(voxels / 1e6, 3),
-        "scene_s": round(scene_s, 4),
-        "scan_s": round(scan_s, 4),
-        "views_s": round(views_s, 4),
-        "wall_s": round(wall / n, 4),
-        "cpu_s": round(cpu / n, 4),
-    }
-
-
-def linearity(runs: list[dict[str, float]]) -> dict[str, float]:
-    """Tell how seconds grow with nodules: the slope of a line through the samples, and the ratio.
-
-    Processor time does not see what else the machine was doing.
-    """
-    nodules, cpu, size = (
-        np.array([r[k] for r in runs]) for k in ("nodules", "cpu_s", "megavoxels")
-    )
-    slopes = {
-        f"{kind}_a_nodule": round(float(np.polyfit(nodules, [r[kind] * r["nodules"] for r in runs],
-                                                   1)[0]), 4)
-        for kind in ("wall_s", "cpu_s")
-        if len(runs) > 1
-    }  # fmt: skip
-    return {
-        **slopes,
-        "largest_over_smallest": round(float(cpu[-1] / cpu[0]), 3),
-        "largest_over_smallest_a_voxel": round(float(cpu[-1] / size[-1] / (cpu[0] / size[0])), 3),
+        **{name: round(float(of), 4) for name, of in seconds.items()},
     }
 
 
 def of_scan(seed: int, threads: int | None) -> dict[str, float]:
     """Take one whole scan's seconds, its truth's and its DICOM's, and this process's memory."""
-    uid = series_named(SCAN)
     lidc.annotations()  # the database is read once a process, whatever is simulated
-    made = timed(lambda: scene_for_series(uid, seed))
+    made = timed(lambda: scene_for_series(series_named(SCAN), seed))
     scan = timed(lambda: whole_scan(made.result, jobs=threads))
     true = timed(lambda: truth(made.result)).clock_s
     scan_peak = peak_gb()
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "scan"
-        written = timed(
-            lambda: write_scan(made.result, out, truth=True, jobs=threads, progress=False)
-        ).clock_s
+        how = {"truth": True, "jobs": threads, "progress": False}
+        written = timed(lambda: write_scan(made.result, out, **how)).clock_s
         again = timed(lambda: read_scan(out))
         megabytes = sum(file.stat().st_size for file in out.iterdir()) / 1e6
     assert np.array_equal(again.result.voxels, scan.result.voxels)
     seconds = {
-        "scene_s": made.clock_s,
-        "scan_s": scan.clock_s,
-        "scan_cpu_s": scan.cpu_s,
-        "truth_s": true,
-        "write_scan_s": written,
+        "scene_s": made.clock_s, "scan_s": scan.clock_s, "scan_cpu_s": scan.cpu_s, "truth_s": true,
+        "write_scan_s": written, "read_dicom_s": again.clock_s,
         # It simulates the scan once more: what is left is the writing.
         "dicom_s": written - scan.clock_s - true,
-        "read_dicom_s": again.clock_s,
-    }
+    }  # fmt: skip
     return {
         "slices": scan.result.shape[0],
         "threads": threads or 0,
@@ -132,7 +99,7 @@ def of_cohort(seed: int) -> dict[str, float]:
         built = timed(lambda: build_simulated(Path(folder) / "all", seed=seed)).clock_s
         cohort = Cohort.open(Path(folder) / "all")
         verified = timed(cohort.verify).clock_s
-        return {"nodules": len(cohort), "cores": os.cpu_count() or 1, "wall_s": round(built, 1),
+        return {"nodules": len(cohort), "cores": available_cores(), "wall_s": round(built, 1),
                 "verify_s": round(verified, 2)}  # fmt: skip
 
 
@@ -140,35 +107,21 @@ def measure(
     *, sizes: tuple[int, ...] = (10, 20, 40, 80), cohort: bool = False, seed: int = 0
 ) -> dict[str, Any]:
     """Measure nodules, a scan and, if asked for, the cohort."""
-    machine = {
-        "processor": describe_hardware()["processor"],
-        "cores": os.cpu_count(),
-        "load_at_start": round(os.getloadavg()[0], 2),
-        "system": platform.system(),
-        "python": platform.python_version(),
-        "labkit": __version__,
-        **{name: version(name) for name in ("numpy", "scipy", "pandas", "pydicom")},
-        "simpleitk": sitk.Version.VersionString(),
-    }
     # The database is read once a process, whatever the number of nodules.
     scan_crop(lidc.nodules().iloc[0], seed, half_width_mm=5.0)
     with threadpool_limits(limits=1):
         runs = [of_nodules(size, seed) for size in sorted(sizes)]
-    line, full, cores = linearity(runs), len(lidc.nodules()), os.cpu_count() or 1
-    each = line.get("wall_s_a_nodule", runs[-1]["wall_s"])
+    first, last = runs[0], runs[-1]
+    grown = last["cpu_s"] / first["cpu_s"]
     return {
-        "date": now(),
-        "machine": machine,
+        **provenance(),
+        "versions": versions(),
+        "load_at_start": round(os.getloadavg()[0], 2),
         "seed": seed,
         "scene_version": SCENE_VERSION,
         "seconds_per_nodule": runs,
-        "linearity": line,
-        "cohort_extrapolated": {
-            "nodules": full,
-            "one_core_s": round(full * each),
-            f"{cores}_cores_s": round(full * each / cores),
-            "one_core_cpu_s": round(full * line.get("cpu_s_a_nodule", runs[-1]["cpu_s"])),
-        },
+        "largest_over_smallest": round(grown, 3),
+        "largest_over_smallest_a_voxel": round(grown * first["megavoxels"] / last["megavoxels"], 3),
         "cohort": of_cohort(seed) if cohort else None,
         "whole_scan": {
             "patient_id": SCAN,

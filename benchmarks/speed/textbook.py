@@ -25,20 +25,14 @@ from labkit.training.loop import build_network, learning_rate
 class AugmentedViews(Dataset):
     """One epoch's images, each cut, flipped and turned when it is asked for.
 
-    Args:
-        views_hu: (n, 76, 76) HU of one view.
-        labels: (n,), 1 malignant.
-        transforms: (shown, 4), as `batches.draw_transforms` makes them.
-        sample: which view each of them shows.
+    `views_hu` is (n, 76, 76) HU of one view, `labels` (n,); `transforms` (shown, 4) are those of
+    `batches.draw_transforms`, `sample` which view each of them shows.
     """
 
     def __init__(
-        self,
-        views_hu: NDArray[np.int16],
-        labels: NDArray[np.int64],
-        transforms: Tensor,
+        self, views_hu: NDArray[np.int16], labels: NDArray[np.int64], transforms: Tensor,
         sample: Tensor,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.views_hu, self.labels = views_hu, labels
         self.transforms, self.sample = transforms, sample
 
@@ -91,24 +85,13 @@ class TextbookMTCNN(nn.Module):
 
 
 def train(
-    views_hu: NDArray[np.int16],
-    labels: NDArray[np.int64],
-    config: TrainingConfig,
-    seed: int,
+    views_hu: NDArray[np.int16], labels: NDArray[np.int64], config: TrainingConfig, seed: int,
     epochs: int,
-    workers: int = 0,
-) -> tuple[TextbookMTCNN, list[float]]:
-    """Train one network for some epochs, with neither validation nor stopping.
+) -> tuple[TextbookMTCNN, list[float]]:  # fmt: skip
+    """Train one network for some of `config.epochs`, with neither validation nor stopping.
 
-    Args:
-        views_hu: (n, 76, 76) HU of one view; labels: (n,).
-        config: the protocol; precision and layout are not asked.
-        seed: of this network, as `loop.train_view` takes it.
-        epochs: how many of `config.epochs`.
-        workers: processes of the DataLoader.
-
-    Returns:
-        the network and the loss of every step.
+    `views_hu` is (n, 76, 76) HU of one view, `labels` (n,); `seed` as `loop.train_view` takes it.
+    Returns the network and the loss of every step.
     """
     order = torch.Generator().manual_seed(seed)
     losses: list[float] = []
@@ -130,10 +113,7 @@ def train(
             network.train()
             # A generator of its own: a loader draws a seed at every start, and would otherwise
             # take it from the numbers that dropout is drawn from.
-            loader = DataLoader(
-                data, config.batch_size, num_workers=workers, generator=torch.Generator()
-            )
-            for images, targets in loader:
+            for images, targets in DataLoader(data, config.batch_size, generator=torch.Generator()):
                 logits, drawn = network(images)
                 loss = F.binary_cross_entropy_with_logits(logits, F.one_hot(targets, 2).float())
                 if config.model == "mt":

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import readme
+from benchmarks.common import put_between
 from labkit.errors import InputError
 from labkit.evaluation import crossval
 from labkit.training.config import TrainingConfig
@@ -66,5 +67,5 @@ def test_a_readme_without_the_markers_is_left_alone(tmp_path):
     file = tmp_path / "README.md"
     file.write_text("# Something else\n")
     with pytest.raises(InputError, match="needs the lines"):
-        readme.write(file, readme.short_table())
+        put_between(file, readme.short_table(), readme.BEGIN, readme.END)
     assert file.read_text() == "# Something else\n"

@@ -1,0 +1,52 @@
+"""A slice of the fuzzer, and personal fields of a DICOM header that must not get anywhere."""
+
+import contextlib
+import os
+import signal
+
+import pydicom
+import pytest
+
+from benchmarks import fuzz
+from labkit.cli import main
+
+KINDS = {name: kind for kinds in fuzz.KINDS.values() for name, kind in kinds.items()}
+
+
+@pytest.mark.parametrize("name", [*KINDS])
+def test_what_is_broken_is_read_rightly_or_refused_in_one_line(name):
+    found = fuzz.fuzz(KINDS[name], name, 15, seed=1)
+    assert found["wrong_ones"] == []
+    assert found["right"] + found["refused"] == 15
+
+
+def test_a_crash_and_another_value_are_counted_as_wrong(tmp_path):
+    kind = fuzz.Kind(
+        lambda folder: (folder / "x").write_text("1"),
+        lambda folder: {"value": int((folder / "x").read_text())},
+        lambda rng, folder: (folder / "x").write_text("2") and [],
+    )
+    assert fuzz.fuzz(kind, "x", 2, 0)["wrong_ones"] == [[0, "other values"], [1, "other values"]]
+    killed = kind._replace(change=lambda rng, folder: os.kill(os.getpid(), signal.SIGKILL))
+    assert fuzz.fuzz(killed, "x", 1, 0)["wrong_ones"] == [[0, "crash"]]
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("broken", [False, True])
+def test_personal_fields_reach_no_cohort_log_or_report(tmp_path, capfd, broken, real_dicom):
+    folder, out = tmp_path / "in", tmp_path / "out" / "cohort"
+    folder.mkdir()
+    files = sorted(real_dicom.rglob("*.dcm"))
+    for number, file in enumerate(files):
+        header = pydicom.dcmread(file)
+        fuzz.plant_personal(header)
+        header.save_as(folder / f"{number}.dcm")
+    if broken:
+        cut = folder / "3.dcm"
+        cut.write_bytes(cut.read_bytes()[:3000])
+    assert main(["build", "lidc", str(folder), "--out", str(out), "--jobs", "1"]) == 2 * broken
+    with contextlib.suppress(SystemExit):
+        main(["doctor", str(folder)])
+    assert fuzz.SECRET not in "".join(capfd.readouterr())
+    for file in (tmp_path / "out").rglob("*"):
+        assert not file.is_file() or fuzz.SECRET.encode() not in file.read_bytes()
