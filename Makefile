@@ -21,7 +21,7 @@ notebooks: $(STAMP)     ## execute the lessons anew with the `lab` profile, outp
 	    --ExecutePreprocessor.timeout=3600 --ExecutePreprocessor.record_timing=False \
 	    --ClearMetadataPreprocessor.enabled=True --ClearMetadataPreprocessor.clear_cell_metadata=False \
 	    "--ClearMetadataPreprocessor.preserve_nb_metadata_mask=[('language_info','name'),('kernelspec',)]" \
-	    notebooks/[0-9]*.ipynb
+	    notebooks/[0-9A]*.ipynb
 
 exercises: $(STAMP)     ## generate the exercises from their solutions
 	$(BIN)/python -m labkit.exercises

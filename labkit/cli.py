@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labkit import __version__, paths, profiles
-from labkit.errors import InputError
+from labkit.errors import InputError, require_known
 from labkit.paper import declared
 from labkit.training.config import CHOICES, TrainingConfig
 
@@ -62,6 +62,8 @@ def parser() -> argparse.ArgumentParser:
         )  # fmt: skip
         sub.set_defaults(command=function)
         for flags, settings in arguments:
+            if settings.get("type") is Path:  # no shell turns the ~ of --out=~/cohort into a home
+                settings = settings | {"type": paths.path}
             sub.add_argument(*flags, **settings)
     return whole
 
@@ -121,7 +123,7 @@ _TRAINING = (
     _option("cohort", type=Path),
     _option("--paper", action="store_true",
             help="the printed protocol (150 epochs, rate 1e-4, five images a nodule and epoch) "
-            "rather than the brief one"),
+            "rather than the lab's, which converges at a fraction of its cost"),
     *_of_training(),
     _DEVICE,
 )  # fmt: skip
@@ -141,12 +143,21 @@ def demo(options: Options) -> None:
     run(profile, options.out or paths.runs() / "demo", device=options.device)
 
 
-@_command("what this machine has, and what is missing for which lesson", "labkit doctor")
+@_command(
+    "what this machine has, and what is missing for which lesson; or what a build would make of a "
+    "folder",
+    "labkit doctor", "labkit doctor ~/LIDC-IDRI",
+    options=[
+        _option("folder", nargs="?", type=Path, metavar="FOLDER",
+                help="of DICOM, .mhd files or .npz files: say what a build would take of it, what "
+                "it would refuse, and why; nothing is changed"),
+    ],
+)  # fmt: skip
 def doctor(options: Options) -> None:
-    """Report on this machine."""
-    from labkit.doctor import report
+    """Report on this machine, or on a folder."""
+    from labkit.doctor import of_folder, report
 
-    print(report())
+    print(report() if options.folder is None else of_folder(options.folder))
 
 
 @_command(
@@ -201,24 +212,29 @@ def _rules(options: Options) -> dict[str, Any]:
 
 # What a kind of cohort cannot be built with, and why.
 _RULES = ("min_readers", "max_thickness", "nodules", "labelled_only")
+_ALLOW = ("allow_gaps", "allow_doubles", "allow_incomplete")
 _ITS_OWN = ("source", "candidates", "annotations", "excluded", "subsets", "lungs")
 _NOT_TAKEN: dict[str, list[tuple[tuple[str, ...], str]]] = {
     "simulated": [
         (("source",), "takes no source, but a folder by --out"),
         (("lungs",), "sees no whole scans"),
         (("simulated",), "makes nodules; --simulated goes with build luna16"),
+        (_ALLOW, "reads no DICOM"),
     ],
     "lidc": [(("simulated",), "reads real scans; --simulated goes with build luna16")],
     "cubes": [
         (("simulated",), "reads an .npz file; --simulated goes with build luna16"),
         (("lungs",), "sees no whole scans"),
+        (_ALLOW, "reads no DICOM"),
     ],
     "luna16": [
+        (_ALLOW, "reads no DICOM"),
         (_RULES, "takes all candidates of its scans, and no nodules by a rule"),
         (("patients", "exclude_patients"), "chooses scans by its tables: a shorter --subsets does"),
         (("seed",), "draws nothing by lot, but with --simulated"),
     ],
     "luna16 --simulated": [
+        (_ALLOW, "reads no DICOM"),
         (_RULES, "takes all candidates of its scans, and no nodules by a rule"),
         ((*_ITS_OWN, "patients", "exclude_patients"), "makes its own scans and tables"),
     ],
@@ -254,6 +270,12 @@ _NOT_TAKEN: dict[str, list[tuple[tuple[str, ...], str]]] = {
                 "for"),
         _option("--lungs", action="store_true",
                 help="lidc, luna16: make chest wall of everything beyond the lungs"),
+        *(_option(flag, action="store_true", help=f"lidc: {what}") for flag, what in (
+            ("--allow-gaps", "interpolate between slices that are missing or uneven"),
+            ("--allow-doubles", "of slices at one position take the one of the lowest number"),
+            ("--allow-incomplete", "of scans that lack slices take the nodules that are whole, "
+             "with 20 mm around them"),
+        )),
         _option("--candidates", type=Path, metavar="FILE",
                 help="luna16: CSV file, seriesuid,coordX,coordY,coordZ,class"),
         _option("--annotations", type=Path, metavar="FILE",
@@ -302,8 +324,8 @@ def build(options: Options) -> None:
         from labkit.cohorts.build import build_cubes, build_lidc
 
         if kind == "lidc":
-            lungs = options.lungs
-            print(build_lidc(options.source, options.out, lungs=lungs, **rules, **chosen))
+            how = {name: getattr(options, name) for name in ("lungs", *_ALLOW)}
+            print(build_lidc(options.source, options.out, **how, **rules, **chosen))
         else:
             build_cubes(options.source, options.out, **chosen)
     from labkit.cohorts.cohort import Cohort
@@ -338,14 +360,9 @@ def _flag(name: str) -> str:
 
 
 def _patients(file: Path | None) -> list[str] | None:
-    if file is None:
-        return None
-    if not file.is_file():
-        raise InputError(f"{file}: no such file; give a text file with one patient id a line")
-    ids = [line.strip() for line in file.read_text().splitlines() if line.strip()]
-    if not ids:
-        raise InputError(f"{file}: names no patient; give one patient id a line")
-    return ids
+    from labkit.io import read_list
+
+    return None if file is None else read_list(file, "patient_id", "patient")
 
 
 @_command(
@@ -425,7 +442,7 @@ def _config(options: Options, task: str) -> TrainingConfig:
             given["views"] = tuple(int(v) for v in options.views.split(","))
         except ValueError:
             raise InputError(f"--views {options.views}: give numbers such as 0,1,2") from None
-    protocol = TrainingConfig.paper if options.paper else TrainingConfig.brief
+    protocol = TrainingConfig.paper if options.paper else TrainingConfig.lab
     return protocol(**TrainingConfig.of_task(task) | given)
 
 
@@ -456,17 +473,20 @@ def runs(options: Options) -> None:
 @_command(
     "metrics with intervals of finished runs, and paired tests",
     "labkit evaluate runs/mt runs/st",
+    "labkit evaluate runs/mt runs/st --pack results/predictions",
+    "labkit evaluate results/predictions/mt.tar.xz results/predictions/st.tar.xz",
     options=[
-        _option("runs", nargs="+", type=Path, metavar="RUN"),
+        _option("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run, or packed run"),
         _option("--views", action="store_true", help="also every single view"),
+        _option("--pack", type=Path, metavar="FOLDER",
+                help="also write each run's predictions and curves, with what was run on what, to "
+                "FOLDER/RUN.tar.xz, which this command takes in place of the run"),
     ],
 )  # fmt: skip
 def evaluate(options: Options) -> None:
     """Measure finished runs, and compare each pair."""
-    from labkit.evaluation import crossval
-    from labkit.evaluation.statistics import RESAMPLES
+    from labkit.evaluation import predictions, statistics
     from labkit.imaging.views import PLANES
-    from labkit.paper import values
 
     views: tuple[str, ...] = ("fused", "size_only")
     if options.views:
@@ -474,44 +494,54 @@ def evaluate(options: Options) -> None:
     runs = _print_runs(options.runs, views)
     names, pairs = list(runs), {}
     for i, first in enumerate(names):
-        rivals = {name: (runs[name], crossval.FUSED) for name in names[i + 1 :]}
-        if crossval.SIZE_ONLY in set(runs[first]["view"]):
-            rivals["size only"] = (runs[first], crossval.SIZE_ONLY)
-        for second, rival in rivals.items():
-            pairs[f"{first} less {second}"] = values.compare(
-                (runs[first], crossval.FUSED), rival, RESAMPLES
+        rivals = {name: (runs[name], predictions.FUSED) for name in names[i + 1 :]}
+        if predictions.SIZE_ONLY in set(runs[first]["view"]):
+            rivals["size only"] = (runs[first], predictions.SIZE_ONLY)
+        for second, (rival, view) in rivals.items():
+            pairs[f"{first} less {second}"] = statistics.compare(
+                runs[first], rival, predictions.FUSED, view
             )
-    family = values.correct(pairs)
+    family = statistics.correct(pairs)
     if family["size"] > 1:
         print(f"\np-values are corrected for {family['size']} comparisons ({family['method']})")
     for name, pair in pairs.items():
         _print_pair(name, pair)
+    for run in options.runs if options.pack else ():
+        file = options.pack / f"{run.resolve().name.removesuffix('.tar.xz')}.tar.xz"
+        predictions.pack(run, file)
+        print(f"wrote {file}, {file.stat().st_size / 1e3:.0f} kB")
 
 
 def _print_runs(folders: Sequence[Path], views: tuple[str, ...]) -> dict[str, pd.DataFrame]:
+    """Print what runs are worth, and whether their networks had learnt; return predictions."""
     from labkit.evaluation import statistics
-    from labkit.evaluation.predictions import read_predictions, read_threshold
+    from labkit.evaluation.predictions import convergence, read_predictions, read_threshold
 
     runs = {str(folder): read_predictions(folder) for folder in folders}
     cuts = {read_threshold(folder) for folder in folders}
     if len(cuts) > 1:
         raise InputError("the runs are of different tasks; give runs of one cohort")
     (cut,) = cuts
-    print(f"AUC and rates at a threshold of {cut:.3g}, pooled over folds, with 95 % intervals over "
-          "patients:")  # fmt: skip
+    print(f"AUC within folds, then pooled over folds with rates at a threshold of {cut:.3g}; 95 % "
+          "intervals over patients:")  # fmt: skip
     print(statistics.table(runs, views, cut).to_string(index=False))
+    for folder in folders:
+        print("{}: {networks} networks, best in epoch {best_epoch[median]:g} (median; "
+              "{best_epoch[least]} to {best_epoch[most]}); {out_of_epochs} ran out of epochs "
+              "before they stopped getting better, {at_chance} are at chance"
+              .format(folder, **convergence(folder)))  # fmt: skip
     return runs
 
 
 def _print_pair(name: str, pair: dict[str, Any]) -> None:
-    d, inside, t = (
-        pair[k] for k in ("auc_difference", "within_folds_difference", "corrected_t_test")
+    inside, d, t = (
+        pair[k] for k in ("within_folds_difference", "auc_difference", "corrected_t_test")
     )
-    print(f"\nAUC of {name}: {d['value']:+.4f} ({d['low']:+.4f} to {d['high']:+.4f})")
-    print(f"  DeLong by patient: p = {pair['delong']['p_value']:.3g}, corrected "
-          f"{pair['p_holm']:.3g}")  # fmt: skip
-    print(f"  nodules compared within their fold only: {inside['value']:+.4f} "
-          f"({inside['low']:+.4f} to {inside['high']:+.4f})")  # fmt: skip
+    print(f"\nAUC within folds of {name}: {inside['value']:+.4f} ({inside['low']:+.4f} to "
+          f"{inside['high']:+.4f}), {pair['holds_for']}")  # fmt: skip
+    print(f"  DeLong by patient: p = {pair['p_value']:.3g}, corrected {pair['p_holm']:.3g}")
+    print(f"  pooled over folds: {d['value']:+.4f} ({d['low']:+.4f} to {d['high']:+.4f}), p = "
+          f"{pair['delong']['p_value']:.3g}")  # fmt: skip
     if "not_computed" in t:
         print(f"  corrected resampled t-test over folds: none, {t['not_computed']}")
     else:
@@ -528,7 +558,7 @@ def _print_pair(name: str, pair: dict[str, Any]) -> None:
 def train(options: Options) -> None:
     """Train one network a view on a whole cohort."""
     from labkit.cohorts.cohort import Cohort
-    from labkit.training.model import fit
+    from labkit.training.nine_views import fit
 
     cohort = Cohort.open(options.cohort)
     config = _config(options, cohort.task)
@@ -548,7 +578,7 @@ def predict(options: Options) -> None:
     """Predict every nodule of a cohort."""
     from labkit.cohorts.cohort import Cohort
     from labkit.io import write_csv
-    from labkit.training.model import load
+    from labkit.training.nine_views import load
 
     model = load(options.model, options.device)
     table = model.prediction_table(Cohort.open(options.cohort))
@@ -573,6 +603,9 @@ def predict(options: Options) -> None:
         _option("--series", type=Path, required=True, metavar="FILE",
                 help="the scans judged: a UID a line, or a CSV file with a column seriesuid; "
                 "marks in others are left out"),
+        _option("--empty-scans", action="store_true",
+                help="take scans of --series that have no mark, nodule or finding, and are not of "
+                "LIDC-IDRI: which may as well be misspelt"),
         _option("--max-marks", type=int, default=100, metavar="N",
                 help="most marks kept of a scan (default: 100, as in the challenge; 0 keeps all)"),
         _option("--threshold", type=float, metavar="P",
@@ -591,7 +624,8 @@ def froc(options: Options) -> None:
     import pandas as pd
 
     from labkit import io
-    from labkit.annotations import luna16
+    from labkit.annotations import lidc, luna16
+    from labkit.annotations.luna16 import SERIES
     from labkit.evaluation import froc
     from labkit.plots.froc import froc_figure
 
@@ -602,6 +636,11 @@ def froc(options: Options) -> None:
     marks = luna16.read_submission(options.candidates)
     nodules = luna16.read_annotations(options.annotations)
     excluded, scans = luna16.read_excluded(options.excluded), luna16.read_series(options.series)
+    if not options.empty_scans:
+        known = {*lidc.scans()["series_uid"], *marks[SERIES], *nodules[SERIES], *excluded[SERIES]}
+        require_known(
+            scans, known, "scan in any table (or pass --empty-scans)", str(options.series)
+        )
     result = froc.evaluate(marks, nodules, excluded, scans, **settings)
     told = str(result)
     numbers = {

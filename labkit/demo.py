@@ -24,7 +24,7 @@ from labkit.models import NETWORKS
 from labkit.plots import roc, style, views
 from labkit.profiles import Profile
 from labkit.training.machines import Device, default_jobs, describe_hardware, duration
-from labkit.training.model import load
+from labkit.training.nine_views import load
 
 _LABELLED = 751
 _NAMES = {model: NETWORKS[model].name for model in ("st", "mt")}
@@ -65,11 +65,11 @@ def run(profile: Profile, out: Path, device: str = "auto") -> None:
     configs = {model: profile.training(model=model) for model in _NAMES}
     count = min(profile.nodules or _LABELLED, _LABELLED)
     page = _Report("Nine views, two tasks: the simulated cohort", out / "report.html")
-    page.note(
+    page.text(
         "Every image here is simulated: CT made around the outlines, ratings, positions and "
         "spacings that LIDC-IDRI's readers and scanners left. It teaches and tests the method, and "
-        "says nothing about patients."
-    )
+        "says nothing about patients.", of=' class="note"',
+    )  # fmt: skip
     few = simulated_cohort(nodules=4, progress=False)
     page.figure(
         views.nine_views_figure(few, _typical_rows(few, set(few.nodules["nodule_id"]))[1]),
@@ -106,7 +106,7 @@ def run(profile: Profile, out: Path, device: str = "auto") -> None:
             statistics.compare(mt, mt, crossval.FUSED, crossval.SIZE_ONLY),
         ),
     ]
-    page.heading("How well benign and malignant nodules are told apart")
+    page.text("How well benign and malignant nodules are told apart", "h2")
     page.text(
         f"{len(cohort.labelled)} nodules, {plan.repeats} x {plan.folds} folds by patient, at most "
         f"{configs['mt'].epochs} epochs, alpha {configs['mt'].alpha}: too few of each for the "
@@ -135,14 +135,14 @@ def _add_figures(page: _Report, cohort: Cohort, runs: dict[str, pd.DataFrame], o
         "ROC curves of the fused predictions with bands that hold point by point. Read them "
         "beside the diameter alone: on LIDC, size is most of what the label says.",
     )
-    page.heading("Learning curves")
+    page.text("Learning curves", "h2")
     curves = {name: pd.read_csv(out / m / "history.csv") for m, name in _NAMES.items()}
     page.figure(
         views.learning_curves(curves, simulated=True),
         "One thin line a network. The validation curves come from patients held out inside "
         "the training folds; they stop training and weigh the views. The test fold does not.",
     )
-    page.heading("Nine views, and what the second task reconstructs")
+    page.text("Nine views, and what the second task reconstructs", "h2")
     first = runs["MT-CNN"].query("fold == 0 and repeat == 0")
     rows = _typical_rows(cohort, set(first["nodule_id"]))
     for row in rows:
@@ -165,12 +165,12 @@ def _say(step: int, text: str) -> None:
 
 
 def _sentence(what: str, pair: dict[str, Any]) -> str:
-    d, p = pair["auc_difference"], pair["delong"]["p_value"]
+    d, p = pair["within_folds_difference"], pair["p_value"]
     shown = p < 0.05 and not d["low"] <= 0 <= d["high"]
     verdict = "a difference" if shown else "no difference that both tests show"
     return (
-        f"AUC of {what}: {d['value']:+.3f} (95 % interval {d['low']:+.3f} to {d['high']:+.3f}, "
-        f"DeLong p = {p:.2g}): {verdict}"
+        f"AUC within folds of {what}: {d['value']:+.3f} (95 % interval {d['low']:+.3f} to "
+        f"{d['high']:+.3f}, DeLong p = {p:.2g}): {verdict}"
     )
 
 
@@ -182,28 +182,15 @@ def _typical_rows(cohort: Cohort, tested: set[str]) -> list[int]:
 
 
 class _Report:
-    """One HTML file that grows from top to bottom, with its figures inside.
-
-    Args:
-        title: of the page.
-        file: where it is saved.
-    """
+    """One HTML file, `file`, that grows from top to bottom with its figures inside."""
 
     def __init__(self, title: str, file: Path) -> None:
         self.title, self.file = title, file
         self._parts: list[str] = []
 
-    def heading(self, text: str) -> None:
-        """Begin a section."""
-        self._parts.append(f"<h2>{html.escape(text)}</h2>")
-
-    def text(self, text: str) -> None:
-        """Add a paragraph."""
-        self._parts.append(f"<p>{html.escape(text)}</p>")
-
-    def note(self, text: str) -> None:
-        """Add a paragraph that stands out."""
-        self._parts.append(f'<p class="note">{html.escape(text)}</p>')
+    def text(self, text: str, tag: str = "p", of: str = "") -> None:
+        """Add a paragraph, or another element with the attributes `of`."""
+        self._parts.append(f"<{tag}{of}>{html.escape(text)}</{tag}>")
 
     def table(self, table: pd.DataFrame) -> None:
         """Add a table as it is."""

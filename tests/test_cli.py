@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from labkit import cli, profiles
+from labkit import cli, paths, profiles
 from labkit.errors import InputError
 from labkit.training import TrainingConfig
 
@@ -55,10 +55,18 @@ def test_crossval_evaluate_train_predict(discs, capsys, tmp_path):
     assert cli.main(["evaluate", str(tmp_path / "mt"), str(tmp_path / "st"), "--views"]) == 0
     text = capsys.readouterr().out
     assert "size only" in text
-    assert re.search(r"AUC of \S*mt less \S*st: [+-]\d\.\d{4} \(.*\)\n", text)
+    assert re.search(r"AUC within folds of \S*mt less \S*st: [+-]\d\.\d{4} \(.*\), other", text)
     assert text.count("DeLong by patient: p = ") == 3
     assert "corrected for 3 comparisons (Holm)" in text
-    assert text.count("within their fold only") == 3
+    assert text.count("pooled over folds: ") == 3
+    assert text.count("4 networks, best in epoch ") == 2
+    assert cli.main(["evaluate", str(tmp_path / "mt"), "--pack", str(tmp_path / "packed")]) == 0
+    said = capsys.readouterr().out
+    assert f"wrote {tmp_path / 'packed' / 'mt.tar.xz'}" in said
+    assert cli.main(["evaluate", str(tmp_path / "packed" / "mt.tar.xz")]) == 0
+    again = capsys.readouterr().out
+    metrics = re.findall(r"\d\.\d{3}", said.partition("networks, best")[0])
+    assert metrics and metrics == re.findall(r"\d\.\d{3}", again.partition("networks, best")[0])
     model = tmp_path / "model"
     assert cli.main(["train", cohort, *SMALL, "--out", str(model)]) == 0
     assert cli.main(["predict", str(model), cohort, "--device", "cpu",
@@ -161,6 +169,51 @@ def test_froc_with_a_threshold_has_the_papers_measures_too(tmp_path, capsys):
     assert written["counts"]["excluded"] == 1
 
 
+@pytest.mark.parametrize("head", ["seriesuid", "SeriesInstanceUID", "series_uid", '"Series UID"'])
+def test_a_header_never_counts_as_a_scan(tmp_path, capsys, head):
+    arguments = ["froc", *_submission(tmp_path)]
+    for text in (f"{head}\n1.2.3.4\n1.2.3.5\n", f"{head};n\r\n1.2.3.4;1\r\n 1.2.3.5;2"):
+        (tmp_path / "s.csv").write_text(text)
+        assert cli.main(arguments) == 0
+        assert capsys.readouterr().out.startswith("2 scans, 1 nodules: 1 hit")
+    (tmp_path / "s.csv").write_text("scan\n1.2.3.4\n1.2.3.5\n")
+    assert "begins with 'scan', which looks like a header" in _fails(capsys, *arguments)
+
+
+def test_a_scan_that_is_in_no_table_is_refused_unless_it_is_meant(tmp_path, capsys):
+    arguments = ["froc", *_submission(tmp_path)]
+    (tmp_path / "s.csv").write_text("1.2.3.4\n1.2.3.55\n1.2.3.5\n")
+    told = _fails(capsys, *arguments)
+    assert "no such scan" in told and "'1.2.3.55' (1 of 3 named)" in told
+    assert cli.main([*arguments, "--empty-scans"]) == 0
+    assert capsys.readouterr().out.startswith("3 scans")
+
+
+@pytest.mark.parametrize(
+    ("text", "ids"),
+    [
+        ("\ufeffP01\r\n 1e5 \r\n\r\n".encode(), ["P01", "1e5"]),
+        ("P01\r\nNA\r\n".encode("utf-16"), ["P01", "NA"]),
+        (b'"P01",\r01,\r', ["P01", "01"]),
+        (b"n;Patient ID\n1;P01\n2;1.10\n", ["P01", "1.10"]),
+        (b"P01, P02\n", "more than one patient"),
+        (b"P01;P02\n", "more than one patient"),
+        (b"\n", "names no patient"),
+        (b"P01\np01\n", "most likely one"),
+        (b"1.36E+30\n", "a spreadsheet made of an id"),
+        (b"who\nP01\nP02\n", "looks like a header"),
+        ("P\xe4r1\n".encode("latin-1"), "not a CSV file in UTF-8"),
+    ],
+)
+def test_lists_of_patients_are_read_as_any_system_writes_them(tmp_path, text, ids):
+    (tmp_path / "list").write_bytes(text)
+    if isinstance(ids, list):
+        assert cli._patients(tmp_path / "list") == ids
+    else:
+        with pytest.raises(InputError, match=ids):
+            cli._patients(tmp_path / "list")
+
+
 def test_froc_tells_what_is_wrong_in_the_words_of_the_command_line(tmp_path, capsys):
     arguments = ["froc", *_submission(tmp_path)]
     told = _fails(capsys, *arguments, "--max-marks", "-5")
@@ -241,3 +294,21 @@ def test_profiles_are_known_by_name_and_environment(monkeypatch):
     assert profiles.get().name == "lab"
     with pytest.raises(InputError, match="smoke, demo, lab, paper"):
         profiles.get("turbo")
+
+
+def test_the_home_folder_stands_in_place_of_a_tilde(monkeypatch, tmp_path, capsys):
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(tmp_path))
+    monkeypatch.setenv("LABKIT_RUNS", "~/runs")
+    assert paths.runs() == tmp_path / "runs"
+    for command in (
+        ["build", "cubes", "~/c.npz", "--out=~/c", "--patients=~/p", "--exclude-patients=~/e"],
+        ["froc", "~/s", "--annotations=~/a", "--excluded=~/e", "--series=~/u", "--out=~/o"],
+        ["crossval", "~/c", "--out=~/o"], ["predict", "~/m", "~/c", "--out=~/o"],
+        ["evaluate", "~/a", "~/b"], ["doctor", "~/scans"],
+    ):  # fmt: skip
+        given = vars(cli.parser().parse_args(command)).values()
+        assert not any("~" in str(value) for value in given if not callable(value))
+    with pytest.raises(SystemExit, match="2"):
+        cli.parser().parse_args(["doctor", "~nobody-of-this-name/scans"])
+    assert "~nobody" in capsys.readouterr().err

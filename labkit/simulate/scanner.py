@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from joblib import Parallel, cpu_count, delayed
+from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from scipy import ndimage
 from threadpoolctl import threadpool_limits
@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 
 from labkit.errors import require_jobs_and_seed
 from labkit.imaging.volume import Volume
+from labkit.io import available_cores
 from labkit.simulate.chest import noise_gain, surface_distance
 from labkit.simulate.noise import Float, gaussian, generator, key
 from labkit.simulate.scan import PIXELS, Scan
@@ -241,7 +242,7 @@ def whole_scan(
         return stop - first
 
     # NumPy and SciPy let other threads work meanwhile: no process to start, nothing to copy.
-    threads = jobs if jobs is not None else min(cpu_count(), _MOST_THREADS)
+    threads = jobs if jobs is not None else min(available_cores(), _MOST_THREADS)
     with (
         threadpool_limits(limits=1),
         tqdm(total=scan.slices, unit="slice", desc="scanning", disable=not progress) as bar,
