@@ -318,6 +318,8 @@ def claim(
     identity = {"cohort": cohort.identity, "config": config.as_dict(), "plan": asdict(plan)}
     if file.exists():
         there = read_json(file, "a run")
+        # A setting that came after a long run was begun has its default in it.
+        there["config"] = TrainingConfig.from_dict(there.get("config") or {}).as_dict()
         for part, new in identity.items():
             old = there.get(part) or {}
             if changed := sorted(k for k in {*old, *new} if old.get(k) != new.get(k)):
