@@ -47,3 +47,12 @@ def real_cubes(real_data: Path) -> Path:
 def discs(tmp_path_factory):
     """A small cohort of bright and dark discs: easy to tell apart, quick to train on."""
     return disc_cohort(tmp_path_factory.mktemp("cohorts") / "discs")
+
+
+@pytest.fixture
+def results_folder(tmp_path, monkeypatch):
+    """An empty folder in the place of the committed results."""
+    folder = tmp_path / "results"
+    folder.mkdir()
+    monkeypatch.setenv("LABKIT_RESULTS", str(folder))
+    return folder

@@ -242,15 +242,7 @@ def test_fig4_is_of_nodules_and_says_so_before_it_trains(discs, tmp_path):
     assert not list(tmp_path.glob("runs/*/*/units/*"))
 
 
-@pytest.fixture
-def results(tmp_path, monkeypatch):
-    folder = tmp_path / "results"
-    folder.mkdir()
-    monkeypatch.setenv("LABKIT_RESULTS", str(folder))
-    return folder
-
-
-def test_collected_as_luna_and_as_nothing_else(made, drawn, results):
+def test_collected_as_luna_and_as_nothing_else(made, drawn, results_folder):
     written, _ = committed.collect(drawn[0], "luna")
     committed.collect(made[0], "luna")
     assert {f.name for f in written} == {f"luna_{n}.json" for n in ("fig5", "fig6", "fig7")}
@@ -265,7 +257,7 @@ def test_collected_as_luna_and_as_nothing_else(made, drawn, results):
     assert committed.there() == []  # of nodules
 
 
-def test_the_readme_has_the_rows_the_sweeps_and_what_was_published(made, drawn, results):
+def test_the_readme_has_the_rows_the_sweeps_and_what_was_published(made, drawn, results_folder):
     assert "LUNA-16" not in whole_block()  # nothing is committed yet
     committed.collect(drawn[0], "luna")
     committed.collect(made[0], "luna")

@@ -25,15 +25,6 @@ def write(folder, *figures):
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """The folder of committed results."""
-    folder = tmp_path / "results"
-    folder.mkdir()
-    monkeypatch.setenv("LABKIT_RESULTS", str(folder))
-    return folder
-
-
-@pytest.fixture
 def made(tmp_path):
     """What `reproduce` wrote."""
     folder = tmp_path / "reproduced"
@@ -42,19 +33,19 @@ def made(tmp_path):
     return folder
 
 
-def test_finished_figures_are_copied_to_the_letter_and_unfinished_left_out(made, folder):
+def test_finished_figures_are_copied_to_the_letter_and_unfinished_left_out(made, results_folder):
     write(made, figure("fig7"), figure("fig6", missing=["4 layers"]))
     (made / "notes.json").write_text("{}")
     written, refused = results.collect(made, "simulated")
     assert [f.name for f in written] == ["simulated_fig7.json"]
     assert "1 variants are not finished" in refused["fig6"]
-    assert [f.name for f in folder.iterdir()] == ["simulated_fig7.json"]
+    assert [f.name for f in results_folder.iterdir()] == ["simulated_fig7.json"]
     assert results.read("fig7", "simulated") == figure("fig7")
     assert results.there() == [("fig7", "simulated")]
 
 
 @pytest.mark.parametrize("simulated", [True, False])
-def test_pictures_of_images_are_copied_where_these_are_simulated(made, folder, simulated):
+def test_pictures_of_images_are_copied_where_these_are_simulated(made, results_folder, simulated):
     write(made, figure("fig4", simulated) | {"alt_text": {"fig4_nodules": "two nodules"}})
     (made / "fig4_nodules.png").write_bytes(b"a picture")
     written, _ = results.collect(made, "simulated" if simulated else "real")
@@ -63,12 +54,12 @@ def test_pictures_of_images_are_copied_where_these_are_simulated(made, folder, s
         assert file.name == "simulated_fig4_nodules.png" and file in written
         assert (file.read_bytes(), alt) == (b"a picture", "two nodules")
     else:
-        assert [f.name for f in folder.iterdir()] == ["real_fig4.json"]
+        assert [f.name for f in results_folder.iterdir()] == ["real_fig4.json"]
         with pytest.raises(InputError, match="not committed"):
             results.picture("fig4_nodules", "real")
 
 
-def test_a_figure_of_labels_alone_is_of_no_images(made, folder):
+def test_a_figure_of_labels_alone_is_of_no_images(made, results_folder):
     labels = {"name": "fig1", "date": "2020-01-02", "rules": {}, "missing": [], "complete": True}
     write(made, labels)
     assert [f.name for f in results.collect(made, "real")[0]] == ["fig1.json"]
@@ -76,12 +67,14 @@ def test_a_figure_of_labels_alone_is_of_no_images(made, folder):
     assert "no images" in results.provenance(labels)
 
 
-def test_an_unfinished_figure_is_taken_when_wanted_but_replaces_no_finished_one(made, folder):
+def test_an_unfinished_figure_is_taken_when_wanted_but_replaces_no_finished_one(
+    made, results_folder
+):
     half = figure("fig7", missing=["alpha 1"])
     write(made, half)
     with pytest.raises(InputError, match="--partial"):
         results.collect(made, "simulated")
-    assert list(folder.iterdir()) == []
+    assert list(results_folder.iterdir()) == []
     results.collect(made, "simulated", True)
     assert results.read("fig7", "simulated") == half
     write(made, figure("fig7"))
@@ -97,7 +90,7 @@ def test_an_unfinished_figure_is_taken_when_wanted_but_replaces_no_finished_one(
 
 
 @pytest.mark.parametrize("simulated", [True, False])
-def test_simulated_images_are_not_committed_as_real_ones(made, folder, simulated):
+def test_simulated_images_are_not_committed_as_real_ones(made, results_folder, simulated):
     write(made, figure("fig7", simulated))
     right = "simulated" if simulated else "real"
     for wrong in {"simulated", "real", "luna"} - {right}:
@@ -106,7 +99,7 @@ def test_simulated_images_are_not_committed_as_real_ones(made, folder, simulated
     assert len(results.collect(made, right)[0]) == 1
 
 
-def test_what_is_not_committed_is_missed_by_name_with_what_there_is(made, folder):
+def test_what_is_not_committed_is_missed_by_name_with_what_there_is(made, results_folder):
     with pytest.raises(InputError, match=r"real_fig7\.json: not committed; there are: none yet"):
         results.read("fig7", "real")
     write(made, figure("fig7"))
@@ -119,7 +112,7 @@ def test_what_is_not_committed_is_missed_by_name_with_what_there_is(made, folder
         with pytest.raises(InputError, match=said):
             results.read(name, cohort)
     with pytest.raises(InputError, match="holds no figure"):
-        results.collect(folder, "real")
+        results.collect(results_folder, "real")
 
 
 def test_provenance_says_what_was_judged_where_and_when_and_what_is_missing():
@@ -130,12 +123,12 @@ def test_provenance_says_what_was_judged_where_and_when_and_what_is_missing():
     assert "not finished" not in results.provenance(figure("fig7"))
 
 
-def test_the_command_says_what_it_wrote_and_fails_with_one_line(made, folder, capsys):
+def test_the_command_says_what_it_wrote_and_fails_with_one_line(made, results_folder, capsys):
     write(made, figure("fig7"), figure("fig6", missing=["4 layers"]))
     assert command.main(["collect", str(made), "simulated"]) == 0
     said = capsys.readouterr().out
     assert "simulated_fig7.json" in said and "left out fig6" in said
-    assert command.main(["collect", str(folder), "simulated"]) == 2
+    assert command.main(["collect", str(results_folder), "simulated"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
 
 
