@@ -19,7 +19,7 @@ HOUSE = {
 }  # fmt: skip
 LAYERS = tuple(HOUSE)
 BESIDE_THE_FOLDERS = 1980
-MOST_LINES = {"labkit": 21_500, "benchmarks": 5_050, "tests": 14_230}
+MOST_LINES = {"labkit": 21_500, "benchmarks": 5_050, "tests": 14_240}
 MOST_FILES = 89
 
 

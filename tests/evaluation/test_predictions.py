@@ -146,6 +146,15 @@ def test_a_packed_run_is_the_run_to_the_last_bit(finished, tmp_path):
     assert statistics.summarise(fused, 50)["fused"] == metrics["metrics"]["fused"]
 
 
+def test_a_view_that_lacks_a_nodule_of_the_others_is_refused(finished):
+    file = finished / "predictions.csv"
+    text = file.read_text()
+    file.write_text(text.replace(",fused,", ",fuse,", 1))
+    refused("views differ in their nodules", read_predictions, finished)
+    file.write_text(text)
+    assert len(read_predictions(finished))
+
+
 def test_what_is_no_packed_run_or_unfinished_is_refused(finished, tmp_path):
     file, other = tmp_path / "mt.tar.xz", tmp_path / "other.tar.xz"
     pack(finished, file)

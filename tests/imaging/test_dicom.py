@@ -483,6 +483,15 @@ def nifti(lean, qform=0):
         ("a.nii", nifti(0.5, qform=1), "sheared by 11.3 degrees"),  # qform is upright
         ("a.nii", nifti(None), "nothing of the axes"),
         ("a.mha", META.format(lean="0 0 1").replace("Spacing", "Places").encode(), "no spacing"),
+        ("a.mha", META.format(lean="0 0 1e9").encode(), "no unit vectors"),
+        ("a.mha", META.format(lean="0 0 1").replace("NDims = 3", "NDims = -1").encode(), "NDims"),
+        (
+            "a.mha",
+            META.format(lean="0 0 1")
+            .replace("DimSize = 6", "Offset = 0 0 0\nDimSize = 3")
+            .encode(),
+            "not readable",
+        ),
     ],
 )
 def test_files_without_an_upright_place_in_the_world_are_refused(tmp_path, name, header, message):
