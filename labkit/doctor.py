@@ -101,7 +101,7 @@ def of_folder(folder: Path) -> str:
 
 def _dicom(folder: Path) -> Iterator[str]:
     from labkit.annotations import lidc
-    from labkit.cohorts.build import add_scan
+    from labkit.cohorts.build import add_scan, scans_in
     from labkit.imaging.dicom import look_into, read_series
     from labkit.simulate.write_dicom import originals
 
@@ -109,6 +109,11 @@ def _dicom(folder: Path) -> Iterator[str]:
         return
     found, nodules = look_into(folder), lidc.nodules()
     simulated = originals(found.series)
+    try:
+        scans_in(folder, found.series, set(nodules["series_uid"]))
+    except InputError as error:
+        yield f"  refuse  {error}"
+        return
     for uid, files in found.series.items():
         own = nodules[nodules["series_uid"] == simulated.get(uid, uid)]
         damaged = None if uid in simulated else found.beside(files)

@@ -7,6 +7,7 @@ And what processes share that work beside each other: the cores and the memory o
 from __future__ import annotations
 
 import csv
+import errno
 import hashlib
 import json
 import math
@@ -16,6 +17,7 @@ import re
 import shutil
 import tempfile
 import unicodedata
+import uuid
 import warnings
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -32,6 +34,9 @@ from pandas.api.types import union_categoricals
 from labkit import paths
 from labkit.errors import InputError
 
+# What this process is filling; what else bears its number is of an earlier one, as in a container
+# that was started again.
+_filling = set[Path]()
 _CGROUPS, _OWN_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
@@ -192,43 +197,61 @@ def whole_folder(
     cleared by the next call. `check`, called twice, raises when something stands there that must
     not be replaced; a disk with less room than `needs_bytes` is refused.
     """
-    check(folder)
-    _make_parent(folder)
-    clear_after_kill(folder)
-    require_room(folder, needs_bytes)
+    require_place(folder, check, needs_bytes)
     partial = _beside(folder, str(os.getpid()))
     try:
         partial.mkdir()
     except FileExistsError:
         raise InputError(f"{folder}: this process is already writing it") from None
+    _filling.add(partial)
     try:
         yield partial
         check(folder)
         replace_folder(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+        _filling.discard(partial)
+
+
+def require_place(folder: Path, check: Callable[[Path], object], needs_bytes: int = 0) -> None:
+    """Refuse what `whole_folder` would refuse, before the work begins; clear up after kills."""
+    check(folder)
+    _make_parent(folder)
+    clear_after_kill(folder)
+    require_room(folder, needs_bytes)
 
 
 def replace_folder(made: Path, folder: Path) -> None:
     """Put a finished folder of the same disk in its place, and remove what stood there."""
     target, aside = folder.resolve(), _beside(folder, f"{os.getpid()}-replaced")
-    if target.exists():
-        target.rename(aside)
-    made.rename(target)
-    shutil.rmtree(aside, ignore_errors=True)
+    while made.exists():
+        with suppress(FileNotFoundError):
+            target.rename(aside)
+        try:
+            made.rename(target)
+        except OSError as error:  # another process has put its own there since
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                raise
+        shutil.rmtree(aside, ignore_errors=True)
 
 
-def clear_after_kill(folder: Path) -> None:
-    """Remove what killed runs left beside a folder; put it back if they had moved it aside."""
-    target, prefix = folder.resolve(), _beside(folder, "").name
+def clear_after_kill(path: Path) -> None:
+    """Remove what killed runs left beside a file or folder; put back what they had moved aside."""
+    target, prefix = path.resolve(), _beside(path, "").name
     for left in target.parent.iterdir():
         pid, _, kind = left.name.removeprefix(prefix).partition("-")
-        if not left.name.startswith(prefix) or not pid.isdigit() or psutil.pid_exists(int(pid)):
+        if not left.name.startswith(prefix) or not pid.isdigit():
             continue
-        if kind == "replaced" and not target.exists():
-            left.rename(target)
-        else:
-            shutil.rmtree(left)
+        own = int(pid) == os.getpid()
+        if left in _filling if own else psutil.pid_exists(int(pid)):
+            continue
+        with suppress(FileNotFoundError):  # another process clears up, too
+            if kind == "replaced" and not target.exists():
+                left.rename(target)
+            elif left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink()
 
 
 def _make_parent(folder: Path) -> None:
@@ -241,23 +264,28 @@ def _make_parent(folder: Path) -> None:
                          "another disk, or of your own") from None  # fmt: skip
 
 
-def _beside(folder: Path, whose: str) -> Path:
-    target = folder.resolve()
+def _beside(path: Path, whose: str) -> Path:
+    target = path.resolve()
     return target.with_name(f".{target.name}.partial-{platform.node()}-{whose}")
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file beside `path`, then move it into place."""
+    """Let `write` fill a temporary file beside `path`, then move it into place.
+
+    What a kill leaves of it is cleared by the next call for the same path.
+    """
+    path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
+    clear_after_kill(path)
+    temporary = _beside(path, f"{os.getpid()}-{uuid.uuid4().hex[:8]}{path.suffix}")
+    _filling.add(temporary)
     try:
         write(temporary)
         temporary.chmod(0o644)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+        _filling.discard(temporary)
 
 
 def write_json(path: Path, values: Any) -> None:
@@ -302,7 +330,7 @@ _OTHER_KINDS = {
 _SPELLINGS = {"seriesinstanceuid": "seriesuid", "patient": "patientid", "patients": "patientid"}
 # Python's `float` takes more: 1_000, and the digits of every script.
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
-_BY_A_SPREADSHEET = re.compile(r"\d([.,]\d+)?[eE]\+\d+")
+_BY_A_SPREADSHEET = re.compile(r"\d([.,]\d+)?[eE]\+\d+|\d[.,]\d+[eE]\d\d")
 # What the parser takes for a number, for a field's end, or for one field of several lines.
 _SUSPICIOUS = (b"true", b"false", b"\0", b'"')
 # From 3.1 on pandas always reads numbers exactly, and warns of being told to.
@@ -452,8 +480,8 @@ def require_ids(names: Iterable[str], column: str, where: str) -> None:
                              "id; write the table again, and open it as text")  # fmt: skip
         if _key(column) == "patientid":
             plain = unicodedata.normalize("NFKC", name)
-            plain = "".join(c for c in plain if unicodedata.category(c) != "Cf")
-            other = seen.setdefault(" ".join(plain.casefold().split()), name)
+            plain = "".join(c for c in plain if unicodedata.category(c) != "Cf").casefold()
+            other = seen.setdefault(re.sub(r"[\s_\-\u2010-\u2015]+", "-", plain.strip()), name)
             if other != name:
                 raise InputError(f"{where}: patients {min(other, name)!r} and {max(other, name)!r} "
                                  "are most likely one; write the same id for both")  # fmt: skip

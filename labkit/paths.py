@@ -18,12 +18,13 @@ def path(named: str) -> Path:
     """Return a path that somebody named, with the home folder in place of a leading ~.
 
     Raises:
-        InputError: there is no such home folder.
+        InputError: there is no such home folder, or links that go round.
     """
     try:
-        return Path(named).expanduser()
-    except RuntimeError:
-        raise InputError(f"{named}: no such home folder is known; write it out") from None
+        Path(named).expanduser().resolve()
+    except RuntimeError as error:
+        raise InputError(f"{named}: no such place ({error}); write it out") from None
+    return Path(named).expanduser()
 
 
 def real_data() -> Path | None:

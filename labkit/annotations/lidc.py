@@ -42,6 +42,7 @@ RATINGS = (
 )  # fmt: skip
 MEAN_RATINGS = (*RATINGS[:-1], "malignancy_mean")
 UNCERTAIN = 3
+SLICE_SHAPE = (512, 512)
 # Doubled slice positions (0085, 0146, 0418, 0572, 0979), a 38 mm gap (0514), a missing
 # slice (0672), and two more that LUNA-16 left out (0107, 0267).
 LUNA16_DROPPED_PATIENTS = tuple(

@@ -81,7 +81,7 @@ def build_lidc(
     wanted = lidc.nodules(min_readers, max_slice_thickness_mm)
     wanted = choose_patients(wanted, keep, drop, "LIDC-IDRI", lidc.scans()["patient_id"])
     there = look_into(folder)
-    found, simulated = _scans_in(folder, there.series, set(wanted["series_uid"]))
+    found, simulated = scans_in(folder, there.series, set(wanted["series_uid"]))
     here = wanted["series_uid"].isin(found)
     if not here.any():
         raise InputError(
@@ -97,7 +97,7 @@ def build_lidc(
     }  # fmt: skip
     source = _SIMULATED_SOURCE if simulated else _LIDC_SOURCE
     how: dict[str, Any] = {"source": source, "simulated": bool(simulated), "settings": settings}
-    scans, notes = [], [there.left_out([*found, *simulated])]
+    scans, notes = [], [there.left_out({*wanted["series_uid"], *simulated})]
     with write_cohort(out, int(here.sum()), **how) as add:
         by_scan = wanted.groupby("series_uid", sort=False)
         for key, nodules in tqdm(by_scan, desc="scans", unit="scan", disable=not progress):
@@ -120,10 +120,13 @@ def build_lidc(
     return BuildReport(Path(out), table, notes=list(filter(None, notes)))
 
 
-def _scans_in(
+def scans_in(
     folder: Path, found: dict[str, list[Path]], wanted: set[str]
 ) -> tuple[dict[str, list[Path]], list[str]]:
-    """Find LIDC-IDRI's series -> files, and the simulated series' own UIDs when they are."""
+    """Find LIDC-IDRI's series -> files, and the simulated series' own UIDs when they are.
+
+    InputError: real scans beside simulated ones of the `wanted` series, or two of one.
+    """
     own = {uid: original for uid, original in originals(found).items() if original in wanted}
     if not own:
         return found, []
@@ -165,6 +168,9 @@ def add_scan(
         for own, rows in parts:
             # A simulated series has another UID, under which nothing would be found in it.
             volume = replace(read_series(own, **allow), series_uid=uid)
+            if volume.shape[1:] != lidc.SLICE_SHAPE:
+                raise InputError(f"series {uid}: slices of {volume.shape[1:]} pixels, the readers "
+                                 f"outlined {lidc.SLICE_SHAPE}; fetch it again")  # fmt: skip
             # One lung will do: a nodule in one that was missed is told below.
             kept = dilate(segment(volume, one_lung=True), volume) if lungs else None
             for _, nodule in rows.iterrows():
@@ -293,19 +299,16 @@ def build_cubes(
             if hu.dtype == np.uint8:
                 hu = (AIR_HU + _UINT8_RANGE_HU / 255 * hu).astype(np.float32)
             hu = np.where(hu < PADDING_BELOW_HU, hu.dtype.type(AIR_HU), hu)
-            volume = _scanned_slices(hu, f"{path}: {nodule['nodule_id']}")
-            add(nodule, hu, nine_views(volume, middle, VIEW_SIZE))
+            add(nodule, hu, nine_views(_scanned_slices(hu), middle, VIEW_SIZE))
     return Cohort.open(out)
 
 
-def _scanned_slices(hu: NDArray, who: str) -> Volume:
+def _scanned_slices(hu: NDArray) -> Volume:
     """Make a 1 mm volume of a cube's slices that hold more than air, where they are in the cube.
 
     Beside air in place of missing slices a spline would overshoot, by up to 75 HU.
     """
     filled = np.flatnonzero((hu > AIR_HU).any(axis=(1, 2)))
-    if not len(filled):
-        raise InputError(f"{who}: the cube holds nothing but air; leave the nodule out")
     first, last = int(filled[0]), int(filled[-1])
     return Volume(hu[first : last + 1], (1.0, 1.0, 1.0), (0.0, 0.0, float(first)))
 
@@ -366,9 +369,14 @@ def read_cubes(path: Path) -> tuple[pd.DataFrame, NDArray]:
         if key != "series_uid" and "" in ids:
             require(False, f"{key} is empty for cube {ids.index('')}; every cube needs one")
         table[key] = ids
-    if cubes.dtype == np.int16:
-        for name, hu in zip(table["nodule_id"], cubes, strict=True):
+    air = AIR_HU if cubes.dtype == np.int16 else 0
+    for name, hu in zip(table["nodule_id"], cubes, strict=True):
+        if cubes.dtype == np.int16:
             require_hu(hu, f"{path}: {name}")
+            full = all(hu.any(axis=across).all() for across in ((0, 1), (0, 2), (1, 2)))
+            require(full, f"{name}: zeros beyond what was scanned; write -1000 (air) there")
+        shown = max(air, int(hu.min())) < hu.max()
+        require(shown, f"{name}: the cube holds nothing but air; leave the nodule out")
     twice = table.loc[table["nodule_id"].duplicated(), "nodule_id"].tolist()
     require(not twice, f"nodule_id {''.join(twice[:1])} comes twice; it must be unique")
 
@@ -381,7 +389,7 @@ def read_cubes(path: Path) -> tuple[pd.DataFrame, NDArray]:
 
     positive = "give a positive number, or leave the nodule out"
     if "diameter_mm" in columns:
-        check("diameter_mm", positive, lambda v: np.isfinite(v) & (v > 0))
+        check("diameter_mm", f"{positive}; in mm", lambda v: (v > 0.1) & (v < 200))
     if "readers" in columns:
         check("readers", positive, lambda v: np.isfinite(v) & (v > 0) & (v == np.rint(v)))
     median: NDArray[np.float64] = np.full(len(cubes), np.nan)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import re
 import shutil
@@ -43,7 +42,7 @@ from labkit.cohorts.cohort import (
     write_meta,
 )
 from labkit.errors import InputError, require_jobs_and_seed, require_known
-from labkit.imaging.dicom import read_image
+from labkit.imaging.dicom import read_image, read_meta_header
 from labkit.imaging.lungs import dilate, segment
 from labkit.imaging.views import nine_views_each
 from labkit.imaging.volume import Volume
@@ -107,7 +106,8 @@ def build_luna16(
         progress: say how long it will take, and show a bar.
 
     Raises:
-        InputError: a table that cannot be read; no scan, or none that can be used; no room on the
+        InputError: a table that cannot be read; no scan, or none that can be used; most candidates
+            of class 1 hit no nodule, as when the tables name scans in two ways; no room on the
             disk; less than one job; a process killed; another process that is building it.
     """
     folder, out = Path(folder), Path(out)
@@ -148,6 +148,11 @@ def build_luna16(
         why = next(iter(failed.values()))
         raise InputError(f"{folder}: none of the candidates can be cut out; the first: {why}")
     number = {uid: official.get(uid, scan.subset) for uid, scan in scans.items()}
+    said = table[table["given"] == 1]
+    if 2 * (lost := int((said["label"] == 0).sum())) > len(said):
+        raise InputError(f"{candidates}: {lost} of {len(said)} candidates of class 1 hit no nodule "
+                         f"of {annotations}; check that both name scans and places alike, in mm, "
+                         "LPS")  # fmt: skip
     table["subset"] = table["series_uid"].map(number).astype("int64")
     files = {"candidates": candidates, "annotations": annotations, "excluded": excluded,
              "subsets": subsets}  # fmt: skip
@@ -156,15 +161,15 @@ def build_luna16(
         name: {"file": Path(file).name, "sha256": sha256(Path(file))}
         for name, file in files.items() if file is not None
     } | how  # fmt: skip
-    lost = int((table.drop_duplicates("series_uid")["subset"] < 0).sum())
+    own = {str(uid): rows for uid, rows in table.groupby("series_uid", sort=False)}
+    no_fold = int((table.drop_duplicates("series_uid")["subset"] < 0).sum())
     notes = [
-        f"{lost} of {table['series_uid'].nunique()} scans with candidates lie in no folder subset0 "
-        "to subset9 and get subset -1, which is no fold to cross-validate by; give --subsets FILE "
+        f"{no_fold} of {len(own)} scans with candidates lie in no folder subset0 to subset9 and "
+        "get subset -1, which is no fold to cross-validate by; give --subsets FILE "
         "(seriesuid,subset)"
-    ] * bool(lost) + [_NONE_EXCLUDED] * (left is None)
+    ] * bool(no_fold) + [_NONE_EXCLUDED] * (left is None)
     if progress and notes:
         print(*notes, sep="\n")
-    own = {str(uid): rows for uid, rows in table.groupby("series_uid", sort=False)}
     workers = jobs or jobs_by_memory(_PROCESS_BYTES_WITH_LUNGS if lungs else _PROCESS_BYTES)
 
     def told(uids: list[str]) -> str:
@@ -227,6 +232,9 @@ def _cut_scan(scan: Scan, rows: pd.DataFrame, lungs: bool) -> tuple[NDArray[np.u
         return np.zeros((0, *VIEWS_SHAPE), np.uint8), {"problem": str(error), "left_out": {}}
     names, centers = rows["nodule_id"].tolist(), rows[list(POSITION)].to_numpy(float)
     left_out = {names[k]: f"candidate {names[k]}{why}" for k, why in outside(volume, centers)}
+    if len(left_out) > len(names) / 2:  # in voxels, in RAS, or another scan's
+        why = f"{len(left_out)} of {len(names)} candidates; {next(iter(left_out.values()))}"
+        return np.zeros((0, *VIEWS_SHAPE), np.uint8), {"problem": why, "left_out": {}}
     if kept is not None:
         for name, center in zip(names, centers, strict=True):
             if name not in left_out and not nearest_voxels(kept, volume, center):
@@ -483,17 +491,8 @@ def _digest(values: Any) -> str:
 # --- LUNA-16's volumes on disk: one .mhd header and one .raw file a scan, named by its series -----
 #
 # Headers are read first, all of them: they tell in a second which scans are there and which are
-# damaged, before hours are spent on their voxels. ITK has a default for what a header does not say
-# of the place in the world, and reads on past nonsense; so they are read here.
+# damaged, before hours are spent on their voxels.
 
-_BYTES = {
-    "MET_CHAR": 1, "MET_UCHAR": 1, "MET_SHORT": 2, "MET_USHORT": 2, "MET_INT": 4, "MET_UINT": 4,
-    "MET_FLOAT": 4, "MET_DOUBLE": 8,
-}  # fmt: skip
-# What a header may say of the data besides; the first is meant where it says nothing.
-_PLAIN = {"NDims": ("3",), "ElementNumberOfChannels": ("1",), "BinaryData": ("true",),
-          "HeaderSize": ("0", "-1")}  # fmt: skip
-_LEAST_MM, _MOST_MM = 0.05, 20.0  # of CT; beyond them are metres or micrometres
 _NO_AIR_HU = -300  # a chest holds air: where no voxel is below this, the numbers are not HU
 _NO_SUBSET = -1
 _UID = re.compile(r"\d+(\.\d+){3,}")
@@ -564,64 +563,12 @@ def read_header(path: str | os.PathLike[str]) -> Scan:
     """Read a scan's header, and compare it with the size of its .raw file.
 
     Raises:
-        InputError: what is wrong with it, in one line: not a MetaImage header, other than three
-            dimensions or one value a voxel, no spacing or none of a CT, no origin, axes that are
-            not at right angles, no data file, or one of another size than the header says.
+        InputError: what `dicom.read_meta_header` refuses, or data that are named by another scan.
     """
     path = Path(path)
-
-    def refuse(why: str, cure: str = "fetch the scan again") -> InputError:
-        return InputError(f"{path}: {why}; {cure}")
-
-    try:
-        with path.open("rb") as file:
-            text = file.read(1 << 16).decode("latin-1")
-    except OSError as error:
-        raise refuse(f"not readable ({error.strerror})") from None
-    fields = dict(re.findall(r"(?m)^[^\S\n]*(\w+)[^\S\n]*=[^\S\n]*(.*?)[^\S\n]*$", text))
-
-    def said(*names: str, default: str = "") -> tuple[str, str]:
-        name = next(filter(fields.get, names), names[0])
-        if not (value := fields.get(name) or default):
-            raise refuse(f"no MetaImage header, or it has no {name}")
-        return name, value
-
-    def numbers(count: int, *names: str, default: str = "") -> NDArray[np.float64]:
-        name, value = said(*names, default=default)
-        with suppress(ValueError):
-            found = np.array(value.split(), float)
-            if len(found) == count and np.isfinite(found).all():
-                return found
-        raise refuse(f"{name} is {value!r} and has to be {count} finite numbers")
-
-    size, spacing = numbers(3, "DimSize"), numbers(3, "ElementSpacing", "ElementSize")
-    numbers(3, "Offset", "Position", "Origin")
-    directions = ("TransformMatrix", "Rotation", "Orientation")
-    axes = numbers(9, *directions, default="1 0 0 0 1 0 0 0 1").reshape(3, 3)
-    kind, data = said("ElementType")[1], path.parent / said("ElementDataFile")[1]
-    for name, plain in _PLAIN.items():
-        if fields.get(name, plain[0]).lower() not in plain:
-            raise refuse(
-                f"{name} is {fields[name]}",
-                "write the voxels as plain binary numbers, one a voxel in 3 dimensions",
-            )
-    if not ((spacing >= _LEAST_MM) & (spacing <= _MOST_MM)).all():
-        raise refuse(f"voxels of {spacing} mm, those of a CT are {_LEAST_MM:g} to {_MOST_MM:g} mm "
-                     "along each axis", "give millimetres")  # fmt: skip
-    if not np.allclose(axes @ axes.T, np.eye(3), atol=1e-3):
-        raise refuse(f"axes of direction {axes.ravel().tolist()}, which are not of length 1 and at "
-                     "right angles")  # fmt: skip
-    if not data.is_file():
-        raise refuse(f"its data file {data.name} is not beside it", "fetch it, as one .raw file")
-    if kind not in _BYTES:
-        raise refuse(f"ElementType is none of {', '.join(_BYTES)}", "write the voxels as one")
-    needed, length = math.prod(size.tolist()) * _BYTES[kind], data.stat().st_size
-    compressed = fields.get("CompressedData", "").lower() == "true"
-    if (size != np.rint(size)).any() or not (compressed or length == needed):
-        raise refuse(
-            f"DimSize {fields['DimSize']} and {kind} need {needed:.12g} bytes, {data.name} has "
-            f"{length}"
-        )
+    data = read_meta_header(path)
+    if _UID.fullmatch(data.stem) and data.stem != path.stem:
+        raise InputError(f"{path}: its data file {data.name} is another scan's; fetch it again")
     return Scan(path, _subset(path), data)
 
 
@@ -629,12 +576,15 @@ def read(scan: Scan) -> Volume:
     """Read a scan's voxels, HU.
 
     Raises:
-        InputError: what `dicom.read_image` refuses; or no voxel of air, so that what is stored is
-            no HU.
+        InputError: what `dicom.read_image` refuses; no voxel of air, so that what is stored is no
+            HU; a slice of zeros.
     """
     volume = read_image(scan.path)
     lowest = volume.voxels.min()
     if lowest > _NO_AIR_HU:
         raise InputError(f"{scan.path}: no voxel is below {lowest:g}, and air is -1000 HU; write "
                          "the voxels as HU (1024 less, often)")  # fmt: skip
+    if not (there := volume.voxels.any(axis=(1, 2))).all():
+        raise InputError(f"{scan.path}: slice {there.argmin()} holds nothing but zeros, as of a "
+                         "transfer that stopped; fetch it again")  # fmt: skip
     return replace(volume, series_uid=scan.path.stem)

@@ -94,7 +94,7 @@ class Cohort:
         names = _files_of(meta)
         for name in names:
             _check_file(folder / name, meta, checksum=name == "nodules.csv")
-        table = _read_table(folder / "nodules.csv")
+        table = _read_table(folder / "nodules.csv", meta["n"])
         views = _open_array(folder / "views.npy", meta["n"], meta.get("views", "int16"))
         cubes = None
         if "cubes.npy" in names:
@@ -334,22 +334,24 @@ def require_sound(table: pd.DataFrame, where: str) -> None:
     """
     require_ids(table["patient_id"].unique(), "patient_id", where)
     if "series_uid" in table:
-        pairs = table.loc[table["series_uid"].fillna("") != "", ["series_uid", "patient_id"]]
-        pairs = pairs.drop_duplicates()
+        named = table["series_uid"].notna() & (table["series_uid"] != "")
+        pairs = table.loc[named, ["series_uid", "patient_id"]].drop_duplicates()
         require_ids(pairs["series_uid"], "series_uid", where)
         of_two = pairs[pairs["series_uid"].duplicated(keep=False)].to_numpy().tolist()
         if of_two:
             patients = " and ".join(who for uid, who in of_two if uid == of_two[0][0])
             raise InputError(f"{where}: series {of_two[0][0]} is of patients {patients}; a scan is "
                              "of one, so write the same id for both")  # fmt: skip
-    if {"label", "malignancy_median"} <= set(table):
-        label, median = (table[c].astype("Float64") for c in ("label", "malignancy_median"))
-        wrong = ((label == 1) & (median < UNCERTAIN)) | ((label == 0) & (median > UNCERTAIN))
+    for column in ("malignancy_median", "malignancy_mean"):  # of up to four readers
+        if not {"label", column} <= set(table):
+            continue
+        label, rating = (table[c].astype("Float64") for c in ("label", column))
+        wrong = ((label == 1) & (rating < UNCERTAIN)) | ((label == 0) & (rating > UNCERTAIN))
         for row in table[wrong.fillna(False).astype(bool)].to_dict("records"):
             raise InputError(
                 f"{where}: nodule {row['nodule_id']} has label {row['label']}, which contradicts "
-                f"its malignancy_median {row['malignancy_median']:g}, and {wrong.sum() - 1} others "
-                "do; a median above 3 is malignant, 1, and one below 3 benign, 0"
+                f"its {column} {row[column]:g}, and {wrong.sum() - 1} others do; above 3 is "
+                "malignant, 1, and below 3 benign, 0"
             )
 
 
@@ -422,17 +424,26 @@ def _check_file(
         )
 
 
-def _read_table(path: Path) -> pd.DataFrame:
+def _read_table(path: Path, n: int) -> pd.DataFrame:
     """Read nodules.csv with the types it was written with."""
-    header = pd.read_csv(path, nrows=0).columns
-    others = [c for c in header if c not in (*COLUMNS, *_NUMBERS)]
-    kinds: dict[Any, Any] = dict.fromkeys([*_TEXT, *others], object)
-    table = pd.read_csv(
-        path, dtype={**kinds, **dict.fromkeys(_WHOLE, "Int64")}, keep_default_na=False,
-        na_values={c: [""] for c in header if c not in _TEXT},
-    )  # fmt: skip
-    for column in others:
-        table[column] = _as_written(table[column])
+    kinds: dict[Any, Any] = dict.fromkeys(_TEXT, object) | dict.fromkeys(_WHOLE, "Int64")
+    try:
+        header = pd.read_csv(path, nrows=0).columns
+        others = [c for c in header if c not in (*COLUMNS, *_NUMBERS)]
+        table = pd.read_csv(
+            path, dtype=kinds | dict.fromkeys(others, object), keep_default_na=False,
+            na_values={c: [""] for c in header if c not in _TEXT},
+        )  # fmt: skip
+        for column in others:
+            table[column] = _as_written(table[column])
+        if (
+            len(table) != n
+            or not set(COLUMNS) <= set(table)
+            or table["nodule_id"].duplicated().any()
+        ):
+            raise ValueError(f"{n} nodules and {','.join(COLUMNS)} are expected")
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{path}: no table of nodules ({error}); build the cohort again") from None
     require_sound(table, str(path))
     return table
 

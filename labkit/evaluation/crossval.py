@@ -9,6 +9,7 @@ be computed again from it.
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import shutil
 import threading
@@ -33,13 +34,23 @@ from labkit.evaluation.predictions import DETECTOR, FUSED, SIZE_ONLY, convergenc
 from labkit.evaluation.size import by_one_number
 from labkit.evaluation.statistics import summarise
 from labkit.io import read_json, require_ids, write_csv, write_json
-from labkit.models.fusion import auc_weights, fuse
+from labkit.models.fusion import add_size, auc_weights, fuse, size_weights
+from labkit.models.rivals import Split
 from labkit.training import machines
 from labkit.training import progress as live
 from labkit.training.config import TrainingConfig
-from labkit.training.loop import network_seed, predict_view, train_view
+from labkit.training.loop import Trained, network_seed, train_view
 from labkit.training.machines import Device, connect, describe_hardware, duration, one_thread
-from labkit.training.nine_views import NineViewModel, labels_of, load, training_and_validation
+from labkit.training.nine_views import (
+    NineViewModel,
+    diameters,
+    labels_of,
+    load,
+    predict_rows,
+    train_rival,
+    training_and_validation,
+    uncertain_rows,
+)
 from labkit.training.side_by_side import MOST_AT_ONCE, Task, choose, steps_of, train_many
 
 Place = tuple[int, int, int]
@@ -96,9 +107,12 @@ def make_folds(nodules: pd.DataFrame, folds: int, split: str = "patient", seed: 
     """
     if split not in SPLITS:
         raise InputError(f"split must be one of {SPLITS}, not {split!r}")
-    labels, patients = nodules["label"].to_numpy(dtype=int), nodules["patient_id"].to_numpy()
-    names = pd.unique(patients)
-    require_ids(map(str, names), "patient_id", "the nodules")
+    if (nodules["patient_id"].isna() | (nodules["patient_id"].astype(str) == "")).any():
+        raise InputError("a nodule is of no patient, so no fold can keep it with its siblings; "
+                         "give a patient_id on every row")  # fmt: skip
+    labels, patients = nodules["label"].to_numpy(dtype=int), nodules["patient_id"].astype(str)
+    names = patients.unique()
+    require_ids(names, "patient_id", "the nodules")
     smallest = int(np.bincount(labels, minlength=2).min())
     if folds < 2 or smallest < folds:
         raise InputError(f"{folds} folds need at least 2 folds and {folds} nodules of each class; "
@@ -290,6 +304,7 @@ def networks_of(
     if len(chosen) == 0:
         raise InputError(f"{cohort.folder}: no nodule has a label")
     baselines(cohort)
+    diameters(cohort, config)
     networks = []
     try:
         fold_of = [make_folds(nodules.iloc[chosen], plan.folds, plan.split,
@@ -383,16 +398,29 @@ def train_networks(
         else:
             notes[number](row)
 
+    def rivals() -> Iterator[tuple[int, Trained | FloatingPointError]]:
+        for number, network in enumerate(networks):
+            split = Split(network.train, network.val,
+                          uncertain_rows(cohort, network.val, network.test))  # fmt: skip
+            note(number, None)
+            report = functools.partial(note, number)
+            try:
+                seed = tasks[number].seed
+                yield number, train_rival(cohort, split, config, device, seed, report)
+            except FloatingPointError as error:
+                yield number, error
+
     start = time.perf_counter()
-    for number, trained in train_many(cohort.views, labels, tasks, config, device, note):
+    for number, trained in (
+        rivals() if config.network.whole
+        else train_many(cohort.views, labels, tasks, config, device, note)
+    ):  # fmt: skip
         network, seconds = networks[number], time.perf_counter() - start
         if isinstance(trained, FloatingPointError):
             outcome: float | str = str(trained)
         else:
             outcome, view = trained.val_auc, network.place[2]
-            with one_thread():
-                images = cohort.views[network.test, view]
-                test = predict_view(trained.network, images, config, device)
+            test = predict_rows(trained.network, cohort, network.test, view, config, device)
             if network.keep:
                 NineViewModel(
                     replace(config, views=(view,)), (trained.network,), (trained.val_auc,),
@@ -487,7 +515,12 @@ def join_predictions(
         test = planned[0].test
         train = training_rows(cohort, test, started["plan"]["split"])
         left = [read_network(out, network.place) for network in planned]
-        says = _by_view(left, config.views, "test_probability")
+        says = _by_view(left, config, "test_probability")
+        if config.with_size:
+            mm, val = diameters(cohort, config), planned[0].val
+            known = _by_view(left, config, "val_probability")[FUSED]
+            weights = size_weights(known, mm[val], labels_of(cohort, val))
+            says[FUSED] = add_size(says[FUSED], mm[test], weights)
         says |= {view: by_one_number(cohort.nodules, column, train, test)
                  for view, column in of_numbers.items()}  # fmt: skip
         parts += [(test, repeat, fold, view, probability) for view, probability in says.items()]
@@ -518,12 +551,12 @@ def join_predictions(
     return predictions
 
 
-def _by_view(left: list[dict[str, Any]], views: Iterable[int], what: str) -> dict[str, NDArray]:
+def _by_view(left: list[dict[str, Any]], config: TrainingConfig, what: str) -> dict[str, NDArray]:
     """Return probabilities by view of what the networks of a fold left, and fused (Eq. 4)."""
     by_view = np.array([of[what] for of in left], dtype=float).T
     weights = auc_weights([of["val_auc"] for of in left])
     fused = fuse(by_view, weights, left[0]["prior_shift"])
-    return {**{str(view): by_view[:, k] for k, view in enumerate(views)}, FUSED: fused}
+    return {**{str(view): by_view[:, k] for k, view in enumerate(config.views)}, FUSED: fused}
 
 
 _Part = tuple[Indices, int, int, str, NDArray[np.float64]]
@@ -553,14 +586,14 @@ def validation_predictions(out: Path, cohort: Cohort) -> pd.DataFrame:
     held out, so that a nodule comes in several. InputError: an unfinished run, or another cohort.
     """
     values = read_json(out / "run.json", "a run")
-    plan, views = Plan(**values["plan"]), values["config"]["views"]
+    plan, config = Plan(**values["plan"]), TrainingConfig.from_dict(values["config"])
     parts: list[_Part] = []
     for repeat, fold in plan.places():
-        left = [read_network(out, (repeat, fold, view)) for view in views]
+        left = [read_network(out, (repeat, fold, view)) for view in config.views]
         rows = pd.Index(cohort.nodules["nodule_id"]).get_indexer(pd.Index(left[0]["val_nodule_id"]))
         if (rows < 0).any():
             raise InputError(f"{out}: was trained on other nodules than {cohort.folder} holds")
-        says = _by_view(left, views, "val_probability")
+        says = _by_view(left, config, "val_probability")
         parts += [(rows, repeat, fold, view, probability) for view, probability in says.items()]
     return _table(cohort.nodules, parts)
 
@@ -591,6 +624,8 @@ def estimate_seconds(
     """
     device, y = Device.choose(device_name, config.precision), np.asarray(labels, dtype=np.int64)
     networks = len(plan.networks(config.views))
+    if config.network.whole:
+        return config.network.seconds * networks * len(y) / 500
     if device.torch_device.type == "cuda":
         a_step = choose(config, device, networks)[1]
     else:

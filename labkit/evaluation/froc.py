@@ -59,6 +59,7 @@ class Counts:
     excluded: int  # marks left out, since they hit an excluded finding and no nodule
     over_limit: int  # marks left out by the limit of marks a scan
     elsewhere: int  # marks left out, since their scan is not judged
+    unjudged: int  # nodules left out for the same reason
 
 
 @dataclass(frozen=True)
@@ -107,9 +108,10 @@ class Froc:
             f"{c.marks} marks judged: {c.false_positives} false positives, {c.doubled} further "
             f"hits of a nodule, {c.excluded} on excluded findings",
         ]
-        for left, where in ((c.over_limit, "beyond the limit of marks a scan"),
-                            (c.elsewhere, "in scans that are not judged")):  # fmt: skip
-            lines += [f"{left} marks {where} were left out"] if left else []
+        for left, what in ((c.over_limit, "marks beyond the limit of marks a scan"),
+                           (c.elsewhere, "marks in scans that are not judged"),
+                           (c.unjudged, "nodules in scans that are not judged")):  # fmt: skip
+            lines += [f"{left} {what} were left out"] if left else []
         shown = self.at_rates().drop(columns="false_positives_per_scan")
         shown.insert(0, "false positives a scan", [str(Fraction(rate)) for rate in RATES])
         lines += ["", shown.to_string(index=False, float_format="{:.4f}".format), ""]
@@ -217,10 +219,14 @@ def judge(
     if max_marks is not None and max_marks < 1:
         raise InputError(f"max_marks is {max_marks}; give 1 or more, or None for no limit")
 
+    place = {uid: k for k, uid in enumerate(series_uids)}
+
     def in_scans(table: pd.DataFrame) -> tuple[pd.DataFrame, NDArray[np.int64]]:
-        number = pd.Categorical(table[SERIES], categories=list(series_uids)).codes
+        own = table[SERIES].astype("category").cat
+        number = np.array([place.get(uid, -1) for uid in own.categories] + [-1])[own.codes]
         return table[number >= 0], number[number >= 0].astype(np.int64)
 
+    annotated = len(annotations)
     annotations, scan_of_nodule = in_scans(annotations)
     candidates, scan_of_mark = in_scans(candidates)
     excluded, _ = in_scans(excluded)
@@ -268,6 +274,7 @@ def judge(
             scans, len(annotations), n_detected, len(annotations) - n_detected, len(candidates),
             len(scan_false), int(matches.sum()) - n_detected, int((is_excluded & ~is_hit).sum()),
             over_limit=there - len(candidates), elsewhere=given - there,
+            unjudged=annotated - len(annotations),
         ),
     )  # fmt: skip
 

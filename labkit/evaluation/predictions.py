@@ -129,10 +129,18 @@ def read_predictions(run: str | Path, view: str | None = None) -> pd.DataFrame:
             may_lack=["probability"], only=None if view is None else ("view", view),
         )  # fmt: skip
     rows = table.groupby(["repeat", "view"], observed=True).size()
-    if rows.groupby("repeat").nunique().gt(1).any():
-        raise InputError(f"{run}: views differ in their nodules; the predictions are damaged")
-    names = {name: table[name].to_numpy(dtype=object) for name in _NAMES}
-    return table.assign(**names)[list(COLUMNS)]
+    if rows.groupby("repeat").nunique().gt(1).any() or (table.empty and view is None):
+        raise InputError(f"{run}: views differ in their nodules, or there are none; the "
+                         "predictions are damaged")  # fmt: skip
+    nodules = table[["nodule_id", "patient_id", "label"]].drop_duplicates()["nodule_id"]
+    places = table[["nodule_id", "repeat", "fold"]].drop_duplicates()
+    if nodules.duplicated().any() or places.duplicated(["nodule_id", "repeat"]).any():
+        raise InputError(f"{run}: a nodule is of two patients, of both labels or in two folds of a "
+                         "repeat; the predictions are damaged")  # fmt: skip
+    if not table["probability"].dropna().between(0, 1).all():
+        raise InputError(f"{run}: probabilities from {table['probability'].min():g} to "
+                         f"{table['probability'].max():g}; write them from 0 to 1")  # fmt: skip
+    return table.astype(dict.fromkeys(_NAMES, object))[list(COLUMNS)]
 
 
 def read_threshold(run: str | Path) -> float:

@@ -8,6 +8,7 @@ error with the file and the cure in it, or an option that has to be asked for.
 from __future__ import annotations
 
 import bz2
+import math
 import os
 import re
 import struct
@@ -15,7 +16,8 @@ import sys
 import warnings
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,19 +27,35 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import UID
+from scipy.spatial.transform import Rotation
 
 from labkit.errors import InputError
-from labkit.imaging.volume import AIR_HU, PADDING_BELOW_HU, Volume, require_hu
+from labkit.imaging.volume import (
+    AIR_HU,
+    PADDING_BELOW_HU,
+    Volume,
+    require_hu,
+    require_spacing,
+)
 
 # Positions are often rounded to 0.1 mm, so that even slices may seem to be off by as much.
 EVEN_MM = 0.1
 _SAME_MM = 0.01
-# What a header has to say of its place, by any of these names: NRRD's, MetaImage's.
-_PLACES = (
-    {"spacing": ("space directions",), "position": ("space origin",), "direction": ("space",)},
-    {"spacing": ("ElementSpacing", "ElementSize"), "position": ("Offset", "Position", "Origin"),
-     "direction": ("TransformMatrix", "Rotation", "Orientation")},
-)  # fmt: skip
+# What a MetaImage's header may say besides; the first is meant where it says nothing.
+_PLAIN = {
+    "NDims": ("3",), "ElementNumberOfChannels": ("1",), "BinaryData": ("true",),
+    "HeaderSize": ("0", "-1"), "CompressedData": ("false", "true"), "DistanceUnits": ("mm", "?"),
+    "Modality": ("met_mod_ct", "met_mod_other", "met_mod_unknown"),
+    "ElementToIntensityFunctionSlope": ("1", "1.0"),
+    "ElementToIntensityFunctionOffset": ("0", "0.0", "-0"),
+}  # fmt: skip
+_META_BYTES = {
+    "MET_CHAR": 1, "MET_UCHAR": 1, "MET_SHORT": 2, "MET_USHORT": 2, "MET_INT": 4, "MET_UINT": 4,
+    "MET_FLOAT": 4, "MET_DOUBLE": 8,
+}  # fmt: skip
+# The spaces of NRRD that ITK turns into the world's; of others nobody knows where they lie.
+_NRRD_SPACES = ("left-posterior-superior", "lps", "right-anterior-superior", "ras",
+                "left-anterior-superior", "las")  # fmt: skip
 _IMAGE_SUFFIXES = (".mhd", ".mha", ".nii", ".nii.gz", ".nrrd", ".nhdr")
 _INDEX_OF_A_DISK = "1.2.840.10008.1.3.10"  # SOP class of a DICOMDIR, which is no image
 # What pydicom raises on a damaged file, by where the damage sits.
@@ -49,8 +67,15 @@ _UNREADABLE = (
 _OF_HEADER = [
     "Modality", "PatientID", "SeriesInstanceUID", "InstanceNumber", "AcquisitionNumber",
     "ConvolutionKernel", "GantryDetectorTilt", "NumberOfFrames", "ImagePositionPatient",
-    "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns",
+    "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns", "ImageType", "RescaleSlope",
+    "RescaleIntercept", "StudyInstanceUID", "FrameOfReferenceUID", "SliceThickness", "KVP",
 ]  # fmt: skip
+# What all slices of one acquisition share, as far as they say it.
+_SHARED = {
+    "patient": "PatientID", "study": "StudyInstanceUID", "kernel": "ConvolutionKernel",
+    "frame of reference": "FrameOfReferenceUID", "slice thickness": "SliceThickness",
+    "tube voltage": "KVP",
+}  # fmt: skip
 
 
 # --- what lies in a folder ------------------------------------------------------------------------
@@ -90,7 +115,11 @@ def look_into(folder: str | os.PathLike[str]) -> Found:
     if not Path(folder).is_dir():
         raise InputError(f"{folder}: no such folder")
     found = Found({}, {}, [])
-    for path in sorted(_files_below(Path(folder))):
+
+    def closed(error: OSError) -> None:
+        found.damaged[Path(error.filename)] = f"not readable ({error.strerror})"
+
+    for path in sorted(_files_below(Path(folder), closed)):
         try:
             with path.open("rb") as file:
                 start = file.read(144)
@@ -114,16 +143,16 @@ def look_into(folder: str | os.PathLike[str]) -> Found:
     slices = [path for files in found.series.values() for path in files]
     kinds, folders = set(map(kind, slices)), {path.parent for path in slices}
     for path in [*found.other]:
-        called = path.suffix.lower() == ".dcm" and path.parent in folders
+        called = ".dcm" in path.name.lower() and path.parent in folders  # 001.dcm.gz, too
         if (called or kind(path) in kinds) and _series_of(path) is None:
             found.other.remove(path)
             found.damaged[path] = "no DICOM, although it is called like a slice"
     return found
 
 
-def _files_below(folder: Path) -> Iterator[Path]:
+def _files_below(folder: Path, closed: Callable[[OSError], None]) -> Iterator[Path]:
     seen = set()
-    for here, folders, files in os.walk(folder, followlinks=True):
+    for here, folders, files in os.walk(folder, onerror=closed, followlinks=True):
         if os.path.realpath(here) in seen:
             folders.clear()
             continue
@@ -200,8 +229,9 @@ def read_series(
 
     Raises:
         InputError: no CT series, or several and none named; a damaged file in it or beside it, or
-            one that cannot become HU; slices of unequal size, spacing, orientation, kernel or
-            acquisition, sheared by a tilted gantry, doubled, missing or unevenly spaced.
+            one that cannot become HU; slices of unequal size, spacing, orientation or acquisition,
+            or of two patients, kernels and so on; sheared by a tilted gantry, doubled, missing or
+            unevenly spaced; lengths that are no millimetres.
     """
     if isinstance(source, (str, os.PathLike)):
         source = _files_of(Path(source), series_uid)
@@ -224,7 +254,8 @@ def read_series(
         steps = np.maximum(np.rint(gaps / usual), 1).sum()
         grid_mm = np.linspace(positions[0], positions[-1], int(steps) + 1)
     images = [_read_hu(s, padding_hu) for s in slices]
-    require_hu(images, who)
+    for rescale in {s.rescale for s in slices}:  # half a series may have lost its intercept
+        require_hu([hu for s, hu in zip(slices, images, strict=True) if s.rescale == rescale], who)
     if padding_hu is not None:
         for image in images:
             image[image < PADDING_BELOW_HU] = padding_hu
@@ -244,6 +275,7 @@ def read_series(
             image[:] = (1 - share) * images[above - 1] + share * images[above].astype(np.float32)
     row_mm, col_mm = first.pixel_spacing_mm
     step_mm = (grid_mm[-1] - grid_mm[0]) / (len(grid_mm) - 1)
+    require_spacing((col_mm, row_mm, step_mm), who)
     origin = tuple(first.position_xyz_mm)
     return Volume(voxels, (col_mm, row_mm, step_mm), origin, first.direction, first.series_uid)
 
@@ -299,7 +331,8 @@ class _Slice(NamedTuple):
 
     path: Path
     series_uid: str
-    same: dict[str, str]  # what all slices of a series share, where they say it
+    shared: dict[str, str]  # what all slices of a series share, where they say it
+    rescale: tuple[str, str]
     acquisition: str
     instance: int
     shape: tuple[int, int]
@@ -315,10 +348,13 @@ def _read_header(path: Path) -> _Slice:
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except _UNREADABLE as error:
-        raise InputError(f"{path}: not readable as DICOM ({error}); fetch it again") from None
+        why = str(error) or type(error).__name__
+        raise InputError(f"{path}: not readable as DICOM ({why}); fetch it again") from None
     modality = header.get("Modality", "none given")
     if modality != "CT":
         raise InputError(f"{path}: modality {modality}, not CT; name a CT series by series_uid=")
+    if "LOCALIZER" in (header.get("ImageType") or ()):
+        raise InputError(f"{path}: a localizer (scout), no slice; remove it")
     if str(header.get("NumberOfFrames") or 1) != "1":
         raise InputError(f"{path}: a DICOM of many frames; convert it to single slices")
     try:
@@ -336,6 +372,8 @@ def _read_header(path: Path) -> _Slice:
         shape = int(header.Rows), int(header.Columns)
         instance, tilt = (float(header.get(tag) or 0)
                           for tag in ("InstanceNumber", "GantryDetectorTilt"))  # fmt: skip
+        if not np.isfinite([instance, tilt]).all():
+            raise ValueError(f"InstanceNumber {instance:g}, GantryDetectorTilt {tilt:g}")
     except _UNREADABLE as error:
         raise InputError(
             f"{path}: no usable position, orientation or pixel spacing ({error}); it is no "
@@ -347,12 +385,16 @@ def _read_header(path: Path) -> _Slice:
             f"{path}: a gantry tilt of {tilt:g} degrees, of which its orientation says nothing; "
             "resample the series to an upright grid first"
         )
-    names = {"patient": "PatientID", "kernel": "ConvolutionKernel"}
-    same = {what: str(header.get(tag) or "").strip() for what, tag in names.items()}
-    return _Slice(path, str(header.get("SeriesInstanceUID", "")).strip(), same,
-                  str(header.get("AcquisitionNumber") or ""), int(instance), shape,
-                  (row_mm, col_mm), position, direction, float(position @ direction[:, 2])
-                  )  # fmt: skip
+
+    def text(tag: str) -> str:
+        value = header.get(tag)
+        return f"{value:.2f}" if isinstance(value, float) else str(value or "").strip()
+
+    shared = {what: text(tag) for what, tag in _SHARED.items()}
+    rescale = str(header.get("RescaleSlope")), str(header.get("RescaleIntercept"))
+    return _Slice(path, text("SeriesInstanceUID"), shared, rescale, text("AcquisitionNumber"),
+                  int(instance), shape, (row_mm, col_mm), position, direction,
+                  float(position @ direction[:, 2]))  # fmt: skip
 
 
 def _ordered(slices: list[_Slice], allow_doubles: bool) -> list[_Slice]:
@@ -361,13 +403,15 @@ def _ordered(slices: list[_Slice], allow_doubles: bool) -> list[_Slice]:
         where = slices[0].path if slices else "an empty list of files"
         raise InputError(f"{where}: a scan needs at least two slices; fetch the whole series")
     first = slices[0]
-    for s in slices[1:]:
+    shared = {what: next((s.shared[what] for s in slices if s.shared[what]), "")
+              for what in _SHARED}  # fmt: skip
+    for s in slices:
         for what, same in (
             ("series", s.series_uid == first.series_uid),
             ("size", s.shape == first.shape),
             ("pixel spacing", np.allclose(s.pixel_spacing_mm, first.pixel_spacing_mm, atol=1e-4)),
             ("orientation", np.allclose(s.direction, first.direction, atol=1e-3)),
-            *((what, first.same[what] in ("", own) or not own) for what, own in s.same.items()),
+            *((what, not own or own == shared[what]) for what, own in s.shared.items()),
         ):
             if not same:
                 raise InputError(
@@ -418,7 +462,8 @@ def _read_hu(slice_: _Slice, padding_hu: float | None) -> NDArray[np.float64]:
     try:
         dataset = _read(path)
     except _UNREADABLE as error:
-        raise InputError(f"{path}: not readable as DICOM ({error}); fetch it again") from None
+        why = str(error) or type(error).__name__
+        raise InputError(f"{path}: not readable as DICOM ({why}); fetch it again") from None
     if "PixelData" not in dataset:
         raise InputError(f"{path}: no pixel data, or truncated before it; fetch it again")
     syntax: Any = dataset.file_meta.get("TransferSyntaxUID")
@@ -459,7 +504,10 @@ def _read_hu(slice_: _Slice, padding_hu: float | None) -> NDArray[np.float64]:
         value = dataset.PixelPaddingValue
         # The tag is often written as unsigned beside signed pixels: 63536 for -2000.
         ends = np.array([value, dataset.get("PixelPaddingRangeLimit", value)]).astype(stored.dtype)
-        hu[(stored >= ends.min()) & (stored <= ends.max())] = padding_hu
+        padding = (stored >= ends.min()) & (stored <= ends.max())
+        # Beyond the circle lie the corners. A value of tissue that is not there means tissue.
+        if padding[[0, 0, -1, -1], [0, -1, 0, -1]].all() or hu[padding].max(initial=-1e9) < -900:
+            hu[padding] = padding_hu
     return hu
 
 
@@ -484,8 +532,9 @@ def read_image(path: str | os.PathLike[str]) -> Volume:
 
     Raises:
         InputError: no such file, another kind of file, damaged or cut short (with .mhd: the .raw
-            is missing or too short), not three-dimensional, several values a voxel, no spacing,
-            sheared axes, or values that are not finite or cannot be HU.
+            is missing or too short), not three-dimensional, several values a voxel, no spacing or
+            none of a CT, sheared axes, a place that is not the world's or is said in two ways, or
+            values that are not finite or cannot be HU.
     """
     path = Path(path)
     if not path.is_file():
@@ -500,11 +549,7 @@ def read_image(path: str | os.PathLike[str]) -> Volume:
         if suffix.startswith(".nii"):
             _require_sound_nifti(path)
         elif suffix in (".mhd", ".mha"):
-            with path.open("rb") as start:
-                sizes = re.findall(rb"(?m)^\s*NDims\b.*$", start.read(1 << 16))
-            if len(sizes) != 1 or not re.fullmatch(rb"\s*NDims *= *\d\s*", sizes[0]):
-                raise InputError(f"{path}: its header gives no number of dimensions (NDims); fetch "
-                                 "it again")  # fmt: skip  # ITK crashes on NDims = -1
+            read_meta_header(path, unpack=True)
         reader = sitk.ImageFileReader()
         reader.SetFileName(str(path))
         reader.ReadImageInformation()
@@ -514,13 +559,11 @@ def read_image(path: str | os.PathLike[str]) -> Volume:
                 f"{path}: {dimension} dimensions and {components} value(s) a voxel; a CT volume "
                 "has 3 and 1: extract one volume first"
             )
-        axes = np.array(reader.GetDirection()).reshape(3, 3)
-        _require_right_angles(path, axes)
-        if not np.allclose(np.linalg.norm(axes, axis=0), 1.0, atol=1e-3):
-            raise InputError(f"{path}: its axes' directions are no unit vectors; fetch it again")
-        if not suffix.startswith(".nii"):
+        require_spacing(reader.GetSpacing(), str(path))
+        _require_right_angles(path, np.array(reader.GetDirection()).reshape(3, 3), unit=True)
+        if suffix in (".nrrd", ".nhdr"):
             one = sitk.GetArrayViewFromImage(sitk.Image([1, 1, 1], reader.GetPixelID()))
-            _require_sound_data(path, suffix, int(np.prod(reader.GetSize())) * one.itemsize)
+            _require_sound_nrrd(path, int(np.prod(reader.GetSize())) * one.itemsize)
         image = reader.Execute()
     except (RuntimeError, EOFError, OSError, ValueError, struct.error, zlib.error) as error:
         if isinstance(error, InputError):
@@ -542,8 +585,8 @@ def read_image(path: str | os.PathLike[str]) -> Volume:
     return Volume(_exact(voxels), image.GetSpacing(), image.GetOrigin(), direction, uid)
 
 
-def _require_right_angles(path: Path, axes: NDArray[np.float64]) -> None:
-    """Refuse the axes of an image, the columns of a matrix, when they are sheared."""
+def _require_right_angles(path: Path, axes: NDArray[np.float64], unit: bool = False) -> None:
+    """Refuse the axes of an image, the columns of a matrix, when they are sheared, or no units."""
     length = np.linalg.norm(axes, axis=0)
     cosines = axes.T @ axes / np.outer(length, length) if length.all() else np.ones((3, 3))
     if not np.abs(cosines - np.eye(3)).max() < 1e-3:
@@ -552,6 +595,8 @@ def _require_right_angles(path: Path, axes: NDArray[np.float64]) -> None:
             f"{path}: its axes are not at right angles but sheared by {degrees:.1f} degrees (a "
             "tilted gantry?); resample the scan to an upright grid, or convert it again"
         )
+    if unit and not np.allclose(length, 1.0, atol=1e-3):
+        raise InputError(f"{path}: its axes' directions are not of length 1; fetch it again")
 
 
 def _require_sound_nifti(path: Path) -> None:
@@ -565,55 +610,132 @@ def _require_sound_nifti(path: Path) -> None:
         raise EOFError
     order = ">" if head[0] == 0 else "<"
     (size,) = struct.unpack_from(f"{order}i", head, 0)
-    dims, bits, codes, rows = {
-        348: (("8h", 40), ("h", 72), ("2h", 252), ("12f", 280)),
-        540: (("8q", 16), ("h", 14), ("2i", 344), ("12d", 400)),
-    }[size if size == 540 else 348]
-    n, *shape = struct.unpack_from(f"{order}{dims[0]}", head, dims[1])
-    (bits_each,) = struct.unpack_from(order + bits[0], head, bits[1])
-    if length < size + np.prod([float(k) for k in shape[:n]]) * bits_each / 8:
+    layouts = {
+        348: (("8h", 40), ("h", 72), ("4f", 76), ("2h", 252), ("6f", 256), ("12f", 280)),
+        540: (("8q", 16), ("h", 14), ("4d", 104), ("2i", 344), ("6d", 352), ("12d", 400)),
+    }
+    (n, *shape), (bits,), (side, *edges), (q_code, s_code), turn, rows = (
+        struct.unpack_from(order + kind, head, at) for kind, at in layouts.get(size, layouts[348])
+    )
+    if length < size + np.prod([float(k) for k in shape[:n]]) * bits / 8:
         raise EOFError
-    q_code, s_code = struct.unpack_from(order + codes[0], head, codes[1])
     if not (q_code > 0 or s_code > 0):
         raise InputError(f"{path}: says nothing of the axes' directions; convert the scan again")
+    b, c, d = turn[:3]
+    axes = Rotation.from_quat([b, c, d, max(0.0, 1 - b * b - c * c - d * d) ** 0.5]).as_matrix()
+    by_q = np.column_stack([axes * edges * [1, 1, -1 if side < 0 else 1], turn[3:]])
+    by_s = np.reshape(rows, (3, 4))
     if s_code > 0:
-        affine = np.array(struct.unpack_from(order + rows[0], head, rows[1])).reshape(3, 4)
-        _require_right_angles(path, affine[:, :3])
+        _require_right_angles(path, by_s[:, :3])
+        if q_code <= 0:  # what it says of the edges' lengths it says twice as well
+            by_q = by_s * [*(np.abs(edges) / np.linalg.norm(by_s[:, :3], axis=0)), 1]
+        apart = np.abs((by_q - by_s) @ [*(k - 1 for k in shape[:3]), 1]).max()
+        if not apart < 0.5:
+            raise InputError(f"{path}: says in two ways where its voxels lie (qform, sform, "
+                             f"pixdim), {apart:.3g} mm apart; convert the scan again"
+                             )  # fmt: skip
 
 
-def _require_sound_data(path: Path, suffix: str, n_bytes: int) -> None:
-    """Refuse what ITK would make up: damaged or shifted data, and a place that is not stated."""
+def _header(path: Path, end: str, field: str) -> tuple[str, dict[str, str]]:
+    """The text before a volume's data, and its fields, each of which it may hold once."""
     with path.open("rb") as start:
         text = start.read(1 << 16).decode("latin-1")
-    meta = suffix in (".mhd", ".mha")
-    end = re.search(r"ElementDataFile[^\n]*\n?" if meta else r"\r?\n\r?\n|$", text)
-    head = text[: end.end() if end else 0]
-    said = re.findall(
-        r"(?m)^\s*(\w+) *= *(.*?)\s*$" if meta else r"(?m)^([\w ]+): *(.*?)\s*$", head
-    )
-    fields: dict[str, str] = dict(said)
-    for what, names in _PLACES[meta].items():
-        if not any(fields.get(name) for name in names):
-            raise InputError(f"{path}: its header gives no {what} of voxels ({names[0]}); convert "
-                             "the scan again")  # fmt: skip
-    zipped = fields.get("CompressedData", "False").lower()
-    if "\0" in head or len(fields) < len(said) or zipped not in ("true", "false"):
+    found = re.search(end, text)
+    head = text[: found.end() if found else None]
+    said = re.findall(field, head)
+    if "\0" in head or len(dict(said)) < len(said):
         raise InputError(f"{path}: its header is damaged; fetch it again")
-    if meta:
-        kind, data = "gzip" if zipped == "true" else "raw", fields.get("ElementDataFile", "LOCAL")
-    else:
-        coding = fields.get("encoding", "raw")
-        kind = {"gz": "gzip", "bz2": "bzip2"}.get(coding, coding)
-        data = fields.get("data file", fields.get("datafile", "LOCAL"))
+    return head, dict(said)
+
+
+def read_meta_header(path: Path, unpack: bool = False) -> Path:
+    """Read the header of a .mhd or .mha file; return the file that holds its voxels.
+
+    ITK has a default for what a header does not say of the place in the world, leaves out what it
+    does not know, and reads on past nonsense. InputError tells what is wrong or missing in it, or
+    that its data file is missing or of another size, packed voxels only with `unpack`.
+    """
+
+    def refuse(why: str, cure: str = "fetch the scan again") -> InputError:
+        return InputError(f"{path}: {why}; {cure}")
+
+    try:
+        head, fields = _header(
+            path, r"ElementDataFile[^\n]*\n?", r"(?m)^[^\S\n]*(\w+)[^\S\n]*=[^\S\n]*(.*?)[^\S\n]*$"
+        )
+    except OSError as error:
+        raise refuse(f"not readable ({error.strerror})") from None
+    if len(fields) != len(re.findall(r"\S.*", head)):  # ITK skips the line after one that is none
+        raise refuse("its header is damaged, or it is no MetaImage header")
+
+    def said(*names: str) -> str:
+        values = {fields[name] for name in names if fields.get(name)}
+        if not values:
+            raise refuse(f"no MetaImage header, or it has no {names[0]}")
+        if len(values) > 1:
+            raise refuse(f"says in two ways what its {names[0]} is", "convert the scan again")
+        return values.pop()
+
+    def numbers(count: int, *names: str) -> NDArray[np.float64]:
+        value = said(*names)
+        with suppress(ValueError):
+            found = np.array(value.split(), float)
+            if len(found) == count and np.isfinite(found).all():
+                return found
+        raise refuse(f"{names[0]} is {value!r} and has to be {count} finite numbers")
+
+    size = numbers(3, "DimSize")
+    spacing = next(filter(fields.get, ("ElementSpacing", "ElementSize")), "ElementSpacing")
+    require_spacing(numbers(3, spacing), str(path))
+    numbers(3, "Offset", "Position", "Origin")
+    axes = numbers(9, "TransformMatrix", "Rotation", "Orientation").reshape(3, 3)
+    kind, name = said("ElementType"), said("ElementDataFile")
+    for key, plain in _PLAIN.items():
+        if fields.get(key, plain[0]).lower() not in plain:
+            raise refuse(
+                f"{key} is {fields[key]}",
+                "write HU as plain binary numbers, one a voxel in 3 dimensions of millimetres",
+            )
+    _require_right_angles(path, axes.T, unit=True)
+    local = name.upper() == "LOCAL"
+    data, first = (path, len(head)) if local else (path.parent / name, 0)
+    if not data.is_file():
+        raise refuse(f"its data file {name} is not beside it", "fetch it, as one .raw file")
+    if kind not in _META_BYTES:
+        raise refuse(f"ElementType is none of {', '.join(_META_BYTES)}", "write the voxels as one")
+    needed, length = math.prod(size.tolist()) * _META_BYTES[kind], data.stat().st_size - first
+    packed = fields.get("CompressedData", "").lower() == "true"
+    size_said = fields.get("CompressedDataSize", f"{length}")
+    if packed and size_said != f"{length}":
+        raise refuse(f"CompressedDataSize is {size_said}, and there are {length} bytes")
+    if packed and unpack:
+        length = sum(map(len, _unpacked(data, first, "gzip")))
+    if (size != np.rint(size)).any() or (length != needed and (unpack or not packed)):
+        raise refuse(
+            f"DimSize {fields['DimSize']} and {kind} need {needed:.12g} bytes, {data.name} has "
+            f"{length}"
+        )
+    return data
+
+
+def _require_sound_nrrd(path: Path, n_bytes: int) -> None:
+    """Refuse what ITK would make up: damaged or shifted data, and a place that is not stated."""
+    head, fields = _header(path, r"\r?\n\r?\n|$", r"(?m)^([\w ]+): *(.*?)\s*$")
+    for name in ("space", "space directions", "space origin"):
+        if not fields.get(name):
+            raise InputError(f"{path}: its header gives no {name}; convert the scan again")
+    units = set(re.findall(r'"(.*?)"', fields.get("space units", ""))) - {"mm"}
+    if units or fields["space"].lower() not in _NRRD_SPACES:
+        raise InputError(f"{path}: lies in the space {fields['space']} {' '.join(units)}; write it "
+                         "as left-posterior-superior, in mm")  # fmt: skip
+    coding = fields.get("encoding", "raw")
+    kind = {"gz": "gzip", "bz2": "bzip2"}.get(coding, coding)
+    data = fields.get("data file", fields.get("datafile", "LOCAL"))
     local = data.upper() == "LOCAL"
-    file = path if local else path.parent / data
-    if kind in ("raw", "gzip", "bzip2") and file.is_file() and "HeaderSize" not in fields:
-        first = len(head) if local else 0
-        length = file.stat().st_size - first
-        if kind != "raw":
-            length = sum(map(len, _unpacked(file, first, kind)))
-        if length != n_bytes:
-            raise EOFError
+    file, first = (path, len(head)) if local else (path.parent / data, 0)
+    counted = kind in ("raw", "gzip", "bzip2") and file.is_file()
+    if counted and sum(map(len, _unpacked(file, first, kind))) != n_bytes:
+        raise EOFError
 
 
 def _unpacked(path: Path, first: int, kind: str) -> Iterator[bytes]:

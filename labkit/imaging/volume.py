@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,6 +13,8 @@ from labkit.errors import InputError
 AIR_HU = -1000.0
 # Below it is no tissue and no air: pixels outside the reconstructed circle, -2000 or -3024 HU.
 PADDING_BELOW_HU = -1200.0
+_MOST_HU = 33_000  # of metal on an extended scale; beyond it is a negative number without its sign
+_LEAST_MM, _MOST_MM = 0.05, 20.0  # of voxels; beyond them are metres or micrometres
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,15 @@ class Volume:
         return index_xyz[..., ::-1]
 
 
-def require_hu(slices: Iterable[NDArray], who: str) -> None:
+def require_spacing(spacing_mm: Iterable[float], who: str) -> None:
+    """Refuse lengths (mm) of a voxel's edges that no CT has, and tell `who` has them."""
+    edges = [float(mm) for mm in spacing_mm]
+    if not all(_LEAST_MM <= mm <= _MOST_MM for mm in edges):
+        raise InputError(f"{who}: voxels of {edges} mm, those of a CT are {_LEAST_MM:g} to "
+                         f"{_MOST_MM:g} mm along each axis; give millimetres")  # fmt: skip
+
+
+def require_hu(slices: Sequence[NDArray] | NDArray, who: str) -> None:
     """Refuse values that cannot be HU, of (Y, X) slices, and tell `who` they are and the cause.
 
     Makers pad with one or two values: the most frequent ones below -1200 HU, and that below air,
@@ -91,6 +101,7 @@ def require_hu(slices: Iterable[NDArray], who: str) -> None:
     """
     thin = [np.asarray(s)[:: max(1, len(s) // 64), :: max(1, len(s[0]) // 64)] for s in slices]
     hu = np.concatenate([image.ravel() for image in thin])
+    highest = max(float(image.max()) for image in slices)
 
     def frequent(values: NDArray, most: int) -> NDArray:
         found, counts = np.unique(values, return_counts=True)
@@ -106,7 +117,9 @@ def require_hu(slices: Iterable[NDArray], who: str) -> None:
         return float(np.mean((hu > low) & (hu < high)))
 
     tissue, cause = share(900, 1250), ""
-    if share(-4096, 4000) < 0.95:
+    low, middle, high = np.percentile(hu, (1, 50, 99))
+    least, most, many = float(hu.min()), float(hu.max()), len(np.unique(hu)) > 20
+    if share(-4096, 4000) < 0.95 or highest > _MOST_HU:
         cause = "numbers of a wrong byte order or sign; write them as little-endian int16"
     elif share(-np.inf, PADDING_BELOW_HU) > 0.05:
         cause = "the rescale intercept applied twice; write HU, often 1024 more"
@@ -114,11 +127,12 @@ def require_hu(slices: Iterable[NDArray], who: str) -> None:
         tissue > 0.5 or (share(-50, 400) > 0.2 and tissue > max(share(450, 900), 0.0005))
     ):
         cause = "not rescaled; write HU, often 1024 less"
-    elif hu.min() >= 0 and hu.max() in (1, 255) and len(np.unique(hu)) > 100:
+    elif many and least >= 0 and 150 < most <= 255 and sum(map(np.size, slices)) > 20_000:
         cause = "grey levels of a window; write HU"
+    elif many and most - least < 20:
+        cause = "normalised, or attenuation; write HU"
     if cause:
-        low, middle, high = np.percentile(hu, (1, 50, 99))
         raise InputError(
-            f"{who}: values from {low:g} to {high:g}, half of them above {middle:g}, cannot be HU "
-            f"(air is -1000, tissue about 40); they look like {cause}"
+            f"{who}: values from {low:g} to {max(high, highest):g}, half of them above {middle:g}, "
+            f"cannot be HU (air is -1000, tissue about 40); they look like {cause}"
         )

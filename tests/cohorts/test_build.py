@@ -143,6 +143,20 @@ def test_slices_where_the_scan_has_none_are_refused_and_copies_are_one_slice(tmp
         build_lidc(tmp_path, tmp_path / "c", **how)
 
 
+def test_slices_that_were_cropped_in_plane_are_refused_and_other_series_are_told(tmp_path):
+    files = write_scan(tmp_path / "a", of_patient(1), reach_mm=39)
+    other = write_series(tmp_path / "b", np.zeros((3, 8, 8), np.int16), [0, 1, 2])
+    report = build_lidc(tmp_path, tmp_path / "c", progress=False)
+    assert f"left out: 1 other series ({len(other)} files)" in str(report)
+    for file in files:
+        dataset = pydicom.dcmread(file)
+        dataset.PixelData = np.ascontiguousarray(dataset.pixel_array[90:, 90:]).tobytes()
+        dataset.Rows = dataset.Columns = 422
+        save(dataset, file)
+    with pytest.raises(InputError, match=r"slices of \(422, 422\) pixels"):
+        build_lidc(tmp_path, tmp_path / "c", progress=False)
+
+
 def test_doctor_reads_a_folder_as_a_build_would_and_changes_nothing(scans, tmp_path):
     before = sorted(path for path in scans.rglob("*"))
     told = doctor.of_folder(scans)
@@ -254,14 +268,14 @@ def test_views_are_cut_through_the_middle_of_each_cube_with_air_beyond(tmp_path)
 
 
 def test_slices_that_were_not_scanned_do_not_bend_the_axial_view(tmp_path):
-    # Two slices of 0 HU in air: a spline through the air would overshoot between them.
+    # Two slices of 40 HU in air: a spline through the air would overshoot between them.
     cubes = np.full((1, 64, 64, 64), -1000, np.int16)
-    cubes[:, 31:33] = 0
+    cubes[:, 31:33] = 40
     cohort = build_cubes(saved(tmp_path, n=1, cubes=cubes), tmp_path / "c", progress=False)
-    assert (cohort.views[0, 0, 6:70, 6:70] == 0).all()
+    assert (cohort.views[0, 0, 6:70, 6:70] == 40).all()
     coronal = cohort.views[0, 1, :, 38]
-    assert sorted(set(coronal.tolist())) == [-1000, 0]
-    assert (coronal == 0).sum() == 2
+    assert sorted(set(coronal.tolist())) == [-1000, 40]
+    assert (coronal == 40).sum() == 2
 
 
 def test_other_columns_go_along_and_labels_may_be_given(tmp_path):
@@ -314,6 +328,9 @@ def test_padding_of_cubes_is_air(tmp_path):
         ({"cubes": np.zeros((3, 64, 64, 64), np.float32)}, "float32; store HU as int16"),
         ({"cubes": 1024 + CUBES}, "n0: values .* not rescaled"),
         ({"cubes": CUBES.byteswap()}, "n0: values .* byte order"),
+        ({"cubes": np.pad(CUBES[:, :, :60], ((0, 0), (0, 0), (0, 4), (0, 0)))}, "n0: zeros beyond"),
+        ({"cubes": np.full((3, 64, 64, 64), 40, np.int16)}, "n0: the cube holds nothing but"),
+        ({"diameter_mm": np.array([0.012, 0.0045, 0.007])}, "diameter_mm 0.012; .* in mm"),
         ({"cubes": np.zeros((3, 64, 64, 64), np.uint8)}, "n0: the cube holds nothing but air"),
         ({"nodule_id": np.array(["a", "b", "a"])}, "a comes twice"),
         ({"nodule_id": np.array(["a", "b"])}, "nodule_id has 2 values for 3 cubes"),

@@ -234,7 +234,7 @@ def test_missing_scans_are_listed_and_their_nodules_stay(luna, tmp_path):
         ({"Offset": None}, "no Offset"),
         ({"Offset": "0 0"}, "Offset is '0 0' and has to be 3 finite"),
         ({"Offset": "inf 0 0"}, "Offset is 'inf 0 0'"),
-        ({"BinaryData": "False"}, "write the voxels as plain binary"),
+        ({"BinaryData": "False"}, "write HU as plain binary"),
         ({"ElementDataFile": None}, "no ElementDataFile"),
         ({"ElementDataFile": "other.raw"}, "other.raw is not beside it"),
         ({"ElementDataFile": "LIST"}, "LIST is not beside it; fetch it, as one"),
@@ -243,16 +243,67 @@ def test_missing_scans_are_listed_and_their_nodules_stay(luna, tmp_path):
         ({"TransformMatrix": "1 0 0 0 1 0 0 0 0"}, "at right angles"),
         ({"TransformMatrix": "1 0 0 0.5 1 0 0 0 1"}, "at right angles"),
         ({"TransformMatrix": "2 0 0 0 2 0 0 0 2"}, "of length 1"),
+        ({"TransformMatrix": None}, "no TransformMatrix"),
+        ({"DistanceUnits": "cm"}, "DistanceUnits is cm; .* of millimetres"),
+        ({"Modality": "MET_MOD_MR"}, "Modality is MET_MOD_MR"),
+        ({"ElementToIntensityFunctionSlope": "2"}, "FunctionSlope is 2; write HU"),
+        ({"Position": "1 2 3"}, "in two ways what its Offset is"),
+        ({"Comment": "a line\nof more"}, "header is damaged"),
+        ({"CompressedData": "True", "CompressedDataSize": "9"}, "CompressedDataSize is 9, and"),
         ({"TransformMatrix": "nan 0 0 0 1 0 0 0 1"}, "9 finite numbers"),
         ({"TransformMatrix": "1 0 0 0 1 0"}, "9 finite numbers"),
     ],
 )
 def test_a_wrong_header_is_told_in_one_line(tmp_path, header, message):
     path = Phantom(UIDS[0]).write(tmp_path, **header)
-    with pytest.raises(InputError, match=message) as caught:
+    for reading in (read_header, read_image):
+        with pytest.raises(InputError, match=message) as caught:
+            reading(path)
+        assert "\n" not in str(caught.value)
+        assert str(path) in str(caught.value)
+
+
+def test_a_header_that_points_to_another_scans_voxels_is_refused(tmp_path):
+    Phantom(UIDS[1]).write(tmp_path)
+    path = Phantom(UIDS[0]).write(tmp_path, ElementDataFile=f"{UIDS[1]}.raw")
+    with pytest.raises(InputError, match="is another scan's"):
         read_header(path)
-    assert "\n" not in str(caught.value)
-    assert str(path) in str(caught.value)
+
+
+def test_voxels_that_stop_in_zeros_are_refused(tmp_path):
+    scan = read_header(Phantom(UIDS[0]).write(tmp_path))
+    whole = scan.data.read_bytes()
+    scan.data.write_bytes(whole[: len(whole) // 2] + bytes(len(whole) // 2))
+    with pytest.raises(InputError, match="slice 20 holds nothing but zeros"):
+        read(scan)
+
+
+@pytest.mark.parametrize(
+    ("change", "both", "message"),
+    [
+        (lambda t, _: t.assign(seriesuid=t["seriesuid"] + ".mhd"), False, "hit no nodule"),
+        (lambda t, _: t.assign(**{p: t[p] + 30 for p in POSITIONS}), False, "hit no nodule"),
+        (lambda t, at: at(t), False, "hit no nodule"),
+        (lambda t, at: at(t), True, "8 of 8 candidates; candidate c0000000 .* outside"),
+        (lambda t, _: t.assign(coordX=-t["coordX"], coordY=-t["coordY"] - 90), True, "outside"),
+    ],
+)
+def test_tables_of_other_names_or_places_than_the_scans_are_refused(
+    tmp_path, change, both, message
+):
+    """Annotations named by their files, or elsewhere; in voxels; in RAS."""
+    phantom = Phantom(UIDS[0])
+    phantom.write(tmp_path / "subset0")
+
+    def in_voxels(table):
+        index = phantom.volume().index_from_world(table[POSITIONS].to_numpy())
+        return table.assign(**dict(zip(POSITIONS, index[:, ::-1].T + 300, strict=True)))
+
+    marks, nodules = (f([phantom]) for f in (luna_phantom.candidates, luna_phantom.annotations))
+    (change(marks, in_voxels) if both else marks).to_csv(tmp_path / "candidates.csv", index=False)
+    change(nodules, in_voxels).to_csv(tmp_path / "annotations.csv", index=False)
+    with pytest.raises(InputError, match=message):
+        build(tmp_path, tmp_path / "c")
 
 
 def test_line_ends_of_a_header_and_what_is_none(tmp_path):
@@ -263,7 +314,7 @@ def test_line_ends_of_a_header_and_what_is_none(tmp_path):
         assert read(read_header(path)).shape == Phantom(UIDS[0]).shape
     for content in (text.replace(b"\n", b"\r"), b"", b"\x00\xff" * 500, b"hello"):
         path.write_bytes(content)
-        with pytest.raises(InputError, match="no MetaImage header"):
+        with pytest.raises(InputError, match="no MetaImage header|header is damaged"):
             read_header(path)
 
 
@@ -325,25 +376,26 @@ def test_damage_costs_that_scan_alone_until_it_is_mended(luna, built, tmp_path):
 
 def test_candidates_outside_are_named_and_a_long_list_is_cut_short(luna, tmp_path):
     given = pd.read_csv(luna / "candidates.csv")
-    given.loc[3:20, "coordX"] += 5000
+    far = [k for k in range(3, len(given)) if k % 5 in (0, 3)]  # of no scan more than half
+    given.loc[far, "coordX"] += 5000
     given.loc[5, ["coordX", "coordY"]] = 1e300, -1e200  # too far for their square
     given.loc[22, "class"] = 1 - given.loc[22, "class"]
     absent = luna_phantom.candidates([Phantom(uid) for uid in UIDS[10:30]], n=0)
     pd.concat([given, absent]).to_csv(tmp_path / "candidates.csv", index=False)
     report = build(luna, tmp_path / "c", candidates=tmp_path / "candidates.csv")
-    assert list(report.left_out) == [f"c{k:07d}" for k in range(3, 21)]
+    assert list(report.left_out) == [f"c{k:07d}" for k in far]
     assert f"{given['coordX'][3]:.1f}" in report.left_out["c0000003"]
     assert given["seriesuid"][3] in report.left_out["c0000003"]
     assert "at x 1e+300, y -1e+200, z" in report.left_out["c0000005"]
     assert report.disagreeing == ["c0000022"]
     text = str(report).splitlines()
     assert sum(line.startswith("left out: candidate") for line in text) == 10
-    assert f"left out: 8 more, see {tmp_path / 'c'}/cohort.json" in text
+    assert f"left out: {len(far) - 10} more, see {tmp_path / 'c'}/cohort.json" in text
     assert f"missing: 10 more, see {tmp_path / 'c'}/cohort.json" in text
     assert any("another class" in line for line in text)
     cohort = Cohort.open(tmp_path / "c")
     assert cohort.nodules["nodule_id"].tolist() == [
-        f"c{k:07d}" for k in range(len(given)) if not 3 <= k <= 20
+        f"c{k:07d}" for k in range(len(given)) if k not in far
     ]
     about = cohort.meta["report"]
     assert about["class_disagrees"] == ["c0000022"] and about["left_out"] == report.left_out

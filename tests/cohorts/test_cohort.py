@@ -1,10 +1,12 @@
 """A cohort on disk: what goes in comes out, and nothing damaged opens."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 from unicodedata import normalize
 
 import numpy as np
@@ -130,6 +132,21 @@ def test_a_missing_truncated_or_changed_file_is_named(tmp_path, name):
         Cohort.open(folder).verify()
 
 
+@pytest.mark.parametrize(
+    "change",
+    [lambda text: "", lambda text: text.replace(",", ";"), lambda text: text + text[-40:],
+     lambda text: text.replace("patient_id", "who"), lambda text: text.replace("n2,", "n1,")],
+)  # fmt: skip
+def test_a_table_that_is_none_is_refused_even_with_its_checksum(tmp_path, change):
+    folder = write(tmp_path / "c")
+    table, about = folder / "nodules.csv", json.loads((folder / "cohort.json").read_text())
+    table.write_text(change(table.read_text()))
+    size = {"bytes": table.stat().st_size, "sha256": io.sha256(table)}
+    about["files"]["nodules.csv"] = size
+    (folder / "cohort.json").write_text(json.dumps(about))
+    refused(folder, "no table of nodules|most likely one")
+
+
 def test_a_sorted_table_is_refused_since_its_rows_have_left_their_images(tmp_path):
     folder = write(tmp_path / "c")
     head, *rows = (folder / "nodules.csv").read_text().splitlines(keepends=True)
@@ -145,7 +162,7 @@ def test_a_sorted_table_is_refused_since_its_rows_have_left_their_images(tmp_pat
         ('{"format": 99}', "not a cohort of format"),
         ({"files": None}, "does not know"),
         ({"files": {"nodules.csv": 3}}, "does not know"),
-        ({"n": 2}, "says 2 nodules"),
+        ({"n": 2}, "2 nodules and nodule_id,.* are expected"),
     ],
 )
 def test_a_strange_cohort_json_is_refused(tmp_path, content, message):
@@ -182,9 +199,13 @@ def test_bad_rows_are_refused_and_leave_nothing(tmp_path, row, cube, views, mess
     ("rows", "message"),
     [
         ([{"patient_id": "P01"}, {"patient_id": "p01"}], "'P01' and 'p01' are most likely one"),
+        ([{"patient_id": "P-01"}, {"patient_id": "P_01"}], "most likely one"),
+        ([{"patient_id": "P-01"}, {"patient_id": "P\u2013 01"}], "most likely one"),
         ([{"patient_id": "P01"}, {"patient_id": "P01\u200b "}], "a character that no id has"),
         ([{"series_uid": "1.2"}, {"series_uid": "1.2", "patient_id": "q"}], "of patients p and q"),
         ([{"series_uid": "1.36E+30"}], "a spreadsheet made of an id"),
+        ([{"series_uid": "1.36E30"}], "a spreadsheet made of an id"),
+        ([{"label": 1, "malignancy_mean": 2.5}], "contradicts its malignancy_mean 2.5"),
         ([{"label": 1, "malignancy_median": 2.5}], "label 1, which contradicts .* 2.5"),
         ([{"label": 0, "malignancy_median": 4.0}], "label 0, which contradicts"),
     ],
@@ -251,7 +272,53 @@ def test_an_error_leaves_the_old_cohort_as_it_was(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["c"]
 
 
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs a kill that cannot be caught")
+KILLS = pytest.mark.skipif(
+    not hasattr(signal, "SIGKILL"), reason="needs a kill that cannot be caught"
+)
+
+
+@KILLS
+def test_a_kill_leaves_the_old_file_and_the_next_write_clears_up(tmp_path):
+    io.write_json(file := tmp_path / "a.json", "old")
+    script = f"""
+        import os, pathlib, signal
+        from labkit import io
+        def write(path):
+            path.write_text("half")
+            os.kill(os.getpid(), signal.SIGKILL)
+        io.write_atomically(pathlib.Path({str(file)!r}), write)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert len(list(tmp_path.iterdir())) == 2 and io.read_json(file, "a file") == "old"
+    io.write_json(file, "new")
+    assert list(tmp_path.iterdir()) == [file] and io.read_json(file, "a file") == "new"
+
+
+def test_what_was_left_by_an_earlier_process_of_our_number_is_cleared(tmp_path):
+    """A container that is killed and started again has the same name and numbers."""
+    left = io._beside(tmp_path / "c", str(os.getpid()))
+    left.mkdir()
+    folder = write(tmp_path / "c")
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_of_two_that_replace_a_folder_at_once_one_stays_whole(tmp_path, monkeypatch):
+    folder, *both = (write(tmp_path / name, n=n) for n, name in enumerate("cab", 1))
+    rename = Path.rename
+
+    def rename_while_another_comes(path, target):
+        rename(path, target)
+        if both[1].exists():
+            rename(both[1], folder)
+
+    monkeypatch.setattr(Path, "rename", rename_while_another_comes)
+    io.replace_folder(both[0], folder)
+    assert len(Cohort.open(folder)) == 2
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+@KILLS
 @pytest.mark.parametrize("moved", [False, True])
 def test_a_kill_leaves_the_old_cohort_and_the_next_run_clears_up(tmp_path, moved):
     """Killed while it writes, or between moving the old cohort aside and its own into place."""

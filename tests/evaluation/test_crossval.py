@@ -303,7 +303,8 @@ def test_folds_by_patient_and_by_nodule():
     ("other", "folds", "split", "words"),
     [("p5", 1, "patient", "folds need"), ("p5", 5, "hospital", "split must be"),
      ("p5", 200, "nodule", "folds need"), ("P1", 5, "patient", "'P1' and 'p1' are most likely"),
-     (" p1", 5, "nodule", "are most likely one")],
+     (" p1", 5, "nodule", "are most likely one"), (None, 5, "patient", "is of no patient"),
+     ("", 5, "patient", "is of no patient")],
 )  # fmt: skip
 def test_folds_that_cannot_be_are_refused(other, folds, split, words):
     nodules = pd.DataFrame({"patient_id": [f"p{i}" for i in range(20)], "label": [0, 1] * 10})

@@ -69,6 +69,7 @@ def test_the_case_worked_by_hand():
     assert dataclasses.asdict(result.counts) == {
         "scans": 4, "nodules": 3, "detected": 2, "missed": 1, "marks": 8, "false_positives": 4,
         "doubled": 1, "excluded": 1, "over_limit": 0, "elsewhere": 0,
+        "unjudged": 0,
     }  # fmt: skip
     # Descending: 0.95 false, 0.9 found, 0.85 false, 0.7 found, 0.6 false, 0.5 false; over four
     # scans and three nodules the curve is (false a scan, sensitivity)
@@ -106,7 +107,8 @@ def sorted_out(tried, nodules, excluded, scans, limit):
     tally = dict.fromkeys(
         ["detected", "missed", "marks", "false_positives", "doubled", "excluded", "over_limit"], 0
     )
-    tally["elsewhere"] = sum(m["seriesuid"] not in scans for m in tried)
+    for what, table in (("elsewhere", tried), ("unjudged", nodules)):
+        tally[what] = sum(row["seriesuid"] not in scans for row in table)
     for uid in scans:
         ours = [m for m in tried if m["seriesuid"] == uid]
         if limit is not None and len(ours) > limit:

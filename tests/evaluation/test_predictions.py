@@ -63,7 +63,7 @@ def test_predictions_are_read_as_written_each_name_once_all_or_one_view(
     tmp_path, monkeypatch, rows_at_once
 ):
     table = predictions(patients=6, repeats=2)
-    table.loc[:3, "patient_id"] = "NA"
+    table.loc[table["nodule_id"] < "n004", "patient_id"] = "NA"
     table = pd.concat([table.assign(view="0"), table], ignore_index=True)
     write_csv(tmp_path / "predictions.csv", table)
     monkeypatch.setattr(io, "_ROWS_AT_ONCE", rows_at_once)
@@ -71,7 +71,7 @@ def test_predictions_are_read_as_written_each_name_once_all_or_one_view(
     pd.testing.assert_frame_equal(found, table, check_dtype=False)
     ids = found["nodule_id"]  # of which each is in memory once
     assert ids.dtype != object or ids.map(id).nunique() == ids.nunique()
-    assert (found["patient_id"] == "NA").sum() == 8
+    assert (found["patient_id"] == "NA").sum() == 16
     assert found["probability"].tolist() == table["probability"].tolist()  # to the last bit
     for view in ("0", "fused", "none of them"):
         wanted = found[found["view"] == view].reset_index(drop=True)
@@ -99,6 +99,23 @@ def test_a_patient_is_one_and_called_as_written(tmp_path, names, message):
         return
     with pytest.raises(InputError, match=message):
         read_predictions(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.iloc[:0], "or there are none"),
+        (lambda t: pd.concat([t, t.assign(view="0", label=1 - t["label"])]), "both labels"),
+        (lambda t: pd.concat([t, t.assign(view="0", patient_id="p")]), "of two patients"),
+        (lambda t: pd.concat([t, t.assign(view="0", fold=1 - t["fold"])]), "two folds"),
+        (lambda t: pd.concat([t, t.assign(repeat=1, label=1 - t["label"])]), "both labels"),
+        (lambda t: t.assign(probability=100 * t["probability"]), "write them from 0 to 1"),
+        (lambda t: t.assign(probability=4 * t["probability"] - 2), "write them from 0 to 1"),
+    ],
+)
+def test_predictions_that_contradict_themselves_are_refused(tmp_path, change, message):
+    write_csv(tmp_path / "predictions.csv", change(predictions(patients=8, folds=2)))
+    refused(message, read_predictions, tmp_path)
 
 
 # A packed run is the run: what was trained for hours is judged again in seconds.

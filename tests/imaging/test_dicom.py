@@ -1,5 +1,8 @@
 """Reading scans: what has to come out right, and what has to be refused."""
 
+import errno
+import gzip
+import os
 import struct
 
 import numpy as np
@@ -154,6 +157,21 @@ def test_links_to_folders_are_followed_without_going_round(tmp_path, stored):
     np.testing.assert_array_equal(read_series(tmp_path / "study").voxels, stored - 1024)
 
 
+def test_a_folder_that_may_not_be_read_is_named(tmp_path, stored, monkeypatch):
+    write_series(tmp_path, stored, Z)
+    (tmp_path / "closed").mkdir()
+    scandir = os.scandir
+
+    def refused(folder):
+        if str(folder).endswith("closed"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    with pytest.raises(InputError, match="closed: not readable .Permission denied"):
+        read_series(tmp_path)
+
+
 @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian])
 @pytest.mark.parametrize("first", [132, None])
 def test_slices_without_preamble_are_slices(tmp_path, stored, syntax, first):
@@ -237,7 +255,15 @@ def test_one_slice_is_no_volume_and_a_doubled_one_an_error_or_dropped(tmp_path, 
         (lambda d, k: setattr(d, "AcquisitionNumber", 1 + k % 2), "2 acquisitions in series"),
         (lambda d, k: setattr(d, "AcquisitionNumber", 1 + k // 3), "2 acquisitions in series"),
         (lambda d, k: setattr(d, "ConvolutionKernel", "BL"[k // 3]), "another kernel"),
+        (lambda d, k: setattr(d, "ConvolutionKernel", ["", "B", "L"][k // 2]), "another kernel"),
         (lambda d, k: setattr(d, "PatientID", "AB"[k // 3]), "another patient"),
+        (lambda d, k: setattr(d, "StudyInstanceUID", f"1.{k // 3}"), "another study"),
+        (lambda d, k: setattr(d, "FrameOfReferenceUID", f"1.{k // 3}"), "another frame of"),
+        (lambda d, k: setattr(d, "SliceThickness", ["2.5", "2.50", "5"][k // 2]),
+         "another slice thickness"),
+        (lambda d, k: setattr(d, "KVP", ["120", "80"][k // 3]), "another tube voltage"),
+        (lambda d, k: setattr(d, "ImageType", ["ORIGINAL", "PRIMARY", "LOCALIZER"][: 2 + k // 5]),
+         "a localizer"),
         (lambda d, k: setattr(d, "GantryDetectorTilt", 15), "gantry tilt of 15 degrees"),
         (lambda d, k: setattr(d, "ImagePositionPatient", [0, round(k * 0.53, 4), 2.5 * k]),
          r"gantry tilt of 12\.0 degrees"),
@@ -298,6 +324,7 @@ def damage(folder, change, stored):
         (lambda d: delattr(d, "ImagePositionPatient"), "no usable position"),
         (lambda d: delattr(d, "ImageOrientationPatient"), "no usable position"),
         (lambda d: setattr(d, "PixelSpacing", [0, 0.5]), "no usable position.*PixelSpacing"),
+        (lambda d: setattr(d["InstanceNumber"], "_value", "nan"), "InstanceNumber nan"),
         (lambda d: setattr(d, "ImageOrientationPatient", [1, 0, 0, 1, 0, 0]), "perpendicular"),
         (lambda d: setattr(d, "NumberOfFrames", 3), "many frames"),
         (lambda d: setattr(d, "PixelData", d.PixelData[:-20]), "truncated or damaged pixels"),
@@ -319,6 +346,7 @@ def test_damaged_slices_are_named(tmp_path, stored, change, message):
         lambda whole: bytes(len(whole)),  # room was made for it, and nothing came
         lambda whole: bytes(132) + whole[132:],
         lambda whole: b"<html>404</html>",
+        "packed",
         None,  # a link to what was not fetched
     ],
 )  # fmt: skip
@@ -329,6 +357,8 @@ def test_slices_of_which_a_part_or_nothing_is_there_are_named(tmp_path, stored, 
     path.unlink()
     if damage is None:
         path.symlink_to(tmp_path / "nowhere")
+    elif damage == "packed":
+        path.with_suffix(".dcm.gz").write_bytes(gzip.compress(whole))
     else:
         path.write_bytes(damage(whole))
     with pytest.raises(InputError, match=path.name) as caught:
@@ -391,7 +421,8 @@ def test_fractions_stay_and_luna16_names_are_series(tmp_path, stored):
         ("fake.nrrd", "hello", "not readable"),
         ("four.nii.gz", sitk.Image([4, 4, 4, 2], sitk.sitkInt16), "4 dimensions"),
         ("two.nrrd", sitk.Image([4, 4], sitk.sitkInt16), "2 dimensions"),
-        ("rgb.mha", sitk.Image([4, 4, 4], sitk.sitkVectorInt16, 3), "3 value"),
+        ("rgb.mha", sitk.Image([4, 4, 4], sitk.sitkVectorInt16, 3), "Channels is 3"),
+        ("rgb.nrrd", sitk.Image([4, 4, 4], sitk.sitkVectorInt16, 3), "3 value"),
         ("nan.mha", image_of(np.full((4, 4, 4), np.nan, np.float32)), "not finite"),
     ],
 )
@@ -406,15 +437,17 @@ def test_image_files_that_are_no_ct_volume_are_refused(tmp_path, name, content, 
     assert name in str(caught.value)
 
 
-@pytest.mark.parametrize("left", [None, 100])
-def test_a_missing_or_truncated_raw_is_an_error(tmp_path, stored, left):
+@pytest.mark.parametrize(
+    ("left", "message"), [(None, "scan.raw is not beside it"), (100, "scan.raw has 100")]
+)
+def test_a_missing_or_truncated_raw_is_an_error(tmp_path, stored, left, message):
     sitk.WriteImage(image_of(stored), str(tmp_path / "scan.mhd"))
     raw = tmp_path / "scan.raw"
     if left is None:
         raw.unlink()
     else:
         raw.write_bytes(raw.read_bytes()[:left])
-    with pytest.raises(InputError, match=r"scan\.mhd: not readable"):
+    with pytest.raises(InputError, match=message):
         read_image(tmp_path / "scan.mhd")
 
 
@@ -424,7 +457,7 @@ def test_a_file_that_is_cut_short_is_not_filled_up_with_zeros(tmp_path, stored, 
     path = tmp_path / name
     sitk.WriteImage(image_of(stored), str(path))
     path.write_bytes(path.read_bytes()[: int(keep * path.stat().st_size)])
-    with pytest.raises(InputError, match="not readable"):
+    with pytest.raises(InputError, match="not readable|scan.mha has"):
         read_image(path)
 
 
@@ -442,6 +475,7 @@ def test_damaged_compressed_data_are_an_error(tmp_path, stored, name):
 META = """ObjectType = Image
 NDims = 3
 BinaryData = True
+Offset = 0 0 0
 TransformMatrix = 1 0 0 0 1 0 {lean}
 ElementSpacing = 1 1 2
 DimSize = 6 5 4
@@ -461,17 +495,23 @@ space origin: (0,0,0)
 """
 
 
-def nifti(lean, qform=0):
+def nifti(lean, qform=0, pixel=0.7, shift=0):
     header = bytearray(352)
     struct.pack_into("<i", header, 0, 348)
     struct.pack_into("<8h", header, 40, 3, 6, 5, 4, 1, 1, 1, 1)
     struct.pack_into("<hh", header, 70, 4, 16)
-    struct.pack_into("<8f", header, 76, 1, 0.7, 0.7, 2.5, 1, 1, 1, 1)
+    struct.pack_into("<8f", header, 76, 1, pixel, 0.7, 2.5, 1, 1, 1, 1)
     struct.pack_into("<f", header, 108, 352)
     struct.pack_into("<hh", header, 252, qform, int(lean is not None))
+    struct.pack_into("<6f", header, 256, 0, 0, 1, 10 + shift, 20, -30)  # half a turn around z
     for k, row in enumerate(((-0.7, 0, 0, 10), (0, -0.7, lean or 0, 20), (0, 0, 2.5, -30))):
         struct.pack_into("<4f", header, 280 + 16 * k, *row)
     return bytes(header[:344]) + b"n+1\0" + bytes(4)
+
+
+def test_a_place_that_is_said_twice_alike_is_taken(tmp_path):
+    (tmp_path / "a.nii").write_bytes(nifti(0, qform=1) + bytes(240))
+    assert read_image(tmp_path / "a.nii").origin_xyz_mm == pytest.approx((-10, -20, -30))
 
 
 @pytest.mark.parametrize(
@@ -482,15 +522,24 @@ def nifti(lean, qform=0):
         ("a.nii", nifti(0.5), "sheared by 11.3 degrees"),
         ("a.nii", nifti(0.5, qform=1), "sheared by 11.3 degrees"),  # qform is upright
         ("a.nii", nifti(None), "nothing of the axes"),
-        ("a.mha", META.format(lean="0 0 1").replace("Spacing", "Places").encode(), "no spacing"),
-        ("a.mha", META.format(lean="0 0 1e9").encode(), "no unit vectors"),
-        ("a.mha", META.format(lean="0 0 1").replace("NDims = 3", "NDims = -1").encode(), "NDims"),
-        (
-            "a.mha",
-            META.format(lean="0 0 1")
-            .replace("DimSize = 6", "Offset = 0 0 0\nDimSize = 3")
-            .encode(),
-            "not readable",
+        ("a.nii", nifti(0, qform=1, shift=5), "in two ways where its voxels lie .* 5 mm apart"),
+        ("a.nii", nifti(0, pixel=1), "in two ways where its voxels lie"),
+        *(
+            ("a.nrrd", NRRD.format(lean="0,0,2").replace(*change).encode(), "lies in the space")
+            for change in (
+                ("left-posterior-superior", "scanner-xyz"),
+                ("encoding", 'space units: "cm" "cm" "cm"\nencoding'),
+            )
+        ),
+        ("a.nrrd", NRRD.format(lean="0,0,0.002").encode(), "give millimetres"),
+        *(
+            ("a.mha", META.format(lean="0 0 1").replace(*change).encode(), message)
+            for change, message in (
+                (("Spacing", "Places"), "no ElementSp"),
+                (("0 0 1", "0 0 9"), "of length 1"),
+                (("NDims = 3", "NDims = -1"), "NDims is -1"),
+                (("6 5 4", "3 5 4"), "need 120 bytes, a.mha has 240"),
+            )
         ),
     ],
 )
@@ -535,9 +584,41 @@ def test_values_that_are_no_hu_are_refused_and_hu_with_padding_are_not(tmp_path,
         ("up", np.where(hu < -1000, hu, hu + 1024), "not rescaled"),
         ("down", hu - 1024, "intercept applied twice"),
         ("swapped", hu.byteswap(), "byte order"),
+        ("no sign", np.where(hu < -890, 65536 + hu.astype(int), hu), "byte order or sign"),
+        ("grey", np.clip((hu + 1000) * (255 / 1400), 0, 255), "grey levels"),
     ):
+        wrong = wrong.astype(np.uint16 if name == "no sign" else np.int16)
         with pytest.raises(InputError, match=cause):
-            written(tmp_path / name, wrong.astype(np.int16), kind)
+            written(tmp_path / name, wrong, kind)
+
+
+@pytest.mark.parametrize("to", [lambda hu: hu / 1000, lambda hu: (hu + 1000) / 1400])
+def test_values_that_somebody_normalised_are_refused(tmp_path, to):
+    hu = to(chest()).astype(np.float32)
+    with pytest.raises(InputError, match="normalised"):
+        written(tmp_path / "of a network", hu, ".nrrd")
+
+
+def test_half_a_series_that_lost_its_intercept_is_refused(tmp_path):
+    for k, image in enumerate(chest() + 1024):
+        save(ct_slice(image, (0, 0, k), intercept=-1024 * (k < 6)), tmp_path / f"{k}.dcm")
+    with pytest.raises(InputError, match="not rescaled"):
+        read_series(tmp_path)
+
+
+def test_a_tag_of_padding_that_is_not_in_the_corners_makes_no_holes_in_tissue(tmp_path):
+    for k, image in enumerate(chest()):
+        dataset = ct_slice(image, (0, 0, k), intercept=0)
+        dataset.add_new("PixelPaddingValue", "SS", 40)
+        save(dataset, tmp_path / f"{k}.dcm")
+    np.testing.assert_array_equal(read_series(tmp_path).voxels, chest())
+
+
+@pytest.mark.parametrize("change", [{"pixel_spacing_mm": (8e-4, 5e-4)}, {"step": 38}])
+def test_lengths_that_are_no_millimetres_are_refused(tmp_path, stored, change):
+    write_series(tmp_path, stored, np.arange(6) * change.pop("step", 2.5), **change)
+    with pytest.raises(InputError, match="give millimetres"):
+        read_series(tmp_path)
 
 
 @pytest.mark.parametrize(

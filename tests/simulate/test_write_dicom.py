@@ -9,6 +9,7 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 
+from labkit import doctor
 from labkit.annotations import lidc
 from labkit.cohorts.build import build_lidc
 from labkit.errors import InputError
@@ -207,6 +208,7 @@ def test_real_and_simulated_scans_make_no_cohort_together(scene, written, tmp_pa
     write_series(both / "real", np.zeros((2, 8, 8), np.int16), [0, 1], series_uid=of_another)
     with pytest.raises(InputError, match="give each kind a folder of its own"):
         build_lidc(both, tmp_path / "cohort", progress=False)
+    assert "1 refuse\n  refuse  " in (told := doctor.of_folder(both)) and "take " not in told
     # Asked for the simulated scan's patient alone, there is nothing to mix.
     report = build_lidc(both, tmp_path / "cohort", patients=["LIDC-IDRI-0171"], progress=False)
     assert report.scans["built"].sum() >= 1
