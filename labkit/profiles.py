@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from labkit.errors import InputError
 from labkit.imaging.planes import PLANES
+from labkit.models import NETWORKS
 
 if TYPE_CHECKING:
     from labkit.evaluation.crossval import Plan
     from labkit.training.config import TrainingConfig
 
-_OF_THE_PAPER = ("sweep_folds", "sweep_repeats", "paper_views", "luna16_scans", "luna16_seed")
+_OF_THE_PAPER = ("sweep_folds", "sweep_repeats", "paper_views", "rivals", "luna16_scans",
+                 "luna16_seed")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Profile:
         sweep_folds: how many of the folds the sweeps of Figs. 5 to 7 train; None takes all.
         sweep_repeats: of the sweeps; None takes as many as of the rest.
         paper_views: views that the paper's figures and tables train.
+        rivals: the other methods of Table 1 that are trained for it.
         luna16_scans: in the simulated LUNA-16; None takes all that there are.
         luna16_seed: of the sample of these scans: few can be learnt from only if nodules are in
             them. The first four of seed 1875 have 13 nodules, of seed 0 two.
@@ -54,6 +57,7 @@ class Profile:
     sweep_folds: int | None = None
     sweep_repeats: int | None = None
     paper_views: tuple[int, ...] = tuple(range(len(PLANES)))
+    rivals: tuple[str, ...] = ()
     luna16_scans: int | None = None
     luna16_seed: int = 0
 
@@ -62,11 +66,16 @@ class Profile:
         return {k: v for k, v in asdict(self).items() if k not in _OF_THE_PAPER}
 
     def training(self, **changes: Any) -> TrainingConfig:
-        """Return the training protocol of this profile, with `changes`."""
+        """Return the training protocol of this profile, with `changes`.
+
+        The printed one is of ST-CNN and MT-CNN; at `paper` other methods are trained by the lab's.
+        """
         from labkit.training.config import TrainingConfig
 
         of_task = TrainingConfig.of_task(self.task)
         own = {"epochs": self.epochs, **of_task, **changes}
+        if self.protocol == "paper" and TrainingConfig(model=own.get("model", "mt")).network.whole:
+            return TrainingConfig.lab(**of_task, **changes)
         return getattr(TrainingConfig, self.protocol)(**own)
 
     def plan(self, sweep: bool = False) -> Plan:
@@ -88,12 +97,16 @@ class Profile:
         return Plan(self.folds, self.sweep_repeats or self.repeats, split, first)
 
 
+_RIVALS = tuple(name for name, of in NETWORKS.items() if of.whole and not name.startswith("size"))
 PROFILES = {
     "smoke": Profile("smoke", 48, False, 2, 2, 1, 200, "brief", sweep_folds=2,
-                     paper_views=(0, 1, 2, 8), luna16_scans=4, luna16_seed=1875),
+                     paper_views=(0, 1, 2, 8), rivals=("radiomics",),
+                     luna16_scans=4, luna16_seed=1875),
     "demo": Profile("demo", 240, False, 16, 3, 1, 2000, "brief", sweep_folds=2, luna16_scans=60),
-    "lab": Profile("lab", None, False, 120, 5, 1, 2000, "lab", sweep_folds=3, luna16_scans=60),
-    "paper": Profile("paper", None, True, 150, 10, 10, 2000, "paper", sweep_repeats=1),
+    "lab": Profile("lab", None, False, 120, 5, 1, 2000, "lab", sweep_folds=3, rivals=_RIVALS,
+                   luna16_scans=60),
+    "paper": Profile("paper", None, True, 150, 10, 10, 2000, "paper", sweep_repeats=1,
+                     rivals=_RIVALS),
 }  # fmt: skip
 
 

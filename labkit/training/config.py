@@ -10,8 +10,9 @@ from labkit.errors import InputError
 from labkit.imaging.planes import PLANES
 from labkit.models import NETWORKS, Network
 
+WITH_SIZE = "+size"
 CHOICES: dict[str, tuple[Any, ...]] = {
-    "model": tuple(NETWORKS),
+    "model": (*NETWORKS, *(f"{name}{WITH_SIZE}" for name in NETWORKS)),
     "depth": (1, 2, 3, 4, 5),
     "dropout_on": ("none", "fc1", "fc1+fc2"),
     "output": ("sigmoid", "softmax"),
@@ -28,7 +29,8 @@ class TrainingConfig:
     """Choices for training the network of one view; the defaults are the printed protocol (III-D).
 
     Args:
-        model: "mt" (MT-CNN) or "st" (ST-CNN).
+        model: "mt" (MT-CNN), "st" (ST-CNN), a method of Table 1 such as "radiomics", or one of them
+            with the diameter, such as "mt+size".
         alpha: weight of the reconstruction loss in Eq. 1; unused by "st".
         depth: convolutions in ShareNet, 1 to 5 (IV-D).
         dropout_on: "fc1+fc2" (III-D), "fc1" (IV-C) or "none".
@@ -53,7 +55,8 @@ class TrainingConfig:
             (none, horizontal, vertical) independently; "reflections" joins every turn of 90, 180
             or 270 degrees with a flip, which leaves mirrored images only.
         validation_fraction: share of the training patients held out for stopping and weights.
-        views: which of the nine views, by number (see `labkit.imaging.planes`).
+        views: which of the nine views, by number (see `labkit.imaging.planes`); a method that takes
+            a nodule whole has one, 0.
         precision: "fp32", "tf32" (GPU only), "bf16" (autocast) or "auto": bf16 where the hardware
             has it.
         seed: of weights, order, augmentation, dropout and the inner split.
@@ -92,6 +95,8 @@ class TrainingConfig:
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise InputError(f"{name} must be one of {choices}, not {getattr(self, name)!r}")
+        if self.network.whole:
+            object.__setattr__(self, "views", (0,))
         checks = {
             "alpha must be 0 or more": self.alpha >= 0,
             "epochs must be 1 or more": self.epochs >= 1,
@@ -100,7 +105,7 @@ class TrainingConfig:
             "patience must be 1 or more": self.patience >= 1,
             "l2 must be 0 or more": self.l2 >= 0,
             f"l2_on='img' needs a decoder, which model={self.model!r} lacks": (
-                self.l2_on != "img" or NETWORKS[self.model].reconstructs
+                self.l2_on != "img" or self.network.reconstructs
             ),
             "shift_px must be 0 to 6, the room that the views have": 0 <= self.shift_px <= 6,
             "validation_fraction must lie between 0.05 and 0.5":
@@ -128,7 +133,12 @@ class TrainingConfig:
     @property
     def network(self) -> Network:
         """The registry's entry of the network, with its name in figures."""
-        return NETWORKS[self.model]
+        return NETWORKS[self.model.removesuffix(WITH_SIZE)]
+
+    @property
+    def with_size(self) -> bool:
+        """Whether the diameter is put together with what the network says (`fusion.add_size`)."""
+        return self.model.endswith(WITH_SIZE)
 
     @classmethod
     def paper(cls, **changes: Any) -> TrainingConfig:

@@ -63,7 +63,7 @@ class Trained:
     val_cls, val_auc.
     """
 
-    network: STCNN  # with the weights of its best epoch, on the device it was trained on
+    network: Any  # STCNN or Rival, with the weights of its best epoch, on its device
     history: list[dict[str, Any]]
     best_epoch: int
     val_probability: NDArray[np.float64]  # (n_val,) of the inner validation images

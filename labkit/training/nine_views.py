@@ -4,24 +4,35 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import ArrayLike, NDArray
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
+from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold
 from tqdm.auto import tqdm
 
 from labkit import __version__
 from labkit.cohorts.cohort import Cohort
 from labkit.errors import InputError
-from labkit.io import read_json, sha256, whole_folder, write_csv, write_json
-from labkit.models.fusion import auc_weights, fuse
+from labkit.io import (
+    read_json,
+    require_own_folder,
+    require_place,
+    sha256,
+    whole_folder,
+    write_csv,
+    write_json,
+)
+from labkit.models.fusion import add_size, auc_weights, fuse, size_weights
 from labkit.models.mtcnn import STCNN
+from labkit.models.rivals import Rival, Split
 from labkit.training.batches import Labels, Pixels, thinned
 from labkit.training.config import TrainingConfig
 from labkit.training.loop import (
@@ -31,11 +42,11 @@ from labkit.training.loop import (
     predict_view,
     reconstruct_view,
 )
-from labkit.training.machines import Device, default_jobs, run
+from labkit.training.machines import Device, default_jobs, one_thread, run
 from labkit.training.progress import begin, finish, writer
 from labkit.training.side_by_side import Task, train_many
 
-_FORMAT = "labkit nine-view model 2"
+_FORMAT = "labkit nine-view model 3"
 
 
 def training_and_validation(
@@ -81,16 +92,55 @@ def labels_of(cohort: Cohort, rows: Labels) -> Labels:
     return cohort.nodules["label"].iloc[rows].to_numpy(dtype=np.int64)
 
 
+def train_rival(
+    cohort: Cohort, split: Split, config: TrainingConfig, device: Device, seed: int,
+    on_epoch: Callable[[dict[str, Any]], None] = lambda row: None,
+) -> Trained:  # fmt: skip
+    """Fit a method that takes nodules whole; `on_epoch` is called with every row of its history."""
+    history: list[dict[str, Any]] = []
+
+    def note(row: dict[str, Any]) -> None:
+        history.append(row)
+        on_epoch(row)
+
+    with one_thread(), device.arithmetic():
+        rival = config.network.build(config=config, device=device, seed=seed)
+        said = rival.fit(cohort, split, note)
+    best = int(np.argmin([row["val_cls"] for row in history]))
+    auc = float(roc_auc_score(labels_of(cohort, split.val), said))
+    return Trained(rival, history, best, said, auc)
+
+
+def uncertain_rows(cohort: Cohort, *others: Labels) -> Labels:
+    """Return rows of nodules without a label, of patients who are in none of the other rows."""
+    nodules = cohort.nodules
+    there = set(nodules["patient_id"].iloc[np.concatenate(others)])
+    free = nodules["label"].isna() & ~nodules["patient_id"].isin(there)
+    return np.flatnonzero(free.to_numpy())
+
+
+def predict_rows(
+    network: STCNN | Rival, cohort: Cohort, rows: Labels, view: int, config: TrainingConfig,
+    device: Device,
+) -> NDArray[np.float64]:  # fmt: skip
+    """Compute (n,) malignant probabilities of one view's network, or of a whole-nodule method."""
+    with one_thread():
+        if isinstance(network, Rival):
+            return network.predict(cohort, rows)
+        return predict_view(network, cohort.views[rows, view], config, device)
+
+
 @dataclass(frozen=True)
 class NineViewModel:
-    """One trained network a view, and the weights that fuse them."""
+    """One trained network a view, and the weights that fuse them; or one whole-nodule method."""
 
     config: TrainingConfig  # how they were trained, and of which views, in order
-    networks: tuple[STCNN, ...]
+    networks: tuple[STCNN | Rival, ...]
     view_auc: tuple[float, ...]  # of each on the inner validation split
     history: pd.DataFrame  # learning curves, one row a view and epoch
     device: Device  # where predictions are computed
     prior_shift: float = 0.0  # what their log-odds gained, where negatives were sampled
+    size_weights: tuple[float, ...] | None = None  # of what is put together with the diameter
 
     @property
     def weights(self) -> NDArray[np.float64]:
@@ -100,13 +150,22 @@ class NineViewModel:
     def predict(self, cohort: Cohort, indices: ArrayLike | None = None) -> NDArray[np.float64]:
         """Compute (n, views) malignant probabilities of these rows of a cohort, or of all of it."""
         rows = np.arange(len(cohort)) if indices is None else np.asarray(indices, dtype=np.int64)
-        columns = [predict_view(network, cohort.views[rows, view], self.config, self.device)
+        columns = [predict_rows(network, cohort, rows, view, self.config, self.device)
                    for view, network in self._by_view()]  # fmt: skip
         return np.stack(columns, axis=1)
 
     def fuse(self, probabilities: ArrayLike) -> NDArray[np.float64]:
         """Compute (n,) fused probabilities from (n, views) (Eq. 4)."""
         return fuse(probabilities, self.weights, self.prior_shift)
+
+    def fuse_with_size(
+        self, probabilities: ArrayLike, diameters_mm: ArrayLike
+    ) -> NDArray[np.float64]:
+        """Compute (n,) fused probabilities, with the diameter where the model was trained so."""
+        fused = self.fuse(probabilities)
+        return (
+            fused if self.size_weights is None else add_size(fused, diameters_mm, self.size_weights)
+        )
 
     def prediction_table(self, cohort: Cohort) -> pd.DataFrame:
         """Predict a whole cohort, one row a nodule.
@@ -117,7 +176,8 @@ class NineViewModel:
         probabilities = self.predict(cohort)
         columns = {f"view_{v}": probabilities[:, i] for i, v in enumerate(self.config.views)}
         table = cohort.nodules[["nodule_id"]].reset_index(drop=True)
-        return table.assign(**columns, fused=self.fuse(probabilities),
+        fused = self.fuse_with_size(probabilities, diameters(cohort, self.config))
+        return table.assign(**columns, fused=fused,
                             label=cohort.nodules["label"].to_numpy())  # fmt: skip
 
     def reconstruct(self, cohort: Cohort, indices: ArrayLike) -> NDArray[np.float32]:
@@ -126,7 +186,7 @@ class NineViewModel:
         if not network.reconstructs:
             raise InputError(f"{network.name} reconstructs nothing; train with model='mt'")
         images = [reconstruct_view(one, cohort.views[rows, view], self.device)
-                  for view, one in self._by_view()]  # fmt: skip
+                  for view, one in self._by_view() if isinstance(one, STCNN)]  # fmt: skip
         return np.stack(images, axis=1)
 
     def save(self, folder: str | Path) -> None:
@@ -134,22 +194,33 @@ class NineViewModel:
 
         A folder that holds something else than a model is an InputError.
         """
-
-        def check(there: Path) -> None:
-            if there.exists() and not (there / "model.json").is_file() and any(there.iterdir()):
-                raise InputError(f"{there}: not empty and not a model; choose another --out")
-
-        with whole_folder(Path(folder), check) as new:
+        with whole_folder(Path(folder), _check_place) as new:
             for view, network in self._by_view():
-                state = {k: v.contiguous().cpu() for k, v in network.state_dict().items()}
-                save_file(state, new / f"view_{view}.safetensors")
+                state = network.state() if isinstance(network, Rival) else network.state_dict()
+                tensors = {k: torch.as_tensor(v).contiguous().cpu() for k, v in state.items()}
+                (new / f"view_{view}.safetensors").write_bytes(save(tensors))
             write_csv(new / "history.csv", self.history)
             values = {"format": _FORMAT, "labkit": __version__, "config": self.config.as_dict(),
-                      "view_auc": list(self.view_auc), "prior_shift": self.prior_shift}  # fmt: skip
+                      "view_auc": list(self.view_auc), "prior_shift": self.prior_shift,
+                      "size_weights": self.size_weights and list(self.size_weights)}  # fmt: skip
             write_json(new / "model.json", {**values, "sha256": _checksums(new, values)})
 
-    def _by_view(self) -> Iterator[tuple[int, STCNN]]:
+    def _by_view(self) -> Iterator[tuple[int, STCNN | Rival]]:
         return zip(self.config.views, self.networks, strict=True)
+
+
+def _check_place(folder: Path) -> None:
+    require_own_folder(
+        folder, "model.json", "a model",
+        lambda name, _: name == "history.csv" or Path(name).match("view_*.safetensors"),
+    )  # fmt: skip
+
+
+def require_model_place(folder: Path, config: TrainingConfig) -> None:
+    """Refuse a place where a model could not be saved, before it is trained for hours."""
+    weights = [] if config.network.whole else [*build_network(config).parameters()]
+    needs = 4 * len(config.views) * sum(w.numel() for w in weights)
+    require_place(folder, _check_place, needs)
 
 
 def _checksums(folder: Path, values: dict[str, Any]) -> dict[str, str]:
@@ -174,13 +245,20 @@ def load(folder: str | Path, device: str = "auto") -> NineViewModel:
     config = TrainingConfig.from_dict(values["config"])
     chosen, networks = Device.choose(device, config.precision), []
     for view in config.views:
+        weights = load_file(folder / f"view_{view}.safetensors")
+        if config.network.whole:
+            rival = config.network.build(config=config, device=chosen, seed=config.seed)
+            rival.restore({name: of.numpy() for name, of in weights.items()})
+            networks.append(rival)
+            continue
         network = build_network(config)
-        network.load_state_dict(load_file(folder / f"view_{view}.safetensors"))
+        network.load_state_dict(weights)
         chosen.place(network)
         networks.append(network.eval())
     history = pd.read_csv(folder / "history.csv")
     aucs, shift = tuple(values["view_auc"]), float(values["prior_shift"])
-    return NineViewModel(config, tuple(networks), aucs, history, chosen, shift)
+    of_size = values["size_weights"] and tuple(values["size_weights"])
+    return NineViewModel(config, tuple(networks), aucs, history, chosen, shift, of_size)
 
 
 def fit(
@@ -221,6 +299,8 @@ def fit(
         begin(live, [f"view{view}" for view in config.views])
     jobs = min(jobs or default_jobs(chosen), len(tasks))
     one_a_call = jobs > 1 and chosen.torch_device.type == "cpu"
+    if config.network.whole:
+        return _fit_rival(cohort, train, val, config, chosen, tasks[0].seed, live)
     calls = [(cohort.views, labels, some, config, chosen, live)
              for some in ([[task] for task in tasks] if one_a_call else [tasks])]  # fmt: skip
     finished = run(_train_one_view, calls, jobs) if one_a_call else _train_views(*calls[0])
@@ -232,8 +312,10 @@ def fit(
     ordered = [results[view] for view in config.views]
     curves = [pd.DataFrame(results[v].history).assign(view=v) for v in config.views]
     networks, aucs = tuple(r.network for r in ordered), tuple(r.val_auc for r in ordered)
-    history = pd.concat(curves, ignore_index=True)
-    return NineViewModel(config, networks, aucs, history, chosen, ordered[0].prior_shift)
+    history, shift = pd.concat(curves, ignore_index=True), ordered[0].prior_shift
+    model = NineViewModel(config, networks, aucs, history, chosen, shift)
+    said = np.stack([r.val_probability for r in ordered], axis=1)
+    return _sized(model, said, cohort, val)
 
 
 def _train_views(
@@ -260,3 +342,35 @@ def _train_views(
 
 def _train_one_view(*arguments: Any) -> tuple[int, Trained]:
     return next(_train_views(*arguments))
+
+
+def _fit_rival(
+    cohort: Cohort, train: Labels, val: Labels, config: TrainingConfig, device: Device, seed: int,
+    live: str | Path | None,
+) -> NineViewModel:  # fmt: skip
+    split = Split(train, val, uncertain_rows(cohort, val))
+    note = writer(live, "view0") if live is not None else lambda row: None
+    trained = train_rival(cohort, split, config, device, seed, note)
+    history = pd.DataFrame(trained.history).assign(view=0)
+    if live is not None:
+        finish(live, "view0", trained.history)
+    model = NineViewModel(config, (trained.network,), (trained.val_auc,), history, device)
+    return _sized(model, trained.val_probability[:, None], cohort, val)
+
+
+def _sized(model: NineViewModel, said: NDArray, cohort: Cohort, val: Labels) -> NineViewModel:
+    """Return the model, with the diameter where its configuration asks for it."""
+    if not model.config.with_size:
+        return model
+    mm = diameters(cohort, model.config)[val]
+    weights = size_weights(model.fuse(said), mm, labels_of(cohort, val))
+    return replace(model, size_weights=weights)
+
+
+def diameters(cohort: Cohort, config: TrainingConfig) -> NDArray[np.float64]:
+    """Return (N,) diameters in mm; InputError where `config` needs them and one is missing."""
+    mm = pd.to_numeric(cohort.nodules["diameter_mm"], errors="coerce").to_numpy(dtype=float)
+    if config.with_size and not (mm > 0).all():
+        raise InputError(f"{cohort.folder}: {(~(mm > 0)).sum()} of {len(mm)} nodules have no "
+                         f"diameter, which {config.model} needs")  # fmt: skip
+    return mm

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from labkit.models.fusion import auc_weights, fuse, moved
+from labkit.evaluation.statistics import roc_auc
+from labkit.models.fusion import add_size, auc_weights, fuse, moved, size_weights
 
 aucs = arrays(float, 9, elements=st.floats(0.01, 1.0))
 probabilities = arrays(float, (5, 9), elements=st.floats(0, 1))
@@ -58,3 +59,17 @@ def test_one_sure_view_does_not_outvote_eight_after_the_odds_are_moved():
     equal, shift = np.full(9, 1 / 9), -5.6
     assert np.argmax(moved(p, shift) @ equal) == 1  # the mean of what was moved
     assert np.argsort(-fuse(moved(p, shift), equal, shift)).tolist() == [0, 1, 2]
+
+
+def test_the_diameter_adds_what_a_method_does_not_know():
+    """Where one of the two says nothing, both together are worth as much as the other."""
+    rng = np.random.default_rng(0)
+    label = np.arange(400) % 2
+    tells = rng.normal(label, 0.8)
+    says_nothing = rng.normal(0, 1, 400)
+    half = slice(0, 200), slice(200, 400)
+    for logit, log_mm in ((tells, says_nothing), (says_nothing, tells)):
+        p, mm = 1 / (1 + np.exp(-logit)), 10 * np.exp(log_mm / 3)
+        weights = size_weights(p[half[0]], mm[half[0]], label[half[0]])
+        together = add_size(p[half[1]], mm[half[1]], weights)
+        assert roc_auc(label[half[1]], together) > roc_auc(label[half[1]], tells[half[1]]) - 0.02

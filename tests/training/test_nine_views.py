@@ -111,7 +111,7 @@ def test_damaged_and_foreign_models_are_refused(discs, model, tmp_path):
         with pytest.raises(InputError, match=words):
             load(folder)
     (folder / "thesis.txt").write_text("years of work")
-    with pytest.raises(InputError, match="not a model"):
+    with pytest.raises(InputError, match="no part of a model"):
         model.save(folder)
     assert (folder / "thesis.txt").read_text() == "years of work"
 
