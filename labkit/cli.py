@@ -8,6 +8,7 @@ after Ctrl-C.
 from __future__ import annotations
 
 import argparse
+import errno
 import inspect
 import re
 import sys
@@ -36,7 +37,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options.command(options)
     except (InputError, OSError, FloatingPointError) as error:
-        print(f"labkit: {' '.join(str(error).split())}", file=sys.stderr)
+        said = str(error)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            where = error.filename or getattr(options, "out", None) or "a disk"
+            said = f"{where}: {error.strerror}; make room, and the same command goes on"
+        print(f"labkit: {' '.join(said.split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
         kept = str(stop) or "what was finished is kept, the same command goes on"
@@ -558,10 +563,11 @@ def _print_pair(name: str, pair: dict[str, Any]) -> None:
 def train(options: Options) -> None:
     """Train one network a view on a whole cohort."""
     from labkit.cohorts.cohort import Cohort
-    from labkit.training.nine_views import fit
+    from labkit.training.nine_views import fit, require_model_place
 
     cohort = Cohort.open(options.cohort)
     config = _config(options, cohort.task)
+    require_model_place(options.out, config)
     model = fit(cohort, cohort.labelled, config, device=options.device)
     model.save(options.out)
     aucs = ", ".join(f"{auc:.3f}" for auc in model.view_auc)

@@ -54,8 +54,8 @@ class Variant:
         return "_".join((config.model, *parts))
 
     def is_baseline(self, profile: Profile) -> bool:
-        """Tell whether it is the profile's ST-CNN or MT-CNN itself."""
-        return self.folder(profile) in ("st", "mt")
+        """Tell whether it is the profile's ST-CNN, MT-CNN or other method itself."""
+        return self.folder(profile) in NETWORKS
 
     def keeps_model(self, profile: Profile) -> bool:
         """Tell whether the first fold's networks are kept: MT-CNN at any alpha, to reconstruct."""
@@ -129,6 +129,16 @@ class Experiment:
     # Labels (first, second) that are compared: the family over which p-values are corrected.
     comparisons: tuple[tuple[str, str], ...] = ()
 
+    def of(self, profile: Profile) -> tuple[Variant, ...]:
+        """Return the variants that a profile trains: not every method of Table 1, and of LUNA-16's
+        candidates, which have no cubes, none."""
+        taken = () if profile.task == "luna16" else profile.rivals
+        return tuple(
+            v
+            for v in self.variants
+            if not NETWORKS[(name := v.changes.get("model", "mt"))].whole or name in taken
+        )
+
 
 def _published(*lines: tuple[str, str, float, str]) -> tuple[dict[str, Any], ...]:
     return tuple(dict(zip(("what", "metric", "value", "where"), of, strict=True)) for of in lines)
@@ -139,6 +149,10 @@ def _sweep(figure: str) -> dict[str, Any]:
             "draw": {"": f"{figure}_figure", "froc": f"{figure}_froc"}}  # fmt: skip
 
 
+WITH_THE_DIAMETER = " + size"
+"""After a method's name: with the log-diameter (`fusion.add_size`)."""
+RIVALS = tuple(Variant(of.name, {"model": name}) for name, of in NETWORKS.items()
+               if of.whole and not name.startswith("size"))  # fmt: skip
 ST, MT = Variant("ST-CNN", {"model": "st"}), Variant("MT-CNN", {"model": "mt"})
 # In each sweep what the paper shows comes first, so that an unfinished figure has it.
 _ALPHA = tuple(Variant(alpha_label(a), {"alpha": a}) for a in (0.3, 1.0, 0.6, 0.2, 0.4, 0.8))
@@ -183,8 +197,12 @@ _EXPERIMENTS = (
             ("Xie et al. 2019, re-run, LIDC-IDRI", "auc", 0.9404, "IV-A"),
             ("Xie et al. 2019, re-run, LIDC-IDRI", "sensitivity", 0.8967, "IV-A"),
         ),
-        variants=(MT, ST),
-        comparisons=(("MT-CNN", "ST-CNN"), ("MT-CNN", "size only"), ("ST-CNN", "size only")),
+        variants=(MT, ST, *RIVALS),
+        comparisons=(
+            ("MT-CNN", "ST-CNN"),
+            *((f"{v.label}{diameter}", "size only")
+              for v in (MT, ST, *RIVALS) for diameter in ("", WITH_THE_DIAMETER)),
+        ),
     ),
     Experiment(
         "fig7", "The weight of the reconstruction, alpha", "Fig. 7, IV-D, IV-E, Algorithm 1",

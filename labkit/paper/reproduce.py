@@ -176,7 +176,7 @@ def _chosen(wanted: str | Iterable[str]) -> list[Experiment]:
 def variants_of(experiments: Iterable[Experiment], profile: Profile) -> list[Variant]:
     """Return the trainings that experiments need, each once, in the order in which they are run."""
     by_folder: dict[str, Variant] = {}
-    for variant in (v for e in experiments for v in e.variants):
+    for variant in (v for e in experiments for v in e.of(profile)):
         by_folder.setdefault(variant.folder(profile), variant)
     return list(by_folder.values())
 
@@ -251,7 +251,7 @@ def _announce(work: Sequence[Variant], runs: Runs, jobs: int | None, scheduler: 
     """Print what is trained, in order, and about how long it takes."""
     profile = runs.profile
     todo = {v.folder(profile): (v, runs.todo(v)) for v in work if not runs.has(v)}
-    total = {v.folder(profile): len(runs.plan(v).networks(profile.paper_views)) for v in work}
+    total = {v.folder(profile): len(runs.plan(v).networks(v.config(profile).views)) for v in work}
     print(
         f"{runs.cohort.name}, profile {profile.name}: {len(work)} variants, {sum(total.values())} "
         f"networks, {sum(count for _, count in todo.values())} of them to train; "

@@ -20,11 +20,12 @@ from sklearn.linear_model import LogisticRegression
 from labkit.annotations import lidc
 from labkit.cohorts.cohort import Cohort
 from labkit.errors import InputError
+from labkit.evaluation.crossval import validation_predictions
 from labkit.evaluation.predictions import DETECTOR, FUSED, SIZE_ONLY, select_view
 from labkit.evaluation.statistics import area
 from labkit.imaging.views import PLANES
-from labkit.models.fusion import log_odds, moved
-from labkit.paper.declared import Experiment, Variant
+from labkit.models.fusion import add_size, log_odds, moved, size_weights
+from labkit.paper.declared import WITH_THE_DIAMETER, Experiment, Variant
 from labkit.paper.values import Run, Runs, Values, cells, correct, cpm, is_luna
 
 SIZE, SIZE_CALCIFICATION = "size only", "size + calcification"
@@ -33,6 +34,7 @@ DETECTORS = "detector's score"
 WITH_DETECTOR = "with the detector's score"
 """After a model's name: both opinions put together (`with_detector`)."""
 _AS_INDEPENDENT = "log-odds of the fused views and of the detector added, as if independent"
+_RULER = "the method's log-odds and the readers' log-diameter, weighed on validation nodules"
 _READS_READERS = "reads the readers' ratings, which no image method is given"
 _LIDC = ("auc", "sensitivity", "specificity")
 _LUNA = (*_LIDC, "false_positive_rate", "false_positives_per_scan", "cpm")
@@ -243,6 +245,24 @@ def with_detector(predictions: pd.DataFrame) -> pd.DataFrame:
     return ours.assign(probability=moved(ours["probability"], news))
 
 
+def with_the_diameter(runs: Runs, variant: Variant) -> pd.DataFrame:
+    """Put what a method says and the diameter together, fold by fold, as the view "fused".
+
+    What both weigh is learnt from the inner validation nodules (`fusion.size_weights`), so that a
+    packed run, which has none of them, does not do.
+    """
+    mm = runs.cohort.nodules.set_index("nodule_id")["diameter_mm"]
+    held_out = validation_predictions(runs.run_folder(variant), runs.cohort)
+    known = dict(list(select_view(held_out, FUSED).groupby(["repeat", "fold"])))
+    parts = []
+    for place, part in select_view(runs.predictions(variant), FUSED).groupby(["repeat", "fold"]):
+        val = known[place]
+        weights = size_weights(val["probability"], mm[val["nodule_id"]], val["label"])
+        said = add_size(part["probability"], mm[part["nodule_id"]], weights)
+        parts.append(part.assign(probability=said))
+    return pd.concat(parts, ignore_index=True)
+
+
 def size_and_calcification(predictions: pd.DataFrame, cohort: Cohort) -> pd.DataFrame | None:
     """Fit logistic regression on log diameter and the readers' mean calcification, fold by fold.
 
@@ -301,7 +321,9 @@ def table1(experiment: Experiment, runs: Runs) -> Values:
         "together": together,
         "together_family": correct(together),
         "fusion": {
-            label: runs.once(("fusion", label), _fusion, runs, v) for label, v in there.items()
+            label: runs.once(("fusion", label), _fusion, runs, v)
+            for label, v in there.items()
+            if not v.config(runs.profile).network.whole
         },
         "trained": {label: runs.trained(v, runs.plan(v)) for label, v in there.items()},
         "missing": missing,
@@ -324,6 +346,12 @@ def _baselines(runs: Runs, variant: Variant) -> dict[str, Row]:
 
 def _of_model(runs: Runs, variant: Variant) -> dict[str, Row]:
     predictions, views, label = runs.predictions(variant), runs.profile.paper_views, variant.label
+    of_ruler: dict[str, Row] = {}
+    if SIZE_ONLY in set(predictions["view"]) and runs.run_folder(variant).is_dir():
+        sized = runs.once(("with the diameter", label), with_the_diameter, runs, variant)
+        of_ruler[f"{label}{WITH_THE_DIAMETER}"] = ((sized, FUSED), "and a ruler", _RULER)
+    if variant.config(runs.profile).network.whole:
+        return {label: ((predictions, FUSED), "whole nodule", ""), **of_ruler}
     found: dict[str, Row] = {
         f"{label}, {_plane(v)}": ((predictions, str(v)), "one", "") for v in views
     }
@@ -333,7 +361,7 @@ def _of_model(runs: Runs, variant: Variant) -> dict[str, Row]:
         run = (runs.once(("three", label), fused, said, three), FUSED)
         found[f"{label}, three orthogonal"] = (run, "three", "")
     count = "nine" if len(views) == len(PLANES) else str(len(views))
-    found[label] = ((predictions, FUSED), count, "")
+    found |= {label: ((predictions, FUSED), count, ""), **of_ruler}
     if DETECTOR in set(predictions["view"]):
         run = (runs.once(("with detector", label), with_detector, predictions), FUSED)
         found[f"{label} {WITH_DETECTOR}"] = (run, count, _AS_INDEPENDENT)

@@ -177,7 +177,7 @@ class Runs:
     def todo(self, variant: Variant) -> int:
         """Count the networks of a variant that are still to be trained."""
         out, keeps = self.run_folder(variant), variant.keeps_model(self.profile)
-        places = self.plan(variant).networks(self.profile.paper_views)
+        places = self.plan(variant).networks(variant.config(self.profile).views)
         return 0 if out.is_file() else sum(not crossval.is_done(out, p, keeps) for p in places)
 
     def has(self, variant: Variant) -> bool:
@@ -188,8 +188,9 @@ class Runs:
 
     def finished(self, experiment: Experiment) -> tuple[dict[str, Variant], list[str]]:
         """Return an experiment's finished variants by label, and the labels of the others."""
-        there = {v.label: v for v in experiment.variants if self.has(v)}
-        return there, [v.label for v in experiment.variants if v.label not in there]
+        variants = experiment.of(self.profile)
+        there = {v.label: v for v in variants if self.has(v)}
+        return there, [v.label for v in variants if v.label not in there]
 
     def once(self, key: Any, make: Callable[..., T], *arguments: Any) -> T:
         """Return what `make` gives, computed once: figures are drawn anew after every variant."""
@@ -215,7 +216,7 @@ class Runs:
 
         Of a packed run `val_auc` alone, and `prior_shift` where there cannot be any.
         """
-        out, places = self.run_folder(variant), plan.networks(self.profile.paper_views)
+        out, places = self.run_folder(variant), plan.networks(variant.config(self.profile).views)
         if not out.is_file():
             return {place: crossval.read_network(out, place) for place in places}
         with run_folder(out) as folder:
