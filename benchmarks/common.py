@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hint
 import psutil
 
 from labkit.errors import InputError
-from labkit.io import write_atomically, write_json
+from labkit.io import read_json, write_atomically, write_json
 
 
 def _count(text: str) -> int:
@@ -57,13 +57,15 @@ def _options(parser: argparse.ArgumentParser, measure: Callable[..., Any]) -> No
 def command(
     measures: Callable[..., Any] | Sequence[Callable[..., Any]], doc: str | None,
     arguments: Sequence[str] | None = None, say: Callable[[Any], str] | None = None,
+    part: str | None = None,
 ) -> int:  # fmt: skip
     """Run a benchmark, or one of several by its name, as a command; return its exit status.
 
     A function's arguments are the options: those without a default are given by their place, those
     after a * by their name; whole numbers are 1 or more but for a seed; `progress` is switched off
-    by --quiet. What it returns is printed (as `say` puts it) and written to --out. The status is 0,
-    or 2 for bad input, of which one line says what is wrong.
+    by --quiet. What it returns is printed (as `say` puts it) and written to --out, as that `part`
+    of what is there; what it yields is written each time. The status is 0, or 2 for bad input, of
+    which one line says what is wrong.
     """
     kind = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=doc, formatter_class=kind)
@@ -76,10 +78,15 @@ def command(
     options = vars(parser.parse_args(arguments))
     out, measure = options.pop("out"), options.pop("measure")
     try:
-        values = measure(**options)
+        returned = measure(**options)
+        for values in returned if isinstance(returned, Iterator) else [returned]:
+            if out and part:
+                there = read_json(out, "a result") if out.is_file() else {}
+                write_json(out, there | {part: values})
+            elif out:
+                write_json(out, values)
         print(say(values) if say else "\n".join(summary(values)))
         if out:
-            write_json(out, values)
             print(f"wrote {out}")
     except InputError as error:
         print(f"{measure.__module__}: {error}", file=sys.stderr)

@@ -7,8 +7,9 @@ Real DICOM slices (`LABKIT_REAL_DATA`; simulated ones where there are none), a v
 format, every kind of table, a cohort, a model and a run are changed in one place by seeded draws.
 What is read afterwards has to be the unchanged truth, or what the change itself means to a plain
 program that is not labkit's (`right`); or one line says what is wrong (`refused`). All else is
-`wrong`: another value without a word, a traceback, a crash, 20 s, more than 2 GB. The work is done
-in processes of its own, so that the crash of a library is counted and does not end it.
+`wrong`: another value without a word, a traceback, a crash, 20 s of computing, 2 GB beyond what the
+libraries hold (a limit that the system keeps). The work is done in processes of its own, so that
+the crash of a library is counted and does not end it.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ import pydicom
 import SimpleITK as sitk
 from pydicom.uid import ImplicitVRLittleEndian, RLELossless
 
-from benchmarks.common import command
+from benchmarks.common import command, peak_gb
 from benchmarks.speed.extraction import write_image
 from labkit import paths, profiles
 from labkit.annotations import luna16
@@ -456,8 +457,8 @@ KINDS: dict[str, dict[str, Kind]] = {
 }
 
 
-def judge(kind: Kind, base: Path, truth: Found, seed: Sequence[int]) -> tuple[str, str]:
-    """Break a copy, read it, and say "right", "refused" or "wrong", and why."""
+def judge(kind: Kind, base: Path, truth: Found, seed: Sequence[int]) -> tuple[str, str, float]:
+    """Break a copy, read it, and say "right", "refused" or "wrong", why, and after how long."""
     with tempfile.TemporaryDirectory() as name:
         folder = shutil.copytree(base, Path(name) / "x")
         expected = [truth, *kind.change(np.random.default_rng(seed), folder)]
@@ -465,15 +466,15 @@ def judge(kind: Kind, base: Path, truth: Found, seed: Sequence[int]) -> tuple[st
         try:
             found = kind.read(folder)
         except InputError as error:
-            said = str(error)
-            plain = said and "\n" not in said and SECRET not in said
-            return ("refused" if plain else "wrong"), said.replace(name, "")
+            why = str(error)
+            of = "refused" if why and "\n" not in why and SECRET not in why else "wrong"
         except BaseException as error:  # a user would see a traceback
-            return "wrong", f"{type(error).__name__}: {error}".replace(name, "")
-        if time.process_time() - start > SECONDS:
-            return "wrong", "slow"
-        right = any(same(found, of) for of in expected)
-        return ("right", "") if right else ("wrong", "other values")
+            of, why = "wrong", f"{type(error).__name__}: {error}"
+        else:
+            right = any(same(found, of) for of in expected)
+            of, why = ("right", "") if right else ("wrong", "other values")
+        seconds = time.process_time() - start
+        return (*(("wrong", "slow") if seconds > SECONDS else (of, why.replace(name, ""))), seconds)
 
 
 def _work(kind: Kind, base: Path, truth: Found, seeds: list[Any], told: Any) -> None:
@@ -482,13 +483,13 @@ def _work(kind: Kind, base: Path, truth: Found, seeds: list[Any], told: Any) -> 
     resource.setrlimit(resource.RLIMIT_AS, (held + (GB << 30), -1))
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     for seed in seeds:
-        told.put(judge(kind, base, truth, seed))
+        told.put((*judge(kind, base, truth, seed), peak_gb()))
 
 
 def fuzz(kind: Kind, name: str, count: int, seed: int) -> dict[str, Any]:
     """Judge so many mutations of one kind."""
     context, start = multiprocessing.get_context("fork"), time.time()
-    found: list[tuple[str, str]] = []
+    found: list[tuple[str, str, float, float]] = []
     with tempfile.TemporaryDirectory() as folder, one_thread():
         base = Path(folder) / "base"
         base.mkdir()
@@ -507,16 +508,18 @@ def fuzz(kind: Kind, name: str, count: int, seed: int) -> dict[str, Any]:
                     deadline = time.time() + 10 * SECONDS
                 except queue.Empty:
                     if time.time() > deadline or not child.is_alive():
-                        found.append(("wrong", "hang" if child.is_alive() else "crash"))
+                        found.append(("wrong", "hang" if child.is_alive() else "crash", 0, 0))
                         break
             child.kill()
             child.join()
-    results = [of for of, _ in found]
+    results, _, slowest, peaks = zip(*found, strict=True)
     return {
         "tried": count,
         **{of: results.count(of) for of in ("right", "refused", "wrong")},
         "seconds": round(time.time() - start, 1),
-        "wrong_ones": [[n, why[:200]] for n, (of, why) in enumerate(found) if of == "wrong"],
+        "slowest_cpu_s": round(max(slowest), 2),
+        "peak_gb": max(peaks),
+        "wrong_ones": [[n, why[:200]] for n, (of, why, *_) in enumerate(found) if of == "wrong"],
     }
 
 
@@ -530,6 +533,7 @@ def measure(
         "what": "inputs broken in one place: read rightly, refused in one line, or wrong",
         **provenance(),
         "seed": seed,
+        "limits": {"cpu_s": SECONDS, "gb_beyond_libraries": GB},
         "real_slices": paths.real_data() is not None,
         "kinds": {
             name: fuzz(kind, name, counts[group], seed)
@@ -540,4 +544,4 @@ def measure(
 
 
 if __name__ == "__main__":
-    sys.exit(command(measure, __doc__))
+    sys.exit(command(measure, __doc__, part="mutations"))

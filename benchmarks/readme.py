@@ -1,6 +1,7 @@
-"""Committed measurements: from runs to `results/`, and from there to two pages.
+"""Committed measurements: from runs to `results/`, and from there to three pages.
 
-The README has one short table, `results/README.md` all that was measured.
+The README has one short table, `results/README.md` all that was measured, and the course's page on
+what was broken on purpose the counts of it.
 
     python -m benchmarks.readme collect NAME RUN [RUN ...] --about "what these images are"
     python -m benchmarks.readme pictures runs/demo
@@ -34,6 +35,7 @@ from labkit.io import read_json, write_json
 from labkit.models import NETWORKS
 from labkit.paper import claims, results, table1
 from labkit.paper.values import not_converged
+from labkit.training import TrainingConfig
 
 Values = Mapping[str, Any]
 BEGIN = "<!-- results: begin (python -m benchmarks.readme write) -->"
@@ -123,6 +125,37 @@ def whole_block() -> str:
         if part := [line for each in parts for line in each()]:
             lines += ["", f"### {title}", "", *part]
     return "\n".join([*lines, "", END])
+
+
+def broken() -> str:
+    """Return the counts of what was broken on purpose, and of what came of it."""
+    found = read_json(paths.results() / "reliability.json", "a result")
+    mutations, interruptions = found["mutations"], found["interruptions"]
+    limits, hardware = mutations["limits"], mutations["hardware"]
+    rows = [
+        [f"{mutations['real_slices'] * 'real '}DICOM slices" if name == "dicom" else f"`{name}`",
+         *(f"{of[part]:,}" for part in ("tried", "right", "refused", "wrong"))]
+        for name, of in mutations["kinds"].items()
+    ]  # fmt: skip
+    disturbed = list(next(iter(interruptions["commands"].values())))
+    commands = [
+        [f"`{name}`", *(f"{of[what]['tried']}" for what in disturbed),
+         f"{sum(of[what]['refused'] for what in disturbed)}",
+         f"{sum(of[what]['wrong'] for what in disturbed)}"]
+        for name, of in interruptions["commands"].items()
+    ]  # fmt: skip
+    header = ("Broken", "Tried", "Read rightly", "Refused in one line", "Wrong")
+    of_commands = ("Command", *disturbed, "refused in one line", "wrong")
+    slowest = max(of["slowest_cpu_s"] for of in mutations["kinds"].values())
+    return "\n".join([
+        BEGIN, "", *table(header, rows), "",
+        f"The slowest took {slowest:.1f} s of computing, of {limits['cpu_s']} allowed; none got "
+        f"more than {limits['gb_beyond_libraries']} GB of memory.", "",
+        *table(of_commands, commands), "",
+        f"*Measured {mutations['date'][:10]} and {interruptions['date'][:10]} on "
+        f"{hardware['processor']}, Python {hardware['python']}, labkit {hardware['labkit']}; the "
+        "full values are in [results/reliability.json](../results/reliability.json).*", "", END,
+    ])  # fmt: skip
 
 
 def _table1() -> Iterator[str]:
@@ -354,22 +387,26 @@ def _packed() -> Iterator[str]:
         return
     yield from ("Each can be evaluated again, see [predictions/](predictions/README.md).", "")
     tables = {name: of for name, (of, *_) in runs.items()}
+    whole = {name for name, (*_, about) in runs.items()
+             if TrainingConfig.from_dict(about["config"]).network.whole}  # fmt: skip
     found = statistics.table(tables, (SIZE_ONLY, FUSED, "0", "1", "2"))
+    found = found[~found["method"].isin([f"{name}, view 0" for name in whole])]
     columns = {"method": "Run, view", "auc_within_folds": "AUC within folds", "auc": "AUC, pooled"}
     yield from table(list(columns.values()), found[list(columns)].to_numpy().tolist())
     yield ""
     for name, (_, learnt, about) in runs.items():
         best, config, hardware = learnt["best_epoch"], about["config"], about["hardware"]
-        yield (
-            f"- {name}: {learnt['networks']} networks, learning rate {config['learning_rate']:g}, "
+        trained = f"fitted {learnt['networks']} times" if name in whole else (
+            f"{learnt['networks']} networks, learning rate {config['learning_rate']:g}, "
             f"at most {config['epochs']} epochs; best in epoch {best['median']:g} (median; "
             f"{best['least']} to {best['most']}), {learnt['out_of_epochs']} out of epochs, "
-            f"{learnt['at_chance']} at chance; {hardware['processor']}, {hardware['device']}, "
-            f"torch {hardware['torch']}, begun {about['started'][:10]}"
-        )
+            f"{learnt['at_chance']} at chance"
+        )  # fmt: skip
+        yield (f"- {name}: {trained}; {hardware['processor']}, {hardware['device']}, "
+               f"torch {hardware['torch']}, begun {about['started'][:10]}")  # fmt: skip
     pairs = {
         f"{a} less {b}": statistics.compare(tables[a], tables[b]) for a in tables for b in tables
-        if a.replace("mt", "st") == b and a != b
+        if a != b and b in (a.replace("mt", "st"), a.replace("_all", "_reflections"))
     } | {f"{a} less size only": statistics.compare(of, of, FUSED, SIZE_ONLY)
          for a, of in tables.items()}  # fmt: skip
     family = statistics.correct(pairs)
@@ -454,7 +491,7 @@ def main() -> int:
     add.add_argument("--about", required=True, help="what the images are")
     draw = commands.add_parser("pictures", help="write the README's pictures from a demo")
     draw.add_argument("demo", type=Path)
-    commands.add_parser("write", help="write the tables of both pages from results/")
+    commands.add_parser("write", help="write the tables of all pages from results/")
     options = vars(parser.parse_args())
     try:
         match options.pop("command"):
@@ -465,6 +502,8 @@ def main() -> int:
             case _:
                 put_between(paths.results().parent / "README.md", short_table(), BEGIN, END)
                 put_between(paths.results() / "README.md", whole_block(), BEGIN, END)
+                page = paths.results().parent / "notebooks" / "what_we_tried_to_break.md"
+                put_between(page, broken(), BEGIN, END)
     except InputError as error:
         print(f"benchmarks.readme: {error}", file=sys.stderr)
         return 2

@@ -144,7 +144,7 @@ def judge(size: Size, seed: int = 0) -> dict[str, Any]:
         folder = Path(name)
         cohort = made_cohort(folder / "cohort", size, seed)
         runs = Runs(cohort, chosen, folder / "runs")
-        for number, (v, skill) in enumerate(zip(_TABLE1.variants, (3.2, 3.0), strict=True)):
+        for number, (v, skill) in enumerate(zip(_TABLE1.of(chosen), (3.2, 3.0), strict=True)):
             out = runs.run_folder(v)
             networks = made_run(cohort, v, chosen, out, skill, seed + number)
             step(f"{v.label}: {_TOGETHER}", crossval.join_predictions, cohort, v.config(chosen),

@@ -7,7 +7,7 @@ import signal
 import pydicom
 import pytest
 
-from benchmarks import fuzz
+from benchmarks import fuzz, interrupt
 from labkit.cli import main
 
 KINDS = {name: kind for kinds in fuzz.KINDS.values() for name, kind in kinds.items()}
@@ -31,12 +31,16 @@ def test_a_crash_and_another_value_are_counted_as_wrong(tmp_path):
     assert fuzz.fuzz(killed, "x", 1, 0)["wrong_ones"] == [[0, "crash"]]
 
 
-@pytest.mark.real
 @pytest.mark.parametrize("broken", [False, True])
-def test_personal_fields_reach_no_cohort_log_or_report(tmp_path, capfd, broken, real_dicom):
-    folder, out = tmp_path / "in", tmp_path / "out" / "cohort"
+@pytest.mark.parametrize("scan", ["simulated", pytest.param("real", marks=pytest.mark.real)])
+def test_personal_fields_reach_no_cohort_log_or_report(tmp_path, capfd, broken, scan, request):
+    folder, out, source = tmp_path / "in", tmp_path / "out" / "cohort", tmp_path / "scan"
     folder.mkdir()
-    files = sorted(real_dicom.rglob("*.dcm"))
+    if scan == "real":
+        source = request.getfixturevalue("real_dicom")
+    else:
+        interrupt.of_lidc(source, scans=1)
+    files = sorted(source.rglob("*.dcm"))
     for number, file in enumerate(files):
         header = pydicom.dcmread(file)
         fuzz.plant_personal(header)

@@ -19,7 +19,11 @@ COLLECTED = [
 
 @pytest.mark.parametrize(
     ("page", "block"),
-    [("README.md", readme.short_table), ("results/README.md", readme.whole_block)],
+    [
+        ("README.md", readme.short_table),
+        ("results/README.md", readme.whole_block),
+        ("notebooks/what_we_tried_to_break.md", readme.broken),
+    ],
 )
 def test_the_tables_of_a_page_are_those_that_the_results_give(page, block):
     text = (REPO / page).read_text()
