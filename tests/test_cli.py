@@ -1,8 +1,10 @@
 """The commands as a user types them: their output, their files, their exit status."""
 
 import dataclasses
+import errno
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -83,6 +85,10 @@ def test_bad_input_is_one_line_and_status_2(discs, capsys, tmp_path):
     assert "give numbers" in _fails(
         capsys, "train", cohort, "--views", "axial", "--out", tmp_path / "m"
     )
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").touch()
+    told = _fails(capsys, "train", cohort, "--out", tmp_path / "full")  # before it trains
+    assert "thesis.txt, which is no part of a model" in told
     assert "not a labkit model" in _fails(
         capsys, "predict", cohort, cohort, "--out", tmp_path / "p.csv"
     )
@@ -115,6 +121,17 @@ def test_bad_input_is_one_line_and_status_2(discs, capsys, tmp_path):
         capsys, "build", "luna16", "--simulated", "0", "--out", tmp_path / "c"
     )
     assert "min_readers" in _fails(capsys, "nodules", "--min-readers", "0")
+
+
+def test_a_full_disk_is_one_line_with_the_place_and_the_cure(capsys, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    out = tmp_path / "nodules.csv"
+    told = _fails(capsys, "nodules", "--out", out)
+    assert told.startswith(f"labkit: {out}: No space left on device; make room")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("command", ["demo", "doctor", "nodules", "build", "simulate", "crossval",
@@ -187,6 +204,11 @@ def test_a_scan_that_is_in_no_table_is_refused_unless_it_is_meant(tmp_path, caps
     assert "no such scan" in told and "'1.2.3.55' (1 of 3 named)" in told
     assert cli.main([*arguments, "--empty-scans"]) == 0
     assert capsys.readouterr().out.startswith("3 scans")
+    (tmp_path / "s.csv").write_text("1.2.3.4\n1.2.3.5\n")
+    with (tmp_path / "a.csv").open("a") as file:  # a misspelt scan, which would raise the score
+        file.write("1.2.3.4.mhd,5,0,0,10\n")
+    assert cli.main(arguments) == 0
+    assert "1 nodules in scans that are not judged were left out" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -294,6 +316,12 @@ def test_profiles_are_known_by_name_and_environment(monkeypatch):
     assert profiles.get().name == "lab"
     with pytest.raises(InputError, match="smoke, demo, lab, paper"):
         profiles.get("turbo")
+
+
+def test_links_that_go_round_are_no_place(tmp_path):
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises((InputError, OSError)):  # either is one line of the command
+        paths.path(str(tmp_path / "loop")).stat()
 
 
 def test_the_home_folder_stands_in_place_of_a_tilde(monkeypatch, tmp_path, capsys):
