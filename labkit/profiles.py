@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from labkit.errors import InputError
 from labkit.imaging.planes import PLANES
-from labkit.models import NETWORKS
+from labkit.models import RIVALS
 
 if TYPE_CHECKING:
     from labkit.evaluation.crossval import Plan
@@ -97,16 +97,15 @@ class Profile:
         return Plan(self.folds, self.sweep_repeats or self.repeats, split, first)
 
 
-_RIVALS = tuple(name for name, of in NETWORKS.items() if of.whole and not name.startswith("size"))
 PROFILES = {
     "smoke": Profile("smoke", 48, False, 2, 2, 1, 200, "brief", sweep_folds=2,
                      paper_views=(0, 1, 2, 8), rivals=("radiomics",),
                      luna16_scans=4, luna16_seed=1875),
     "demo": Profile("demo", 240, False, 16, 3, 1, 2000, "brief", sweep_folds=2, luna16_scans=60),
-    "lab": Profile("lab", None, False, 120, 5, 1, 2000, "lab", sweep_folds=3, rivals=_RIVALS,
+    "lab": Profile("lab", None, False, 120, 5, 1, 2000, "lab", sweep_folds=3, rivals=RIVALS,
                    luna16_scans=60),
     "paper": Profile("paper", None, True, 150, 10, 10, 2000, "paper", sweep_repeats=1,
-                     rivals=_RIVALS),
+                     rivals=RIVALS),
 }  # fmt: skip
 
 

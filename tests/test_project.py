@@ -14,13 +14,13 @@ PACKAGE = REPO / "labkit"
 # folder has at most, docstrings and blank lines included: what is reached now, and only to be
 # lowered, towards 17,000 in all of labkit, 3,600 in benchmarks and 10,000 in tests.
 HOUSE = {
-    "annotations": 930, "imaging": 2210, "simulate": 2570, "cohorts": 2030, "models": 570,
-    "training": 2320, "evaluation": 3120, "paper": 2610, "plots": 3680,
+    "annotations": 930, "imaging": 2210, "simulate": 2570, "cohorts": 2030, "models": 510,
+    "training": 2320, "evaluation": 3120, "paper": 2600, "plots": 3680,
 }  # fmt: skip
 LAYERS = tuple(HOUSE)
-RIVALS = 2130  # of models/rivals, the methods that Table 1 compares with
+RIVALS = 2120  # of models/rivals, the methods that Table 1 compares with
 BESIDE_THE_FOLDERS = 2030
-MOST_LINES = {"labkit": 24_200, "benchmarks": 5_470, "tests": 14_800}
+MOST_LINES = {"labkit": 24_080, "benchmarks": 5_470, "tests": 14_800}
 MOST_FILES = 89
 
 

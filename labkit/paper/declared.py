@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from labkit.models import NETWORKS
+from labkit.models import NETWORKS, RIVALS
 from labkit.profiles import Profile
 from labkit.training.config import TrainingConfig
 
@@ -133,11 +133,7 @@ class Experiment:
         """Return the variants that a profile trains: not every method of Table 1, and of LUNA-16's
         candidates, which have no cubes, none."""
         taken = () if profile.task == "luna16" else profile.rivals
-        return tuple(
-            v
-            for v in self.variants
-            if not NETWORKS[(name := v.changes.get("model", "mt"))].whole or name in taken
-        )
+        return tuple(v for v in self.variants if v not in OTHERS or v.changes["model"] in taken)
 
 
 def _published(*lines: tuple[str, str, float, str]) -> tuple[dict[str, Any], ...]:
@@ -151,8 +147,7 @@ def _sweep(figure: str) -> dict[str, Any]:
 
 WITH_THE_DIAMETER = " + size"
 """After a method's name: with the log-diameter (`fusion.add_size`)."""
-RIVALS = tuple(Variant(of.name, {"model": name}) for name, of in NETWORKS.items()
-               if of.whole and not name.startswith("size"))  # fmt: skip
+OTHERS = tuple(Variant(NETWORKS[name].name, {"model": name}) for name in RIVALS)
 ST, MT = Variant("ST-CNN", {"model": "st"}), Variant("MT-CNN", {"model": "mt"})
 # In each sweep what the paper shows comes first, so that an unfinished figure has it.
 _ALPHA = tuple(Variant(alpha_label(a), {"alpha": a}) for a in (0.3, 1.0, 0.6, 0.2, 0.4, 0.8))
@@ -197,11 +192,11 @@ _EXPERIMENTS = (
             ("Xie et al. 2019, re-run, LIDC-IDRI", "auc", 0.9404, "IV-A"),
             ("Xie et al. 2019, re-run, LIDC-IDRI", "sensitivity", 0.8967, "IV-A"),
         ),
-        variants=(MT, ST, *RIVALS),
+        variants=(MT, ST, *OTHERS),
         comparisons=(
             ("MT-CNN", "ST-CNN"),
             *((f"{v.label}{diameter}", "size only")
-              for v in (MT, ST, *RIVALS) for diameter in ("", WITH_THE_DIAMETER)),
+              for v in (MT, ST, *OTHERS) for diameter in ("", WITH_THE_DIAMETER)),
         ),
     ),
     Experiment(

@@ -17,7 +17,6 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
-from labkit.annotations import lidc
 from labkit.cohorts.cohort import Cohort
 from labkit.errors import InputError
 from labkit.evaluation.crossval import validation_predictions
@@ -25,6 +24,7 @@ from labkit.evaluation.predictions import DETECTOR, FUSED, SIZE_ONLY, select_vie
 from labkit.evaluation.statistics import area
 from labkit.imaging.views import PLANES
 from labkit.models.fusion import add_size, log_odds, moved, size_weights
+from labkit.models.rivals import mean_ratings
 from labkit.paper.declared import WITH_THE_DIAMETER, Experiment, Variant
 from labkit.paper.values import Run, Runs, Values, cells, correct, cpm, is_luna
 
@@ -271,11 +271,10 @@ def size_and_calcification(predictions: pd.DataFrame, cohort: Cohort) -> pd.Data
     where a nodule has no such rating.
     """
     nodules = cohort.nodules.iloc[cohort.labelled].set_index("nodule_id")
-    size, calcification = select_view(predictions, SIZE_ONLY), nodules["calcification"]
-    if not size.empty and calcification.isna().all():
-        known = lidc.annotations().groupby("nodule_id")["calcification"].mean()
-        calcification = lidc.lidc_ids(nodules.reset_index()).map(known)
-    if size.empty or calcification.isna().any():
+    if (size := select_view(predictions, SIZE_ONLY)).empty:
+        return None
+    calcification = mean_ratings(cohort, ["calcification"])[cohort.labelled, 0]
+    if np.isnan(calcification).any():
         return None
     x = np.stack([np.log(nodules["diameter_mm"]), calcification], axis=1).astype(float)
     y = nodules["label"].to_numpy(dtype=np.int64)

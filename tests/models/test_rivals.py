@@ -3,10 +3,12 @@
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from pkgutil import resolve_name
 
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.model_selection import ParameterGrid
 
 from labkit.cohorts.cohort import Cohort, write_cohort
 from labkit.errors import InputError
@@ -16,6 +18,7 @@ from labkit.evaluation.statistics import roc_auc
 from labkit.imaging.views import nine_views
 from labkit.imaging.volume import Volume
 from labkit.models import NETWORKS
+from labkit.models.rivals import TRIALS
 from labkit.training import TrainingConfig, fit, load
 from tests.discs import RATINGS
 
@@ -68,6 +71,12 @@ def lots(tmp_path_factory):
 
 def _learnt(cohort, name, rows):
     return fit(cohort, rows, replace(CONFIG, model=name), device="cpu", progress=False)
+
+
+@pytest.mark.parametrize("name", RIVALS)
+def test_every_method_may_try_as_many_hyper_parameters(name):
+    grid = getattr(resolve_name(NETWORKS[name].place), "grid", {})
+    assert len(ParameterGrid(grid)) <= TRIALS
 
 
 @pytest.mark.parametrize("name", RIVALS)

@@ -18,7 +18,7 @@ from labkit.paper import fig1, fig4, reproduce, table1, values
 from labkit.paper.declared import (
     ALPHAS,
     EXPERIMENTS,
-    RIVALS,
+    OTHERS,
     WITH_THE_DIAMETER,
     Variant,
     alpha_label,
@@ -112,7 +112,7 @@ def test_what_experiments_share_is_trained_once(discs, made):
 
 
 def test_another_method_stands_in_table_1_with_and_without_the_diameter(discs, made, tmp_path):
-    again, (rival,) = tmp_path / "again", (v for v in RIVALS if v.changes["model"] == "zhao2018")
+    again, (rival,) = tmp_path / "again", (v for v in OTHERS if v.changes["model"] == "zhao2018")
     shutil.copytree(made[0], again)
     profile = dataclasses.replace(TINY, rivals=("zhao2018",))
     found = read(reproduce.reproduce("table1", discs.folder, profile, again, **HERE)["table1"])
@@ -238,7 +238,7 @@ def test_a_run_folder_says_what_is_trained_in_it(profile):
         for v in experiment.variants:
             folder, config = v.folder(profile), v.config(profile)
             assert by_folder.setdefault(folder, config) == config
-    assert len(set(by_folder.values())) == len(by_folder) == 2 + 5 + 8 + 16 + 4 + len(RIVALS)
+    assert len(set(by_folder.values())) == len(by_folder) == 2 + 5 + 8 + 16 + 4 + len(OTHERS)
     assert {"mt", "st", "mt_alpha1", "st_depth5", "mt_l2-1e-4-img"} <= set(by_folder)
     baseline = profile.training().dropout_on.replace("+", "-")
     assert f"mt_dropout-{baseline}" not in by_folder
@@ -251,7 +251,7 @@ def test_the_baselines_are_trained_first_and_no_variant_twice():
     lab = profiles.get("lab")
     order = [v.folder(lab) for v in reproduce.variants_of(EXPERIMENTS.values(), lab)]
     assert order[:2] == ["mt", "st"]
-    assert len(set(order)) == len(order) == 35 + len(RIVALS)
+    assert len(set(order)) == len(order) == 35 + len(OTHERS)
     l2 = [name for name in order if "l2" in name]
     assert set(l2[:2]) == {"st_l2-1e-4-share", "mt_l2-1e-4-both"}  # the paper's own four curves
 

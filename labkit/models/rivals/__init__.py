@@ -17,10 +17,11 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from scipy.special import expit
 from sklearn.base import BaseEstimator, clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss, roc_auc_score
-from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
+from sklearn.model_selection import GridSearchCV, ParameterGrid, StratifiedGroupKFold
 from torch import Tensor, nn
 
 from labkit.annotations import lidc
@@ -87,7 +88,8 @@ class FeatureRival(Rival):
     It has no epochs, so that it learns from training and validation nodules alike. Folds by patient
     inside these choose its hyper-parameters (`grid`) by AUC, and make its score a probability by
     logistic regression (Platt 1999): `cross_fitted` is that of each nodule, by row, from a fit that
-    saw no nodule of its patient. What it keeps are its features: a loaded one is fitted again.
+    saw no nodule of its patient. What it keeps are its features and what was chosen: a loaded one
+    is fitted to them once more.
     """
 
     grid: Mapping[str, list[Any]] = {}
@@ -127,43 +129,47 @@ class FeatureRival(Rival):
     def fit(self, cohort: Cohort, split: Split, on_epoch: Report) -> NDArray[np.float64]:
         rows = self.learns_from(split)
         table = cohort.nodules.iloc[rows]
-        said = self._learn({
-            "x": self.features(cohort, rows), "y": self.target(cohort, rows),
-            "label": table["label"], "patient": table["patient_id"].factorize()[0],
-        })  # fmt: skip
-        self.cross_fitted = pd.Series(said, rows)
-        of_val = said[pd.Index(rows).get_indexer(pd.Index(split.val))]
-        on_epoch(only_row(of_val, cohort.nodules["label"].iloc[split.val].to_numpy(dtype=float)))
-        return of_val
-
-    def _learn(self, state: Mapping[str, Any]) -> NDArray[np.float64]:
-        """Fit; return (n,) probabilities by classifiers that saw no nodule of the same patient."""
-        self._state = {name: np.asarray(values, dtype=float) for name, values in state.items()}
-        x, y, labels, patients = (self._state[n] for n in ("x", "y", "label", "patient"))
+        labels = table["label"].to_numpy(dtype=float)
+        x, y = (np.asarray(of(cohort, rows), dtype=float) for of in (self.features, self.target))
         folds = StratifiedGroupKFold(5, shuffle=True, random_state=0)
-        parts = list(folds.split(x, y > y.mean(), patients))
-        self._chosen: Any = self.estimator()
+        parts = list(folds.split(x, y > y.mean(), table["patient_id"].factorize()[0]))
+        self._state, score = {"x": x, "y": y, "trial": np.zeros(1, dtype=int)}, np.empty(len(y))
         if self.grid:
-            search = GridSearchCV(self._chosen, dict(self.grid), scoring=_auc, cv=parts)
-            self._chosen = search.fit(x, y).best_estimator_
-        score = np.empty(len(y))
+            search = GridSearchCV(self.estimator(), self.grid, scoring=_auc, cv=parts, refit=False)
+            self._state["trial"][0] = search.fit(x, y).best_index_
         for train, test in parts:
-            score[test] = _score(clone(self._chosen).fit(x[train], y[train]), x[test])
-        self._chosen.fit(x, y)
-        known = ~np.isnan(labels)
-        self._platt = LogisticRegression(C=100).fit(score[known, None], labels[known])
-        return self._platt.predict_proba(score[:, None])[:, 1]
+            score[test] = _score(self._fitted(x[train], y[train]), x[test])
+        known, self._chosen = ~np.isnan(labels), self._fitted(x, y)
+        platt = LogisticRegression(C=100).fit(score[known, None], labels[known])
+        self._state["platt"] = np.append(platt.intercept_, platt.coef_[0])
+        said = self._probability(score)
+        self.cross_fitted = pd.Series(said, rows)
+        at = pd.Index(rows).get_indexer(pd.Index(split.val))
+        on_epoch(only_row(said[at], labels[at]))
+        return said[at]
+
+    def _fitted(self, x: Floats, y: Floats) -> Any:
+        """Return a classifier of the chosen hyper-parameters that has learnt."""
+        estimator: Any = self.estimator()
+        if self.grid:
+            estimator.set_params(**ParameterGrid(self.grid)[int(self._state["trial"][0])])
+        return clone(estimator).fit(x, y)  # the grid's own classifiers stay as they are
+
+    def _probability(self, score: Floats) -> NDArray[np.float64]:
+        constant, slope = self._state["platt"]
+        return expit(constant + slope * score)
 
     def predict(self, cohort: Cohort, rows: Rows) -> NDArray[np.float64]:
-        score = _score(self._chosen, np.asarray(self.features(cohort, rows), dtype=float))
-        return self._platt.predict_proba(score[:, None])[:, 1]
+        x = np.asarray(self.features(cohort, rows), dtype=float)
+        return self._probability(_score(self._chosen, x))
 
     def state(self) -> dict[str, Floats]:
         return self._state | {"seed": np.array([self.seed])}
 
     def restore(self, state: Mapping[str, Floats]) -> None:
         self.seed = int(state["seed"][0])
-        self._learn({name: values for name, values in state.items() if name != "seed"})
+        self._state = {name: state[name] for name in ("x", "y", "trial", "platt")}
+        self._chosen = self._fitted(state["x"], state["y"])
 
 
 def _score(estimator: Any, x: Floats) -> Floats:
@@ -234,9 +240,13 @@ class NetworkRival(Rival):
                 images = images.flip(axis)
         return images.transpose(-1, -2) if torch.rand(()) < 0.5 else images
 
+    def logits(self, output: Any) -> Tensor:
+        """Return the logits in what the network returns, of several things the first."""
+        return output[0] if isinstance(output, tuple) else output
+
     def loss(self, output: Any, targets: Tensor) -> Tensor:
         """Compute the classification loss of a batch: cross-entropy of (n, 1) logits."""
-        return known_bce(output, targets)
+        return known_bce(self.logits(output), targets)
 
     def auxiliary(self, output: Any, targets: Tensor, images: Tensor) -> Tensor | float:
         """Compute what is added to the loss, of other tasks."""
@@ -244,7 +254,7 @@ class NetworkRival(Rival):
 
     def probability(self, output: Any) -> Tensor:
         """Compute (n,) malignant probabilities of a batch."""
-        return output.float()[:, 0].sigmoid()
+        return self.logits(output).float()[:, 0].sigmoid()
 
     def step(self, network: nn.Module, optimiser: Any, images: Tensor, targets: Tensor) -> Tensor:
         """Learn from a batch; return its classification loss."""
@@ -379,7 +389,7 @@ def mean_ratings(cohort: Cohort, names: Sequence[str]) -> Floats:
     table = cohort.nodules[list(names)]
     if table.isna().all(axis=None) and (ids := lidc.lidc_ids(cohort.nodules)).notna().any():
         table = lidc.annotations().groupby("nodule_id")[list(names)].mean().reindex(ids)
-    return table.to_numpy(dtype=np.float32)
+    return table.to_numpy(dtype=float)
 
 
 def unit(hu: Floats) -> Floats:

@@ -14,7 +14,6 @@ too highly. Raw voxels tell which slices are air.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import torch
@@ -100,12 +99,6 @@ class DeepLung(NetworkRival):
 
     def network(self) -> nn.Module:
         return DeepLungNet()
-
-    def loss(self, output: Any, targets: Tensor) -> Tensor:
-        return super().loss(output[0], targets)
-
-    def probability(self, output: Any) -> Tensor:
-        return super().probability(output[0])
 
     def fit(self, cohort: Cohort, split: Split, on_epoch: Report) -> NDArray[np.float64]:
         mm = cohort.nodules["diameter_mm"]

@@ -106,9 +106,6 @@ class MKSSAC(NetworkRival):
         others = [of for name, of in named if ".critic." not in name]
         return torch.optim.Adam(others, self.learning_rate)
 
-    def loss(self, output: Any, targets: Tensor) -> Tensor:
-        return super().loss(output[0], targets)
-
     def auxiliary(self, output: Any, targets: Tensor, images: Tensor) -> Tensor | float:
         """Teach the critics; then compute how far drawn images are from real ones, and look it."""
         _, real, drawn = output
@@ -123,6 +120,3 @@ class MKSSAC(NetworkRival):
     def _judge(self, images: list[Tensor], real: bool) -> Tensor:
         said = torch.cat([judge(of) for judge, of in zip(self._critics, images, strict=True)])
         return F.binary_cross_entropy_with_logits(said, torch.full_like(said, float(real)))
-
-    def probability(self, output: Any) -> Tensor:
-        return super().probability(output[0])

@@ -59,11 +59,5 @@ class MT3D(NetworkRival):
     def network(self) -> nn.Module:
         return MT3DNet()
 
-    def loss(self, output: Any, targets: Tensor) -> Tensor:
-        return super().loss(output[0], targets)
-
     def auxiliary(self, output: Any, targets: Tensor, images: Tensor) -> Tensor | float:
         return ALPHA * F.binary_cross_entropy_with_logits(output[1].float(), images)
-
-    def probability(self, output: Any) -> Tensor:
-        return super().probability(output[0])

@@ -79,12 +79,6 @@ class Shared(NetworkRival):
     def network(self) -> nn.Module:
         return SharedNet()
 
-    def loss(self, output: Any, targets: Tensor) -> Tensor:
-        return super().loss(output[0], targets)
-
     def auxiliary(self, output: Any, targets: Tensor, images: Tensor) -> Tensor | float:
         _, drawn, views, _ = output
         return ALPHA * F.binary_cross_entropy_with_logits(drawn.float(), views)
-
-    def probability(self, output: Any) -> Tensor:
-        return super().probability(output[0])
