@@ -152,7 +152,7 @@ def broken() -> str:
         f"The slowest took {slowest:.1f} s of computing, of {limits['cpu_s']} allowed; none got "
         f"more than {limits['gb_beyond_libraries']} GB of memory.", "",
         *table(of_commands, commands), "",
-        f"*Measured {mutations['date'][:10]} and {interruptions['date'][:10]} on "
+        f"*Inputs of {mutations['date'][:10]}, commands of {interruptions['date'][:10]}, on "
         f"{hardware['processor']}, Python {hardware['python']}, labkit {hardware['labkit']}; the "
         "full values are in [results/reliability.json](../results/reliability.json).*", "", END,
     ])  # fmt: skip
