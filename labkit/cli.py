@@ -699,6 +699,8 @@ def froc(options: Options) -> None:
 )  # fmt: skip
 def reproduce(options: Options) -> None:
     """Make figures and tables of the paper."""
+    import pandas as pd
+
     from labkit.paper.reproduce import reproduce
 
     files = reproduce(
@@ -708,6 +710,10 @@ def reproduce(options: Options) -> None:
     )  # fmt: skip
     for name, file in files.items():
         print(f"{name}: {file.with_suffix('.png')} and {file}")
+    if "table1" in files and (table := files["table1"].with_suffix(".csv")).is_file():
+        rows = pd.read_csv(table)
+        shown = rows[rows["views"] != "one"].filter(regex="^method$|^auc(_low|_high)?$|_published$")
+        print(shown.dropna(axis=1, how="all").round(3).to_string(index=False, na_rep=""))
 
 
 if __name__ == "__main__":

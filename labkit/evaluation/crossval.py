@@ -30,12 +30,20 @@ from labkit.annotations import luna16
 from labkit.cohorts.cohort import Cohort
 from labkit.errors import InputError
 from labkit.evaluation import froc
-from labkit.evaluation.predictions import DETECTOR, FUSED, SIZE_ONLY, convergence, threshold
+from labkit.evaluation.predictions import (
+    DETECTOR,
+    FUSED,
+    NETWORKS,
+    SIZE_ONLY,
+    convergence,
+    run_folder,
+    threshold,
+)
 from labkit.evaluation.size import by_one_number
 from labkit.evaluation.statistics import summarise
 from labkit.io import read_json, require_ids, write_csv, write_json
 from labkit.models.fusion import add_size, auc_weights, fuse, size_weights
-from labkit.models.rivals import Split
+from labkit.models.rivals import Rival, Split
 from labkit.training import machines
 from labkit.training import progress as live
 from labkit.training.config import TrainingConfig
@@ -231,7 +239,8 @@ def run(
             print(f"{name}, {repeats} x {folds} folds x {len(config.views)} views on "
                   f"{hardware['device']}: {len(todo)} networks to train, "
                   f"{f'by {at_once} workers' if cluster else f'{at_once} at once'}"
-                  f"{f', {there} already there' if there else ''}; at most {most}"
+                  f"{f', {there} already there' if there else ''}; "
+                  f"{'about' if config.network.whole else 'at most'} {most}"
                   f"{' (timed on one of them)' if cluster else ''}, less when training stops early",
                   flush=True)  # fmt: skip
         calls = ((cohort.folder.absolute(), config, out, device, task) for task in tasks)
@@ -272,6 +281,27 @@ def run(
             wait_for(network_file(out, n.place) for n in networks)
     live.clear(out)
     return join_predictions(cohort, config, out, networks, keep_first_model)
+
+
+def judge(cohort: Cohort, method: type[Rival], plan: Plan, seed: int = 0) -> pd.DataFrame:
+    """Cross-validate a method of one's own, on the folds that `run` gives to all others.
+
+    `method` is a class that need not be in `models.NETWORKS`, such as `rivals.of_features` makes.
+    It is fitted in this process, and nothing is kept. Returns `run`'s predictions, without views.
+    """
+    config, of_numbers = TrainingConfig.lab(model="size", seed=seed), baselines(cohort)
+    device, parts = Device.choose("cpu", "fp32"), list[_Part]()
+    for of in networks_of(cohort, config, plan):
+        split = Split(of.train, of.val, uncertain_rows(cohort, of.val, of.test))
+        with one_thread():
+            fitted = method(config, device, network_seed(seed, *of.place))
+            fitted.fit(cohort, split, lambda row: None)
+            says = {FUSED: fitted.predict(cohort, of.test)}
+        train = training_rows(cohort, of.test, plan.split)
+        says |= {view: by_one_number(cohort.nodules, column, train, of.test)
+                 for view, column in of_numbers.items()}  # fmt: skip
+        parts += [(of.test, *of.place[:2], view, said) for view, said in says.items()]
+    return _table(cohort.nodules, parts)
 
 
 # Networks: which there are, how one is trained, and what each leaves in its file.
@@ -375,6 +405,21 @@ def read_network(out: Path, place: Place) -> dict[str, Any]:
     return dict(values)
 
 
+def read_networks(run: Path, places: Iterable[Place]) -> dict[Place, dict[str, Any]]:
+    """Read what networks of a finished run left; of a packed one, all but curves and test nodules.
+
+    Raises InputError where one is missing.
+    """
+    with run_folder(run) as folder:
+        if not (folder / NETWORKS).is_file():
+            return {place: read_network(folder, place) for place in places}
+        left = read_json(folder / NETWORKS, "a packed run")
+    try:
+        return {place: left[network_file(run, place).stem] for place in places}
+    except KeyError as error:
+        raise InputError(f"{run}: lacks the network {error}") from None
+
+
 def train_networks(
     cohort_folder: Path, config: TrainingConfig, out: Path, device_name: str,
     networks: Sequence[Network],
@@ -426,12 +471,13 @@ def train_networks(
                     replace(config, views=(view,)), (trained.network,), (trained.val_auc,),
                     pd.DataFrame(trained.history), device, trained.prior_shift,
                 ).save(kept_folder(out, view))  # fmt: skip
+            held_out = network.val if trained.val_rows is None else trained.val_rows
             values = {
                 "val_auc": trained.val_auc, "prior_shift": trained.prior_shift,
                 "best_epoch": trained.best_epoch, "seconds": seconds,
                 "test_probability": test.tolist(),
                 # From which other ways to fuse the views can be learnt without the test nodules.
-                "val_nodule_id": cohort.nodules["nodule_id"].iloc[network.val].tolist(),
+                "val_nodule_id": cohort.nodules["nodule_id"].iloc[held_out].tolist(),
                 "val_probability": trained.val_probability.tolist(), "history": trained.history,
             }  # fmt: skip
             write_json(files[number], values)
@@ -517,7 +563,7 @@ def join_predictions(
         left = [read_network(out, network.place) for network in planned]
         says = _by_view(left, config, "test_probability")
         if config.with_size:
-            mm, val = diameters(cohort, config), planned[0].val
+            mm, val = diameters(cohort, config), _held_out(cohort, left[0])
             known = _by_view(left, config, "val_probability")[FUSED]
             weights = size_weights(known, mm[val], labels_of(cohort, val))
             says[FUSED] = add_size(says[FUSED], mm[test], weights)
@@ -559,6 +605,11 @@ def _by_view(left: list[dict[str, Any]], config: TrainingConfig, what: str) -> d
     return {**{str(view): by_view[:, k] for k, view in enumerate(config.views)}, FUSED: fused}
 
 
+def _held_out(cohort: Cohort, left: Mapping[str, Any]) -> Indices:
+    """Return the rows of what a network said without having learnt from it; -1: not in here."""
+    return pd.Index(cohort.nodules["nodule_id"]).get_indexer(pd.Index(left["val_nodule_id"]))
+
+
 _Part = tuple[Indices, int, int, str, NDArray[np.float64]]
 """Rows of the cohort, repeat, fold, view, and the probability of each row."""
 
@@ -582,15 +633,19 @@ def validation_predictions(out: Path, cohort: Cohort) -> pd.DataFrame:
     """Return a finished run's predictions of its inner validation nodules, single views and fused.
 
     No network has learnt from these nodules, so that a temperature, or another way to fuse views,
-    can be learnt from them. Columns are `run`'s; `fold` is the one in whose training the nodule was
-    held out, so that a nodule comes in several. InputError: an unfinished run, or another cohort.
+    can be learnt from them. (Of a method that is fitted to parts of its training nodules in turn
+    they are all of these, each judged by a fit to the others.) Columns are `run`'s; `fold` is the
+    one in whose training the nodule was held out, so that a nodule comes in several. InputError: an
+    unfinished run, or another cohort.
     """
-    values = read_json(out / "run.json", "a run")
+    with run_folder(out) as folder:
+        values = read_json(folder / "run.json", "a run")
     plan, config = Plan(**values["plan"]), TrainingConfig.from_dict(values["config"])
     parts: list[_Part] = []
+    networks = read_networks(out, plan.networks(config.views))
     for repeat, fold in plan.places():
-        left = [read_network(out, (repeat, fold, view)) for view in config.views]
-        rows = pd.Index(cohort.nodules["nodule_id"]).get_indexer(pd.Index(left[0]["val_nodule_id"]))
+        left = [networks[repeat, fold, view] for view in config.views]
+        rows = _held_out(cohort, left[0])
         if (rows < 0).any():
             raise InputError(f"{out}: was trained on other nodules than {cohort.folder} holds")
         says = _by_view(left, config, "val_probability")
@@ -620,7 +675,8 @@ def estimate_seconds(
 ) -> float:
     """Estimate the seconds that a run of nodules with these labels takes at most on one device.
 
-    From steps on noise; a CPU trains on one thread.
+    From steps on noise; a CPU trains on one thread. Of methods that take nodules whole, what one
+    core is known to take (`Network.seconds`), not the most.
     """
     device, y = Device.choose(device_name, config.precision), np.asarray(labels, dtype=np.int64)
     networks = len(plan.networks(config.views))

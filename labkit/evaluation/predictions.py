@@ -35,7 +35,10 @@ _NAMES = ("nodule_id", "patient_id", "view")
 _NUMBERS: dict[str, range | None] = {
     "repeat": range(10**9), "fold": range(10**9), "probability": None, "label": range(2),
 }  # fmt: skip
-_PACKED = ("run.json", "metrics.json", "history.csv", "predictions.csv")
+NETWORKS = "networks.json"
+"""In a packed run, what each network left but `_ELSEWHERE`, by its file's name."""
+_ELSEWHERE = ("history", "test_probability", "seconds")
+_PACKED = ("run.json", "metrics.json", "history.csv", NETWORKS, "predictions.csv")
 
 
 @contextmanager
@@ -50,18 +53,19 @@ def run_folder(run: str | Path) -> Iterator[Path]:
             with tarfile.open(run) as packed:
                 for name in _PACKED:
                     packed.extract(name, kept, filter="data")
-        except (tarfile.TarError, lzma.LZMAError, EOFError, KeyError) as error:
-            raise InputError(f"{run}: no packed run, or damaged ({error}); `labkit evaluate RUN "
-                             "--pack FOLDER` makes one of a finished run") from None  # fmt: skip
+        except (tarfile.TarError, lzma.LZMAError, EOFError, KeyError):
+            raise InputError(f"{run}: no packed run, or damaged; `labkit evaluate RUN --pack "
+                             "FOLDER` makes one of a finished run") from None  # fmt: skip
         yield Path(kept)
 
 
 def pack(run: str | Path, file: Path) -> None:
     """Pack a finished run into one .tar.xz file, which every reader here takes for the run itself.
 
-    It holds the run's `predictions.csv` as it is, `history.csv` with curves of six digits, and in
-    `run.json` and `metrics.json` its plan, config, checksums of its cohort, and where and how long
-    it was trained. Not what each network left, and no weights. The same run gives the same bytes.
+    It holds the run's `predictions.csv` as it is, `history.csv` with curves of six digits, what
+    each network said of its validation nodules, and in `run.json` and `metrics.json` its plan,
+    config, checksums of its cohort, and where and how long it was trained. No weights. The same run
+    gives the same bytes.
     """
 
     def write(path: Path) -> None:
@@ -71,6 +75,12 @@ def pack(run: str | Path, file: Path) -> None:
             curves = _finished(whole, "history.csv")
             pd.read_csv(curves).to_csv(folder / curves.name, index=False, float_format="%.6g")
             write_json(folder / "metrics.json", metrics | {"convergence": convergence(whole)})
+            if units := sorted((whole / "units").glob("*.json")):
+                left = {of.stem: read_json(of, "a network of a run") for of in units}
+                write_json(folder / NETWORKS, {
+                    name: {k: v for k, v in of.items() if k not in _ELSEWHERE}
+                    for name, of in left.items()
+                })  # fmt: skip
             for name in _PACKED:
                 source = folder / name if (folder / name).is_file() else _finished(whole, name)
                 about = tarfile.TarInfo(name)

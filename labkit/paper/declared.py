@@ -135,6 +135,13 @@ class Experiment:
         taken = () if profile.task == "luna16" else profile.rivals
         return tuple(v for v in self.variants if v not in OTHERS or v.changes["model"] in taken)
 
+    def printed(self, profile: Profile) -> list[dict[str, Any]]:
+        """Return what is published, of the other methods that a profile trains in their papers."""
+        others = (NETWORKS[v.changes["model"]] for v in self.of(profile) if v in OTHERS)
+        lines = ((f"{of.name}, LIDC-IDRI", metric, value, of.reference)
+                 for of in others for metric, value in of.published.items())  # fmt: skip
+        return [*self.published, *_published(*lines)]
+
 
 def _published(*lines: tuple[str, str, float, str]) -> tuple[dict[str, Any], ...]:
     return tuple(dict(zip(("what", "metric", "value", "where"), of, strict=True)) for of in lines)
@@ -179,7 +186,7 @@ _EXPERIMENTS = (
         ),
     ),
     Experiment(
-        "table1", "Our rows of Table 1, single views, and ways to fuse them",
+        "table1", "Table 1, single views, and ways to fuse them",
         "Table 1, III-C, IV-A",
         compute="table1:table1", table="table1:table",
         draw={"": "table1_figure", "fusion": "fusion_figure"},

@@ -217,6 +217,7 @@ def _header(experiment: Experiment, runs: Runs | None) -> Values:
     said = _in_words(profile, not all(v.is_baseline(profile) for v in experiment.variants))
     return header | {
         "task": runs.cohort.task,
+        "published": experiment.printed(profile),
         "cohort": runs.cohort.identity,
         "profile": profile.as_dict(),
         "config": config.as_dict(),
@@ -277,6 +278,6 @@ def _announce(work: Sequence[Variant], runs: Runs, jobs: int | None, scheduler: 
     if seconds:
         ends = datetime.datetime.now() + datetime.timedelta(seconds=sum(seconds.values()))
         print(
-            f"at most {duration(sum(seconds.values()))}, {at_once} at once: done by "
+            f"about {duration(sum(seconds.values()))}, {at_once} at once: done by "
             f"{ends:%d %B %H:%M}; stop it when you like, the same command goes on", flush=True,
         )  # fmt: skip

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 from labkit.cohorts.cohort import Cohort
-from labkit.errors import InputError
 from labkit.evaluation.crossval import validation_predictions
 from labkit.evaluation.predictions import DETECTOR, FUSED, SIZE_ONLY, select_view
 from labkit.evaluation.statistics import area
 from labkit.imaging.views import PLANES
+from labkit.models import NETWORKS
 from labkit.models.fusion import add_size, log_odds, moved, size_weights
 from labkit.models.rivals import mean_ratings
 from labkit.paper.declared import WITH_THE_DIAMETER, Experiment, Variant
@@ -35,9 +35,9 @@ WITH_DETECTOR = "with the detector's score"
 """After a model's name: both opinions put together (`with_detector`)."""
 _AS_INDEPENDENT = "log-odds of the fused views and of the detector added, as if independent"
 _RULER = "the method's log-odds and the readers' log-diameter, weighed on validation nodules"
-_READS_READERS = "reads the readers' ratings, which no image method is given"
-_LIDC = ("auc", "sensitivity", "specificity")
-_LUNA = (*_LIDC, "false_positive_rate", "false_positives_per_scan", "cpm")
+READS_READERS = "reads the readers' ratings, which no image method is given"
+_LIDC = ("auc", "sensitivity", "specificity", "accuracy")
+_LUNA = (*_LIDC[:-1], "false_positive_rate", "false_positives_per_scan", "cpm")
 _PUBLISHED_SCANS, _PUBLISHED_NEGATIVES = 888, 549_714  # 1,351 of 551,065 candidates are positive
 _NEVER_CERTAIN = 1e-4
 _PLACE = ["repeat", "fold", "nodule_id"]
@@ -88,7 +88,7 @@ def published(values: Mapping[str, Any]) -> dict[tuple[str, str], float]:
 def table(values: Values) -> pd.DataFrame:
     """Return the rows with intervals; published values of the same data in columns of their own."""
     names, printed, rows = _LUNA if is_luna(values) else _LIDC, published(values), values["rows"]
-    lines = []
+    papers, lines = {of.name: of.reference for of in NETWORKS.values()}, []
     for label in [*rows, *(sorted({what for what, _ in printed} - set(rows)) if rows else ())]:
         line: Values = {"method": label, "note": "as published"}
         if row := rows.get(label):
@@ -96,7 +96,8 @@ def table(values: Values) -> pd.DataFrame:
             line |= cells({m: value(row["metrics"], m) for m in ("auc_within_folds", *names)})
             if is_luna(values):
                 line["threshold"] = row["metrics"]["threshold"]
-        lines.append(line | {f"{m}_as_published": printed.get((label, m)) for m in names})
+        line |= {f"{m}_as_published": printed.get((label, m)) for m in names}
+        lines.append(line | {"reference": papers.get(label, "")})
     return pd.DataFrame(lines)
 
 
@@ -114,7 +115,7 @@ class Views:
     # off first and add it at the end.
     prior_shift: Floats
     # (repeat, fold) -> labels (m,) and probabilities (m, views), without what was gained, of its
-    # inner validation nodules; empty of a packed run.
+    # inner validation nodules.
     validation: Mapping[tuple[int, int], tuple[NDArray[np.int64], Floats]]
 
 
@@ -131,10 +132,9 @@ def views_of_run(
     for repeat, fold in places:
         here = pd.DataFrame([networks[repeat, fold, v] for v in views])
         left.append([*here["val_auc"], here["prior_shift"][0]])
-        if "val_probability" in here:  # not of a packed run
-            labels = label_of.loc[here["val_nodule_id"][0]].to_numpy(dtype=np.int64)
-            said_there = np.array(here["val_probability"].tolist()).T
-            validation[repeat, fold] = (labels, moved(said_there, -left[-1][-1]))
+        labels = label_of.loc[here["val_nodule_id"][0]].to_numpy(dtype=np.int64)
+        said_there = np.array(here["val_probability"].tolist()).T
+        validation[repeat, fold] = (labels, moved(said_there, -left[-1][-1]))
     of_fold = np.array(left, dtype=float)[number]
     test = first[["nodule_id", "patient_id", "repeat", "fold", "label"]]
     probability = np.stack([of.to_numpy(dtype=float) for of in said], axis=1)
@@ -187,9 +187,8 @@ def methods(of: Views) -> dict[str, Callable[[Views], Floats]]:
         "best view by validation": lambda of: of.probability[
             np.arange(len(of.test)), of.val_auc.argmax(axis=1)
         ],
+        "logistic stacking": stacked,
     }
-    if of.validation:
-        ways["logistic stacking"] = stacked
     if of.prior_shift.any():  # where the surest view rules the others
         ways["AUC weights, odds moved first"] = lambda of: (
             of.probability * of.val_auc / of.val_auc.sum(axis=1, keepdims=True)
@@ -248,8 +247,7 @@ def with_detector(predictions: pd.DataFrame) -> pd.DataFrame:
 def with_the_diameter(runs: Runs, variant: Variant) -> pd.DataFrame:
     """Put what a method says and the diameter together, fold by fold, as the view "fused".
 
-    What both weigh is learnt from the inner validation nodules (`fusion.size_weights`), so that a
-    packed run, which has none of them, does not do.
+    What both weigh is learnt from the inner validation nodules (`fusion.size_weights`).
     """
     mm = runs.cohort.nodules.set_index("nodule_id")["diameter_mm"]
     held_out = validation_predictions(runs.run_folder(variant), runs.cohort)
@@ -339,14 +337,14 @@ def _baselines(runs: Runs, variant: Variant) -> dict[str, Row]:
     if not luna:
         rated = runs.once("calcification", size_and_calcification, predictions, runs.cohort)
         if rated is not None:
-            found[SIZE_CALCIFICATION] = ((rated, "size_calcification"), "none", _READS_READERS)
+            found[SIZE_CALCIFICATION] = ((rated, "size_calcification"), "none", READS_READERS)
     return found
 
 
 def _of_model(runs: Runs, variant: Variant) -> dict[str, Row]:
     predictions, views, label = runs.predictions(variant), runs.profile.paper_views, variant.label
     of_ruler: dict[str, Row] = {}
-    if SIZE_ONLY in set(predictions["view"]) and runs.run_folder(variant).is_dir():
+    if SIZE_ONLY in set(predictions["view"]):
         sized = runs.once(("with the diameter", label), with_the_diameter, runs, variant)
         of_ruler[f"{label}{WITH_THE_DIAMETER}"] = ((sized, FUSED), "and a ruler", _RULER)
     if variant.config(runs.profile).network.whole:
@@ -369,9 +367,6 @@ def _of_model(runs: Runs, variant: Variant) -> dict[str, Row]:
 
 def _views(runs: Runs, variant: Variant) -> Views:
     networks, views = runs.networks(variant, runs.plan(variant)), runs.profile.paper_views
-    if "prior_shift" not in next(iter(networks.values())):
-        raise InputError(f"{runs.run_folder(variant)}: a packed run does not say how the odds of "
-                         "sampled candidates were moved; table1 needs its folder")  # fmt: skip
     return views_of_run(runs.predictions(variant), networks, runs.cohort.nodules, views)
 
 

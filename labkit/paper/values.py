@@ -212,19 +212,9 @@ class Runs:
     def networks(
         self, variant: Variant, plan: crossval.Plan
     ) -> dict[tuple[int, int, int], dict[str, Any]]:
-        """Return (repeat, fold, view) -> what each network of a finished variant left.
-
-        Of a packed run `val_auc` alone, and `prior_shift` where there cannot be any.
-        """
-        out, places = self.run_folder(variant), plan.networks(variant.config(self.profile).views)
-        if not out.is_file():
-            return {place: crossval.read_network(out, place) for place in places}
-        with run_folder(out) as folder:
-            curves = pd.read_csv(folder / "history.csv")
-        best = curves[curves["epoch"] == curves["best_epoch"]]
-        val_auc = best.set_index(["repeat", "fold", "view"])["val_auc"].to_dict()
-        known = {} if self.cohort.task == "luna16" else {"prior_shift": 0.0}
-        return {place: {"val_auc": val_auc[place], **known} for place in places}
+        """Return (repeat, fold, view) -> what each network of a finished variant left."""
+        places = plan.networks(variant.config(self.profile).views)
+        return crossval.read_networks(self.run_folder(variant), places)
 
     def trained(self, variant: Variant, plan: crossval.Plan) -> Values:
         """Return on what a variant was trained, since when, how long, and whether it had learnt.

@@ -23,6 +23,7 @@ from matplotlib.ticker import MaxNLocator
 from labkit.errors import InputError
 from labkit.evaluation.reconstruction import ZONES
 from labkit.evaluation.statistics import Interval
+from labkit.imaging.planes import PLANES
 from labkit.paper import declared, table1, values
 from labkit.paper.declared import ALPHAS, DEPTHS, alpha_label, depth_label, dropout_label, l2_label
 from labkit.plots import style
@@ -308,49 +309,85 @@ def _footnote(figure: Figure, text: str) -> None:
 
 @style.figure
 def table1_figure(found: Values) -> Drawn:
-    """Draw the metrics of every row of Table 1, with intervals and published values.
+    """Draw the metrics of every method of Table 1, with intervals and published values.
 
-    AUC, sensitivity and specificity; for LUNA-16 also false positives a scan, and CPM.
+    AUC, sensitivity, specificity and accuracy; for LUNA-16 false positives a scan, and CPM. Single
+    views stand in one line, and what the diameter adds below the method itself.
     """
     rows, luna = _rows(found), values.is_luna(found)
     first = next(iter(rows.values()))["metrics"]
     at = f" at {first['threshold']:.3g}" if luna else " at 0.5"
-    shown = {"auc": "AUC", "sensitivity": f"sensitivity{at}", "specificity": f"specificity{at}"}
+    shown = {"auc_within_folds": "AUC within folds", "auc": "AUC, pooled",
+             "sensitivity": f"sensitivity{at}", "specificity": f"specificity{at}"}  # fmt: skip
     if luna:
         shown |= {"false_positives_per_scan": f"false positives a scan{at}", "cpm": "CPM"}
+    else:
+        shown["accuracy"] = f"accuracy{at}"
     published = table1.published(found)
-    names = [*rows, *sorted({what for what, _ in published} - set(rows))]
-    size = (14.4 if luna else 10.4, 1.5 + 0.27 * len(names))
+    printed = {" ".join(k): v for k, v in published.items()}
+    others = {of.label for of in declared.OTHERS}
+    lines = _lines(rows) | {what: [] for what in sorted({w for w, _ in published} - set(rows))}
+    size = (2.4 + 2.6 * len(shown), 1.6 + 0.3 * len(lines))
     figure, axes = style.subplots(1, len(shown), size, sharey=True)
     hollow = Look(mfc="white", mec=style.VERMILION, zorder=4)
-    measured: dict[str, dict[str, Interval]] = {label: {} for label in shown.values()}
+    measured: dict[str, Interval] = {}
     for ax, (metric, label) in zip(axes, shown.items(), strict=True):
-        for y, name in enumerate(names):
-            if name in rows and (of := table1.value(rows[name]["metrics"], metric)) is not None:
-                measured[label][name] = Interval(of["value"], of["low"], of["high"])
-                alone = name.startswith("size") or name == table1.DETECTORS
-                (colour,) = method_colours(["size" if alone else name[:2]]).values()
-                marker, ms, lw = ("o", 4, 1.0) if "," in name else ("s", 6, 1.8)
-                place = (y, measured[label][name])
-                style.whisker(ax, *place, colour, marker, upright=False, ms=ms, lw=lw)
-            if (value := published.get((name, metric))) is not None:
+        for y, (line, names) in enumerate(lines.items()):
+            alone = line.startswith("size") or line == table1.DETECTORS
+            ours = line.startswith(("ST-CNN", "MT-CNN")) and line not in others
+            (colour,) = method_colours(["size" if alone else line[:2] * ours]).values()
+            for name in names:
+                if (of := table1.value(rows[name]["metrics"], metric)) is None:
+                    continue
+                here = Interval(of["value"], of["low"], of["high"])
+                if ax is axes[0] and not line.endswith(_SINGLE):
+                    measured[name] = here
+                if line.endswith(_SINGLE):
+                    ax.plot(of["value"], y, "o", color=colour, ms=4, alpha=0.5)
+                elif name.endswith(declared.WITH_THE_DIAMETER):
+                    style.whisker(ax, y + 0.32, here, colour, upright=False, ms=4.5, lw=0.8,
+                                  mfc="white", zorder=3)  # fmt: skip
+                else:
+                    style.whisker(ax, y, here, colour, "s", upright=False, ms=5.5, lw=1.6)
+            if (value := published.get((line, metric))) is not None:
                 ax.plot(value, y, "D", **hollow)
                 text = f"{value:.0f}" if value > 1 else f"{value:.3f}"
                 look = Look(ha="center", fontsize=7, color=style.VERMILION)
                 ax.annotate(text, (value, y), (0, 6), textcoords="offset points", **look)
         ax.set_xlabel(label)
-        style.name_rows(ax, [n + "*" * bool(n in rows and rows[n]["note"]) for n in names])
-    axes[0].set_ylim(len(names) - 0.4, -0.6)
+        starred = (
+            any(rows[n]["note"] for n in names if n == line) for line, names in lines.items()
+        )
+        style.name_rows(ax, [line + "*" * star for line, star in zip(lines, starred, strict=True)])
+    axes[0].set_ylim(len(lines) - 0.4, -0.6)
     data = "LUNA-16" if luna else "LIDC-IDRI"
     axes[0].plot([], [], "D", label=f"as published ({data})", **hollow)
-    figure.legend(loc="outside upper right")
+    if any(name.endswith(declared.WITH_THE_DIAMETER) for name in rows):
+        axes[0].plot([], [], "o", label="with the diameter", mfc="white", mec=style.GREY, ms=4.5)
+    figure.legend(loc="outside upper right", ncols=2)
     experiment_title(figure, axes[-1], found)
     for tick in axes[0].get_yticklabels():
-        tick.set_fontweight("normal" if set(",*") & set(tick.get_text()) else "bold")
-    notes = sorted({row["note"] for row in rows.values() if row["note"]})
+        tick.set_fontweight("bold" if tick.get_text() in dict(NETWORKS.values()) else "normal")
+    notes = sorted({rows[line]["note"] for line in lines if line in rows and rows[line]["note"]})
     under = f"{_judged_on(found, first)}; {found['protocol']}"
     _footnote(figure, under + "".join(f". * {note}" for note in notes))
-    return figure, measured, {"as published": {" ".join(k): v for k, v in published.items()}}
+    return figure, {next(iter(shown.values())): measured}, {"as published": printed}
+
+
+_SINGLE = ", single views"
+
+
+def _lines(rows: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Return the rows that share a line of the figure; other methods by their AUC, best first."""
+    lines: dict[str, list[str]] = {}
+    single = tuple(f", {view_name(v)}" for v in range(len(PLANES)))
+    for name in rows:
+        line = name.removesuffix(declared.WITH_THE_DIAMETER)
+        line = line.partition(", ")[0] + _SINGLE if line.endswith(single) else line
+        lines.setdefault(line, []).append(name)
+    others = [v.label for v in declared.OTHERS if v.label in lines]
+    others.sort(key=lambda name: -rows[name]["metrics"]["auc_within_folds"]["value"])
+    return lines | {name: lines.pop(name) for name in others}
 
 
 def _rows(found: Values) -> dict[str, Any]:

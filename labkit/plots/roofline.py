@@ -13,9 +13,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.text import Text
-from matplotlib.transforms import Bbox
 
 from labkit import paths
 from labkit.errors import InputError
@@ -117,31 +114,9 @@ def roofline_figure(found: Values, precision: str | None = None) -> Drawn:
     where = found["hardware"]["gpu" if cuda else "processor"] + ", one core" * (not cuda)
     ax.set_title(f"{where}, {name}, batch {found['batch_size']}, {found['date'][:10]}")
     figure.legend(loc="outside lower center", ncols=3)
-    _name_points(ax, stages)
+    radii = np.sqrt(stages["area"] / np.pi)
+    style.name_points(ax, stages["stage"], stages["FLOP/byte"], stages["GFLOP/s"], radii)
     return figure, stages.set_index("stage")[["FLOP/byte", "GFLOP/s"]]
-
-
-def _name_points(ax: Axes, stages: pd.DataFrame) -> None:
-    """Write every stage's name to the right of its point, as far down as it is free."""
-    ax.figure.draw_without_rendering()  # type: ignore[union-attr]  # places in pixels are known
-    points = stages.sort_values("GFLOP/s", ascending=False)
-    places = points[["FLOP/byte", "GFLOP/s"]].to_numpy()
-    radii = np.sqrt(points["area"].to_numpy() / np.pi)
-    unit, centres = ax.figure.dpi / 72, ax.transData.transform(places)
-    taken = [Bbox([c - r * unit, c + r * unit]) for c, r in zip(centres, radii, strict=True)]
-    look = Look(textcoords="offset points", fontsize=8.5, va="center")
-    look["path_effects"] = style.outlined("white")
-    look["arrowprops"] = {"arrowstyle": "-", "color": style.GREY, "lw": 0.7}
-    for name, place, (x, y), r in zip(points["stage"], places, centres, radii, strict=True):
-        text = ax.annotate(name, tuple(place), (r + 3, 0), in_layout=False, **look)
-        width, height = Text.get_window_extent(text).size
-        downs = range(0, -400, -2)
-        corners = ((x + unit * (r + 3), y + unit * down - height / 2) for down in downs)
-        boxes = [Bbox.from_bounds(*corner, width, height) for corner in corners]
-        free = (k for k, box in enumerate(boxes) if not any(box.overlaps(of) for of in taken))
-        k = next(free, 0)
-        taken.append(boxes[k])
-        text.set_position((r + 3, downs[k]))
 
 
 def _rate(flop_per_s: float) -> str:

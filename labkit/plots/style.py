@@ -24,6 +24,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
@@ -342,6 +344,32 @@ def name_rows(ax: Axes, names: Sequence[str]) -> None:
     ax.set_yticks(range(len(names)), list(names))
     ax.set_ylim(len(names) - 0.5, -0.5)
     ax.grid(visible=False, axis="y")
+
+
+def name_points(
+    ax: Axes, names: Iterable[str], x: Iterable[float], y: Iterable[float],
+    radii_pt: Iterable[float], **look: Any,
+) -> None:  # fmt: skip
+    """Write every point's name to the right of it, as far down as it is free."""
+    ax.figure.draw_without_rendering()  # type: ignore[union-attr]  # places in pixels are known
+    points = sorted(zip(y, x, radii_pt, names, strict=True), reverse=True)
+    places, unit = [(x, y) for y, x, _, _ in points], ax.figure.dpi / 72
+    centres = ax.transData.transform(places)
+    taken = [Bbox([c - r * unit, c + r * unit])
+             for c, (_, _, r, _) in zip(centres, points, strict=True)]  # fmt: skip
+    look = {"fontsize": 8.5, "va": "center", "path_effects": outlined("white"), **look}
+    look["arrowprops"] = {"arrowstyle": "-", "color": GREY, "lw": 0.7}
+    for place, (across, up), (_, _, r, name) in zip(places, centres, points, strict=True):
+        start = Look(xytext=(r + 3, 0), textcoords="offset points", in_layout=False)
+        text = ax.annotate(name, place, **start, **look)
+        width, height = Text.get_window_extent(text).size
+        downs = range(0, -400, -2)
+        corners = ((across + unit * (r + 3), up + unit * down - height / 2) for down in downs)
+        boxes = [Bbox.from_bounds(*corner, width, height) for corner in corners]
+        free = (k for k, box in enumerate(boxes) if not any(box.overlaps(of) for of in taken))
+        k = next(free, 0)
+        taken.append(boxes[k])
+        text.set_position((r + 3, downs[k]))
 
 
 # Values with their intervals

@@ -66,9 +66,10 @@ class Trained:
     network: Any  # STCNN or Rival, with the weights of its best epoch, on its device
     history: list[dict[str, Any]]
     best_epoch: int
-    val_probability: NDArray[np.float64]  # (n_val,) of the inner validation images
+    val_probability: NDArray[np.float64]  # (n_val,) of images that it has not learnt from
     val_auc: float  # on them: the weight of this view in the fusion (Eq. 4)
     prior_shift: float = 0.0  # what its log-odds gained, where negatives were sampled
+    val_rows: NDArray[np.int64] | None = None  # which those are; None: the inner validation split
 
 
 class EarlyStopping:

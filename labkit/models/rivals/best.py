@@ -1,4 +1,4 @@
-"""Several opinions as one: what is measured of a nodule, and what ImageNet's features see in it.
+"""Two opinions as one: what is measured of a nodule, and what ImageNet's features see in it.
 
 Stacked generalisation (Wolpert, Neural Networks 5:241, 1992). What makes it itself: its members
 look at different things, the segmented nodule's shape, density and texture on one side and whole
@@ -6,9 +6,9 @@ views through a pretrained network on the other, so that they err on different n
 every training nodule what it would of one that it has not seen (`FeatureRival.cross_fitted`), and
 logistic regression learns from that how far to trust whom. Nothing of it sees the diameter.
 
-Decided here: which members, after all had been judged alone on the real cubes; how they are weighed
-is learnt inside the training nodules. Where cubes hold the nodule's own slices alone, all members
-see where these end.
+Decided here: which members, after all had been judged alone on the real cubes (two more added
+nothing, `results/ablation.json`); how they are weighed is learnt inside the training nodules. Where
+cubes hold the nodule's own slices alone, both see where these end.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
@@ -25,22 +26,32 @@ from labkit.models import NETWORKS
 from labkit.models.fusion import log_odds
 from labkit.models.rivals import FeatureRival, Floats, Report, Rival, Rows, Split, only_row
 
-MEMBERS = ("radiomics", "shewaye2016", "han2015", "ciompi2015")
+MEMBERS = ("radiomics", "ciompi2015")
 
 
 class Best(Rival):
     """Logistic regression on the log-odds of `MEMBERS`."""
 
     def fit(self, cohort: Cohort, split: Split, on_epoch: Report) -> NDArray[np.float64]:
-        self._members = self._new()
-        for member in self._members:
+        members = self._new()
+        for member in members:
             member.fit(cohort, split, lambda row: None)
-        rows, labels = np.concatenate([split.train, split.val]), cohort.nodules["label"].to_numpy()
-        stack = LogisticRegression().fit(self._cross_fitted(rows), labels[rows].astype(int))
-        self._weights = np.append(stack.intercept_, stack.coef_[0])
-        of_val = self._said(self._cross_fitted(split.val))
-        on_epoch(only_row(of_val, labels[split.val].astype(float)))
+        of_val = self.weigh(members, cohort, split)
+        labels = cohort.nodules["label"].iloc[split.val].to_numpy(dtype=float)
+        on_epoch(only_row(of_val, labels))
         return of_val
+
+    def weigh(
+        self, members: list[FeatureRival], cohort: Cohort, split: Split
+    ) -> NDArray[np.float64]:  # fmt: skip
+        """Learn how far to trust which of fitted methods; return `fit`'s validation word."""
+        self._members = members
+        rows = np.concatenate([split.train, split.val])
+        labels = cohort.nodules["label"].iloc[rows].to_numpy(dtype=int)
+        learnt = LogisticRegression().fit(self._cross_fitted(rows), labels)
+        self._weights = np.append(learnt.intercept_, learnt.coef_[0])
+        self.held_out = pd.Series(self._said(self._cross_fitted(rows)), rows)
+        return np.asarray(self.held_out[split.val], dtype=float)
 
     def _new(self) -> list[FeatureRival]:
         return [NETWORKS[name].build(config=self.config, device=self.device, seed=self.seed)

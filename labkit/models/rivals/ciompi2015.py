@@ -45,7 +45,7 @@ class Ciompi2015(FeatureRival):
         views = torch.from_numpy(unit(image[:3, 18:58, 18:58]))[:, None].expand(-1, 3, -1, -1)
         pixels = interpolate(views, size=160, mode="bicubic").clamp(0, 1)
         with torch.inference_mode():
-            return backbone((pixels * 255 - 127) / 128, _weights()).flatten().numpy()
+            return backbone((pixels * 255 - 127) / 128, pretrained()).flatten().numpy()
 
     def estimator(self) -> BaseEstimator:
         return ByView()
@@ -75,7 +75,8 @@ class ByView(ClassifierMixin, BaseEstimator):
 
 
 @cache
-def _weights() -> dict[str, Tensor]:
+def pretrained() -> dict[str, Tensor]:
+    """Load EfficientNet-Lite0's weights, by layer; InputError where they are not installed."""
     try:
         file = files(_PACKAGE) / "models" / "efficientnet-lite0-57934424.pth"
     except ModuleNotFoundError:

@@ -24,16 +24,7 @@ from torch import Tensor, nn
 
 from labkit.cohorts.cohort import Cohort
 from labkit.errors import InputError
-from labkit.models.rivals import (
-    Floats,
-    NetworkRival,
-    Report,
-    Rows,
-    Split,
-    conv3d,
-    cubes_hu,
-    unit,
-)
+from labkit.models.rivals import Floats, NetworkRival, Report, Rows, Split, conv3d
 
 STAGES = ((16, 16, 4), (24, 32, 8), (32, 48, 8))  # width within, channels added, channels joined
 BLOCKS = 2
@@ -92,13 +83,7 @@ class DeepLungNet(nn.Module):
 class DeepLung(NetworkRival):
     """Boosted stumps on a dual-path network's features and on voxels."""
 
-    size, with_diameter = (32, 32, 32), False
-
-    def inputs(self, cohort: Cohort, rows: Rows) -> Floats:
-        return unit(cubes_hu(cohort, rows, (38, 38, 38)))[:, None]
-
-    def network(self) -> nn.Module:
-        return DeepLungNet()
+    network, with_diameter = DeepLungNet, False
 
     def fit(self, cohort: Cohort, split: Split, on_epoch: Report) -> NDArray[np.float64]:
         mm = cohort.nodules["diameter_mm"]

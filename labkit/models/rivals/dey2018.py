@@ -18,8 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from labkit.cohorts.cohort import Cohort
-from labkit.models.rivals import Floats, NetworkRival, Rows, conv3d, cubes_hu, known_bce, unit
+from labkit.models.rivals import NetworkRival, conv3d
 
 GROWTH, LAYERS, BLOCKS = 8, 2, 3
 
@@ -74,16 +73,7 @@ class DeyNet(nn.Module):
 class Dey2018(NetworkRival):
     """A two-pathway 3-D DenseNet with early outputs."""
 
-    size = (16, 60, 60)
-
-    def inputs(self, cohort: Cohort, rows: Rows) -> Floats:
-        return unit(cubes_hu(cohort, rows, (18, 64, 64)))[:, None]
-
-    def network(self) -> nn.Module:
-        return DeyNet()
-
-    def loss(self, output: Any, targets: Tensor) -> Tensor:
-        return BLOCKS * known_bce(output, targets.expand_as(output))
+    network, room, size = DeyNet, (18, 64, 64), (16, 60, 60)
 
     def probability(self, output: Any) -> Tensor:
         return output.float()[:, -1].sigmoid()

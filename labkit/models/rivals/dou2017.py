@@ -19,8 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from labkit.cohorts.cohort import Cohort
-from labkit.models.rivals import Floats, NetworkRival, Rows, cubes_hu, known_bce, unit
+from labkit.models.rivals import NetworkRival
 
 FUSION = (0.3, 0.4, 0.3)
 # Shape (z, y, x), pooling after the first convolution, depth of the last kernel, neurons.
@@ -69,16 +68,7 @@ class DouNet(nn.Module):
 class Dou2017(NetworkRival):
     """Three 3-D networks with ever more context, fused."""
 
-    size = LEVELS[-1][0]
-
-    def inputs(self, cohort: Cohort, rows: Rows) -> Floats:
-        return unit(cubes_hu(cohort, rows, (28, 44, 44)))[:, None]
-
-    def network(self) -> nn.Module:
-        return DouNet()
-
-    def loss(self, output: Any, targets: Tensor) -> Tensor:
-        return len(LEVELS) * known_bce(output, targets.expand_as(output))
+    network, room, size = DouNet, (28, 44, 44), LEVELS[-1][0]
 
     def probability(self, output: Any) -> Tensor:
         return output.float().sigmoid() @ output.new_tensor(FUSION, dtype=torch.float32)

@@ -21,16 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from labkit.cohorts.cohort import Cohort
-from labkit.models.rivals import (
-    Floats,
-    NetworkRival,
-    Rows,
-    conv3d,
-    cubes_hu,
-    known_bce,
-    mean_ratings,
-    unit,
-)
+from labkit.models.rivals import Floats, NetworkRival, Rows, conv3d, known_bce, mean_ratings
 
 WEIGHTS = {"calcification": 0.1, "margin": 0.1, "subtlety": 0.2, "texture": 0.2, "sphericity": 0.1}
 
@@ -69,13 +60,7 @@ class HSCNNNet(nn.Module):
 class HSCNN(NetworkRival):
     """A 3-D network whose malignancy follows from attributes that a reader would name."""
 
-    size = (32, 32, 32)
-
-    def inputs(self, cohort: Cohort, rows: Rows) -> Floats:
-        return unit(cubes_hu(cohort, rows, (38, 38, 38)))[:, None]
-
-    def network(self) -> nn.Module:
-        return HSCNNNet()
+    network = HSCNNNet
 
     def targets(self, cohort: Cohort, rows: Rows) -> Floats:
         """Return (n, 6) zeros and ones: malignancy and the five attributes."""

@@ -21,15 +21,10 @@ from torch import Tensor, nn
 
 from labkit.cohorts.cohort import Cohort
 from labkit.models.mtcnn import UpsampledDeconv
-from labkit.models.rivals import Floats, NetworkRival, Rows, Split
+from labkit.models.rivals import Floats, NetworkRival, Rows, Split, conv2d
 from labkit.models.rivals.mvkbc2019 import FEATURES, SIDE, VIEWS, patches
 
 WIDTHS = ((1, 8), (8, 16), (16, 16))
-
-
-def _half(inside: int, outside: int) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(inside, outside, 3, padding=1, bias=False), nn.MaxPool2d(2),
-                         nn.BatchNorm2d(outside), nn.ReLU())  # fmt: skip
 
 
 class SSAC(nn.Module):
@@ -37,7 +32,7 @@ class SSAC(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.encode = nn.ModuleList(_half(*width) for width in WIDTHS)
+        self.encode = nn.ModuleList(conv2d(*width) for width in WIDTHS)
         self.decode = nn.Sequential(
             UpsampledDeconv(16, 16, 3), nn.ReLU(), UpsampledDeconv(16, 8, 3), nn.ReLU(),
             UpsampledDeconv(8, 1, 3), nn.Sigmoid(),
@@ -46,7 +41,7 @@ class SSAC(nn.Module):
             nn.Conv2d(1, 8, 4, 2, 1), nn.LeakyReLU(0.2), nn.Conv2d(8, 16, 4, 2, 1),
             nn.LeakyReLU(0.2), nn.Flatten(), nn.Linear(16 * (SIDE // 4) ** 2, 1),
         )  # fmt: skip
-        self.classify = nn.ModuleList(_half(*width) for width in WIDTHS)
+        self.classify = nn.ModuleList(conv2d(*width) for width in WIDTHS)
         self.transit = nn.ModuleList(nn.Conv2d(width[1], width[1], 1) for width in WIDTHS)
         self.features = nn.Linear(16 * (SIDE // 8) ** 2, FEATURES)
 
@@ -87,16 +82,13 @@ class MKSSACNet(nn.Module):
 class MKSSAC(NetworkRival):
     """Classifiers beside autoencoders that learn from uncertain nodules, too."""
 
-    size = (SIDE, SIDE)
+    network, size = MKSSACNet, (SIDE, SIDE)
 
     def inputs(self, cohort: Cohort, rows: Rows) -> Floats:
         return patches(cohort, rows)
 
     def learns_from(self, split: Split) -> Rows:
         return np.sort(np.concatenate([split.train, split.uncertain]))
-
-    def network(self) -> nn.Module:
-        return MKSSACNet()
 
     def optimiser(self, network: nn.Module) -> Any:
         named = list(network.named_parameters())

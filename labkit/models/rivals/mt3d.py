@@ -16,8 +16,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from labkit.cohorts.cohort import Cohort
-from labkit.models.rivals import Floats, NetworkRival, Rows, conv3d, cubes_hu, unit
+from labkit.models.rivals import NetworkRival, conv3d
 
 ALPHA = 0.3
 
@@ -51,13 +50,7 @@ class MT3DNet(nn.Module):
 class MT3D(NetworkRival):
     """A 3-D network that classifies a cube and draws it again."""
 
-    size = (32, 32, 32)
-
-    def inputs(self, cohort: Cohort, rows: Rows) -> Floats:
-        return unit(cubes_hu(cohort, rows, (38, 38, 38)))[:, None]
-
-    def network(self) -> nn.Module:
-        return MT3DNet()
+    network = MT3DNet
 
     def auxiliary(self, output: Any, targets: Tensor, images: Tensor) -> Tensor | float:
         return ALPHA * F.binary_cross_entropy_with_logits(output[1].float(), images)

@@ -23,7 +23,7 @@ from scipy import ndimage
 from torch import Tensor, nn
 
 from labkit.cohorts.cohort import Cohort
-from labkit.models.rivals import Floats, NetworkRival, Rows, unit, views_hu
+from labkit.models.rivals import Floats, NetworkRival, Rows, conv2d, unit, views_hu
 
 VIEWS, SIDE, FEATURES = 9, 32, 16
 
@@ -63,8 +63,7 @@ class MVKBCNet(nn.Module):
     def _backbone(self) -> nn.Sequential:
         layers: list[nn.Module] = []
         for inside, outside in ((1, 8), (8, 16), (16, 32)):
-            layers += [nn.Conv2d(inside, outside, 3, padding=1, bias=False), nn.MaxPool2d(2),
-                       nn.BatchNorm2d(outside), nn.ReLU()]  # fmt: skip
+            layers += conv2d(inside, outside)
         head = (nn.Flatten(), nn.Dropout(0.3), nn.Linear(32 * (SIDE // 8) ** 2, FEATURES))
         return nn.Sequential(*layers, *head, nn.ReLU())
 
@@ -78,13 +77,10 @@ class MVKBCNet(nn.Module):
 class MVKBC(NetworkRival):
     """Nine views, each in three images, weighed by a joint sigmoid."""
 
-    size = (SIDE, SIDE)
+    network, size = MVKBCNet, (SIDE, SIDE)
 
     def inputs(self, cohort: Cohort, rows: Rows) -> Floats:
         return patches(cohort, rows)
-
-    def network(self) -> nn.Module:
-        return MVKBCNet()
 
     def loss(self, output: Any, targets: Tensor) -> Tensor:
         double = output.new_tensor([2.0], dtype=torch.float32)

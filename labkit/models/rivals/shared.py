@@ -13,6 +13,7 @@ only the nodule's own slices, oblique views show where the slices end, and so it
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 
 from labkit.cohorts.cohort import Cohort
 from labkit.models.mtcnn import UpsampledDeconv
-from labkit.models.rivals import Floats, NetworkRival, Rows, views_hu
+from labkit.models.rivals import Floats, NetworkRival, Rows, conv2d, views_hu
 
 FEATURES, SIDE, ALPHA = 64, 40, 0.3
 
@@ -38,8 +39,7 @@ class SharedNet(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         for inside, outside, kernel in ((2, 16, 5), (16, 32, 3), (32, FEATURES, 3)):
-            layers += [nn.Conv2d(inside, outside, kernel, padding=kernel // 2, bias=False),
-                       nn.MaxPool2d(2), nn.BatchNorm2d(outside), nn.ReLU()]  # fmt: skip
+            layers += conv2d(inside, outside, kernel)
         self.encode = nn.Sequential(*layers)
         self.decode = nn.Sequential(
             UpsampledDeconv(FEATURES, 32, 3), nn.ReLU(), UpsampledDeconv(32, 1, 3)
@@ -71,13 +71,11 @@ class SharedNet(nn.Module):
 class Shared(NetworkRival):
     """One encoder for nine views, attention, classification and reconstruction."""
 
+    network: Callable[[], nn.Module] = SharedNet
     size, reflections, weight_decay = (SIDE, SIDE), True, 1e-4
 
     def inputs(self, cohort: Cohort, rows: Rows) -> Floats:
         return views_hu(cohort, rows, SIDE + 12) / 1000
-
-    def network(self) -> nn.Module:
-        return SharedNet()
 
     def auxiliary(self, output: Any, targets: Tensor, images: Tensor) -> Tensor | float:
         _, drawn, views, _ = output

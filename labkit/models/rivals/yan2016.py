@@ -13,12 +13,14 @@ hold only the nodule's own slices.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 
 from labkit.cohorts.cohort import Cohort
-from labkit.models.rivals import Floats, NetworkRival, Rows, cubes_hu, known_bce, unit
+from labkit.models.rivals import Floats, NetworkRival, Rows, known_bce
 
 SLICES, SIDE = 16, 32
 
@@ -38,25 +40,18 @@ def _network(dims: int, inside: int) -> nn.Sequential:
 class Yan2D(NetworkRival):
     """A nodule's slices as channels."""
 
-    size: tuple[int, ...] = (SIDE, SIDE)
+    network: Callable[[], nn.Module] = staticmethod(partial(_network, 2, SLICES))
+    room, size = (SLICES, SIDE + 6, SIDE + 6), (SIDE, SIDE)
 
     def inputs(self, cohort: Cohort, rows: Rows) -> Floats:
-        return unit(cubes_hu(cohort, rows, (SLICES, SIDE + 6, SIDE + 6)))
-
-    def network(self) -> nn.Module:
-        return _network(2, SLICES)
+        return super().inputs(cohort, rows)[:, 0]
 
 
-class Yan3D(Yan2D):
+class Yan3D(NetworkRival):
     """A nodule as a volume."""
 
+    network, room = staticmethod(partial(_network, 3, 1)), Yan2D.room
     size = (SLICES, SIDE, SIDE)
-
-    def inputs(self, cohort: Cohort, rows: Rows) -> Floats:
-        return super().inputs(cohort, rows)[:, None]
-
-    def network(self) -> nn.Module:
-        return _network(3, 1)
 
 
 class SliceNet(nn.Module):
@@ -81,8 +76,7 @@ class SliceNet(nn.Module):
 class YanSlice(Yan2D):
     """Every slice on its own."""
 
-    def network(self) -> nn.Module:
-        return SliceNet()
+    network = SliceNet
 
     def loss(self, output: Any, targets: Tensor) -> Tensor:
         logits, full = output
