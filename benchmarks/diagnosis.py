@@ -10,21 +10,16 @@ think most suspicious. Lesson 13 shows what this wrote.
 
 from __future__ import annotations
 
-import hashlib
 import sys
-import urllib.request
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from benchmarks.common import command
-from labkit import paths
+from labkit import io, paths
 from labkit.annotations import lidc
-from labkit.errors import InputError
 from labkit.evaluation.statistics import bootstrap_auc, bootstrap_auc_difference, plain
-from labkit.io import write_atomically
 from labkit.training.machines import provenance
 
 NAME = "tcia-diagnosis-data-2012-04-20.xls"
@@ -40,14 +35,7 @@ SCORES = {"highest mean malignancy": "malignancy_mean",
 def read(file: Path | None = None) -> pd.DataFrame:
     """Read the table, as given, in `LABKIT_REAL_DATA`, or fetched into the cache: patient_id, and
     diagnosis and method in words."""
-    place = file or (paths.real_data() or paths.cache()) / NAME
-    if not place.is_file() and not file:
-        try:
-            write_atomically(place, partial(urllib.request.urlretrieve, URL))
-        except OSError as error:
-            raise InputError(f"{URL}: {error}; fetch it yourself, and give --file") from None
-    if not place.is_file() or hashlib.sha256(place.read_bytes()).hexdigest() != SHA256:
-        raise InputError(f"{place}: not the table of {URL}; fetch it again")
+    place = io.fetch(URL, SHA256, file or (paths.real_data() or paths.cache()) / NAME)
     table = pd.read_excel(place, usecols=[0, 1, 2])
     table.columns = pd.Index(["patient_id", "diagnosis", "method"])
     for column, words in (("diagnosis", DIAGNOSES), ("method", METHODS)):

@@ -17,10 +17,12 @@ import re
 import shutil
 import tempfile
 import unicodedata
+import urllib.request
 import uuid
 import warnings
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -319,6 +321,22 @@ def sha256(path: Path, on_bytes: Callable[[int], object] | None = None) -> str:
             if on_bytes is not None:
                 on_bytes(len(block))
     return digest.hexdigest()
+
+
+def fetch(url: str, checksum: str, place: Path) -> Path:
+    """Return a public file, fetched once into `place`; an InputError for one of another SHA-256."""
+    there = place.is_file()
+    try:
+        with place.open("rb") if there else urllib.request.urlopen(url, timeout=20) as source:
+            content = source.read()
+    except (OSError, HTTPException) as error:
+        raise InputError(f"{url}: {error}; fetch it yourself, to {place}") from None
+    if hashlib.sha256(content).hexdigest() != checksum:
+        raise InputError(f"{place if there else url}: not the file of {url} that is meant; "
+                         "remove it, or fetch it elsewhere")  # fmt: skip
+    if not there:
+        write_atomically(place, lambda p: p.write_bytes(content))
+    return place
 
 
 # --- tables and lists from anywhere ---------------------------------------------------------------

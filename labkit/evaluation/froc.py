@@ -213,6 +213,7 @@ def judge(
         if bad.any():
             raise InputError(f"row {bad.argmax()} of the {what} has a number that is not finite")
     given, scans = len(candidates), len(series_uids)
+    named = candidates[SERIES].iloc[0] if given else ""
     if not scans or len(set(series_uids)) < scans:
         raise InputError("a scan stands twice in the list of scans; leave one out" if scans
                          else "there is no scan to judge; give at least one series")  # fmt: skip
@@ -234,8 +235,9 @@ def judge(
         raise InputError(f"no nodule is annotated in these {scans} scans, and sensitivity needs "
                          "one; check that annotations and scans belong together")  # fmt: skip
     if given and not len(candidates):
-        raise InputError(f"none of the {given} marks is in one of these {scans} scans; check that "
-                         "the submission and the list of scans belong together")  # fmt: skip
+        raise InputError(f"none of the {given} marks is in one of these {scans} scans: marks name "
+                         f"{named} and the like, the list {series_uids[0]}; write them alike"
+                         )  # fmt: skip
     probability: Floats = candidates["probability"].to_numpy(np.float64)
     there = len(candidates)
     if max_marks is not None:

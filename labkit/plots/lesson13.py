@@ -1,11 +1,14 @@
-"""Lesson 13's figure: what a test's answer is worth, by how common the disease is."""
+"""Lesson 13's figures: what a test's answer is worth, and what kinds of folds do to networks."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
+from labkit.evaluation.audit import SPLITS
+from labkit.evaluation.statistics import Interval
 from labkit.plots import style
 from labkit.plots.style import Drawn
 
@@ -33,3 +36,31 @@ def predictive_value_figure(
     style.name_ticks(ax, (0.003, 0.01, 0.03, 0.1, 0.3), ["0.3 %", "1 %", "3 %", "10 %", "30 %"])
     ax.legend(loc="center left")
     return figure, {n: {f"AUC {auc:.2f}": value(p, auc) for auc in aucs} for n, p in places.items()}
+
+
+@style.figure
+def splits_figure(auc: Mapping[str, Mapping[str, Any]]) -> Drawn:
+    """Draw the AUC within folds of other people's networks, by how folds are made.
+
+    `auc`: cohort -> network -> method -> `within_folds`, of `audit.judge_networks`; the diameter
+    alone is a line in its band.
+    """
+    figure, axes = style.subplots(1, len(auc), (9.2, 3.8), sharex=True, sharey=True)
+    colours = dict(zip(SPLITS.values(), (style.BLUE, style.GREEN, style.VERMILION), strict=True))
+    drawn: dict[str, Any] = {}
+    for ax, (cohort, networks) in zip(axes, auc.items(), strict=True):
+        found = {
+            method: {n: Interval(**of[method]["within_folds"]) for n, of in networks.items()}
+            for method in ("diameter alone", *SPLITS.values())
+            if method in next(iter(networks.values()))
+        }
+        ruler = next(iter(found.pop("diameter alone").values()))
+        ax.axvspan(ruler.low, ruler.high, color=style.SIZE_ONLY, alpha=0.12, lw=0)
+        ax.axvline(ruler.value, color=style.SIZE_ONLY, lw=1.2, ls="--", label="diameter alone")
+        style.interval_rows(ax, found, colours)
+        style.titles(ax, f"{cohort} a nodule", False)
+        style.mark_kind(ax, False)
+        ax.set(xlabel="AUC within folds, 95 % interval")
+        drawn |= {f"{cohort}, {m}": of for m, of in {"diameter alone": ruler, **found}.items()}
+    figure.legend(*axes[-1].get_legend_handles_labels(), loc="outside upper center", ncols=4)
+    return figure, drawn

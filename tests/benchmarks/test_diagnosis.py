@@ -28,5 +28,5 @@ def test_a_patient_counts_once_by_the_largest_of_his_nodules() -> None:
 
 def test_another_table_is_refused_with_its_name(tmp_path) -> None:
     (other := tmp_path / "other.xls").write_bytes(b"not the table")
-    with pytest.raises(InputError, match=r"other\.xls: not the table of https"):
+    with pytest.raises(InputError, match=r"other\.xls: not the file of https"):
         diagnosis.read(other)
