@@ -2,7 +2,7 @@
 
     python -m benchmarks.belief RUN_ST RUN_MT COHORT --out results/real_belief.json
 
-The runs are those of our rows of Table 1, which `labkit reproduce table1` leaves in its folder.
+The runs are those of our rows of Table 1, packed or as `labkit reproduce table1` leaves them.
 Lesson 13 shows what this wrote. It holds numbers only, no images and no predictions, so that it can
 be committed where the runs cannot.
 """
@@ -24,7 +24,13 @@ from labkit.cohorts.cohort import Cohort
 from labkit.errors import InputError
 from labkit.evaluation import crossval, readers, size, statistics
 from labkit.evaluation.calibration import Calibration, calibration, scale_run
-from labkit.evaluation.predictions import one_view, paired, read_predictions, select_view
+from labkit.evaluation.predictions import (
+    one_view,
+    paired,
+    read_predictions,
+    run_folder,
+    select_view,
+)
 from labkit.evaluation.readers import ReaderCeiling
 from labkit.evaluation.reconstruction import over_patients
 from labkit.evaluation.statistics import RESAMPLES, Floats, Patients, percentile_interval, plain
@@ -108,16 +114,10 @@ def belief(
 
 
 def scale(run: Path, cohort: Cohort, resamples: int = RESAMPLES) -> dict[str, Any]:
-    """Calibrate a run's fused probabilities by a temperature a repeat and fold, before and after.
-
-    Where its networks did not keep what they said of validation nodules: `not_computed` and why.
-    """
+    """Calibrate a run's fused probabilities by a temperature a fold, before and after."""
     predictions = read_predictions(run)
-    values = read_json(run / "metrics.json", "a finished run")
-    try:
-        validation = crossval.steadied(crossval.validation_predictions(run, cohort))
-    except InputError:  # the reader is told, and other parts stand without it
-        return {"not_computed": "its networks did not keep what they said of validation nodules"}
+    values = _about(run)
+    validation = crossval.steadied(crossval.validation_predictions(run, cohort))
     scaled, found = scale_run(predictions, validation)
     return {
         **{key: values[key] for key in ("config", "plan", "started")},
@@ -159,13 +159,19 @@ def brier_parts(found: Calibration) -> dict[str, float]:
     return {**parts, "within": rest}
 
 
+def _about(run: Path) -> dict[str, Any]:
+    with run_folder(run) as folder:
+        return dict(read_json(folder / "metrics.json", "a finished run"))
+
+
 def _finished(run: Path, model: str, cohort: Cohort) -> dict[str, Any]:
-    values = read_json(run / "metrics.json", "a finished run")
+    values = _about(run)
     if values["config"]["model"] != model:
         raise InputError(f"{run}: is a run of model {values['config']['model']}, not {model}")
     if values["cohort"]["sha256"]["nodules.csv"] != cohort.meta["files"]["nodules.csv"]["sha256"]:
         raise InputError(f"{run}: was trained on another cohort than {cohort.folder}")
-    kept = ("cohort", "config", "plan", "hardware", "started", "training_seconds", "epochs_run")
+    kept = ("cohort", "config", "plan", "hardware", "started", "training_seconds", "epochs_run",
+            "convergence")  # fmt: skip
     return {key: values[key] for key in kept}
 
 

@@ -3,7 +3,6 @@
 The README has one short table, `results/README.md` all that was measured, and the course's page on
 what was broken on purpose the counts of it.
 
-    python -m benchmarks.readme collect NAME RUN [RUN ...] --about "what these images are"
     python -m benchmarks.readme pictures runs/demo
     python -m benchmarks.readme write
 
@@ -23,7 +22,7 @@ from typing import Any
 from benchmarks.common import in_words, put_between
 from labkit import paths
 from labkit.errors import InputError
-from labkit.evaluation import crossval, statistics
+from labkit.evaluation import statistics
 from labkit.evaluation.predictions import (
     FUSED,
     SIZE_ONLY,
@@ -31,11 +30,11 @@ from labkit.evaluation.predictions import (
     read_predictions,
     run_folder,
 )
-from labkit.io import read_json, write_json
-from labkit.models import NETWORKS
+from labkit.io import read_json
+from labkit.models import NETWORKS, RIVALS
 from labkit.paper import claims, results, table1
+from labkit.paper.declared import WITH_THE_DIAMETER
 from labkit.paper.values import not_converged
-from labkit.training import TrainingConfig
 
 Values = Mapping[str, Any]
 BEGIN = "<!-- results: begin (python -m benchmarks.readme write) -->"
@@ -102,19 +101,23 @@ def images(kind: str, values: Values) -> str:
 
 def short_table() -> str:
     """Return the README's table: our main rows beside the published, a dozen at most."""
-    main = ("size only", "size + calcification", table1.DETECTORS, "ST-CNN", "MT-CNN",
-            f"MT-CNN{_WITH}")  # fmt: skip
+    best, ours = NETWORKS["best"].name, "MT-CNN"
+    main = {
+        "real": ("size only", "size + calcification", "ST-CNN", ours, NETWORKS["mt-ratings"].name,
+                 best, best + WITH_THE_DIAMETER),
+        "simulated": ("size only", ours), results.LUNA: (table1.DETECTORS, ours, ours + _WITH),
+    }  # fmt: skip
     rows = []
     for kind, values in figures("table1", results.COHORTS).items():
         luna, published = kind == results.LUNA, table1.published(values)
-        for row in (name for name in main if name in values["rows"]):
+        for row in (name for name in main[kind] if name in values["rows"]):
             of_row, theirs = values["rows"][row], published.get((row, "auc"))
-            cells = [in_words(table1.value(of_row["metrics"], m)) if m == "auc" or luna else ""
-                     for m in ("auc", "cpm")]  # fmt: skip
-            named = f"{row} (*)" if of_row["note"] and not luna else row
+            cells = [in_words(table1.value(of_row["metrics"], m)) if m != "cpm" or luna else ""
+                     for m in ("auc_within_folds", "auc", "cpm")]  # fmt: skip
+            named = f"{row} (*)" if of_row["note"] == table1.READS_READERS else row
             said = "" if theirs is None else f"AUC {theirs:.3f}"
             rows.append([images(kind, values), named, *cells, said])
-    header = ("Images", "Method", "AUC (95 % interval)", "CPM (95 % interval)", "As published")
+    header = ("Images", "Method", "AUC within folds", "AUC, pooled", "CPM", "As published")
     return "\n".join([BEGIN, *table(header, rows), END])
 
 
@@ -163,38 +166,71 @@ def _table1() -> Iterator[str]:
     named = {name: name for name in ("size only", "size + calcification")}
     named |= {f"{model}{way}": f"{model}, {said}" for model in _NAMES.values()
               for way, said in _WAYS.items()}  # fmt: skip
-    rows, notes, theirs = [], [], ("auc", "sensitivity")
+    named |= {name: name for of in (*_NAMES, *RIVALS)
+              for name in (NETWORKS[of].name, NETWORKS[of].name + WITH_THE_DIAMETER)
+              if name not in named}  # fmt: skip
+    rows, notes, shown = [], [], ("auc", "sensitivity", "specificity", "accuracy")
+    papers = {NETWORKS[of].name: NETWORKS[of].reference for of in RIVALS}
     for kind, values in figures("table1").items():
         published = table1.published(values)
         for row, said in ((row, said) for row, said in named.items() if row in values["rows"]):
             of = values["rows"][row]
-            cells = [in_words(of["metrics"][m]) for m in ("auc", "sensitivity", "specificity")]
-            there = [f"{published[row, m]:.3f}" if (row, m) in published else "" for m in theirs]
-            rows.append([kind, said + " (*)" * bool(of["note"]), *cells, *there])
+            cells = [in_words(of["metrics"][m]) for m in ("auc_within_folds", *shown)]
+            theirs = [f"{'AUC' if m == 'auc' else m} {published[row, m]:.3f}"
+                      for m in shown if (row, m) in published]  # fmt: skip
+            there = ", ".join(filter(None, (papers.get(row), *theirs)))
+            if pair := values["comparisons"].get(f"{row} less size only"):
+                cells[1:1] = [f"{in_words(pair['within_folds_difference'], sign='+')}, "
+                              f"p = {pair['p_holm']:.2g}"]  # fmt: skip
+            else:
+                cells[1:1] = [""]
+            rows.append([kind, said + " (*)" * (of["note"] == table1.READS_READERS), *cells, there])
         what = {
             "simulated": "Simulated CT around the real readers' outlines",
-            "real_cubes": "Real LIDC-IDRI cubes (Armato et al. 2011, CC BY 3.0) in which only the "
+            "real": "Real LIDC-IDRI cubes (Armato et al. 2011, CC BY 3.0) in which only the "
             "slices that the nodule itself occupies are real and every other slice is air, so that "
             "eight of nine views are strips as wide as the nodule is long",
         }.get(kind if kind == "simulated" else values["cohort"]["name"])
         counts = next(iter(values["rows"].values()))["metrics"]
         notes.append(
             f"- {what or 'Real CT (' + values['cohort']['name'] + ')'}, {counts['nodules']} "
-            f"labelled nodules of {counts['patients']} patients: {how(values, 'patient')}."
+            f"labelled nodules of {counts['patients']} patients: {how(values, 'patient')}; "
+            f"{not_converged(values) or 'converged'}."
         )
     if rows:
-        header = ("Images", "Method", "AUC (95 % interval)", "Sensitivity", "Specificity",
-                  "AUC as published", "Sensitivity as published")  # fmt: skip
+        header = ("Images", "Method", "AUC within folds", "less the diameter", "AUC, pooled",
+                  "Sensitivity", "Specificity", "Accuracy", "As published")  # fmt: skip
         yield from table(header, rows)
-        yield from ("", "(*) reads the readers' own ratings, which no image method is given.", "")
+        yield from ("", "(*) reads the readers' own ratings, which no image method is given. p: "
+                    "DeLong's test by patient, corrected by Holm over all comparisons of these "
+                    "images.", "")  # fmt: skip
         yield from notes
+
+
+def _costs() -> Iterator[str]:
+    """List what each method of Table 1 learns, computes, takes and needs."""
+    if not (file := paths.results() / "methods.json").is_file():
+        return
+    found = read_json(file, "a result")
+    rows = [
+        [NETWORKS[name].name, f"{of['parameters']:,}", f"{of['features']:,}",
+         f"{(of['flop_a_nodule'] or 0) / 1e6:,.0f}", f"{1000 * of['predict_seconds']:.1f}",
+         f"{of['fit_seconds']:,.0f}", f"{of['peak_mib']:.0f}"]
+        for name, of in found["methods"].items()
+    ]  # fmt: skip
+    yield from table(["Method", "Weights", "Features", "MFLOP a nodule", "Predicted, ms a nodule",
+                      "Fit, s", "Memory, MiB"], rows)  # fmt: skip
+    yield from ("", f"{found['about']} Fits are to a fold of {found['plan']['folds']}, "
+                f"{found['cohort']['labelled']} labelled real nodules in all; "
+                f"{found['hardware']['processor']}, {found['date'][:10]}.")  # fmt: skip
 
 
 def _comparisons() -> Iterator[str]:
     """List differences of Table 1's rows, corrected for being several."""
     for kind, values in figures("table1").items():
         for what, pair in values["comparisons"].items():
-            yield f"- {kind}, AUC of {what}: {judged(pair, values['family'])}."
+            if not what.endswith("less size only"):
+                yield f"- {kind}, AUC of {what}: {judged(pair, values['family'])}."
         fusion = values["fusion"].get("MT-CNN", {"comparisons": {}})
         for way in ("equal weights", "logistic stacking"):
             if pair := fusion["comparisons"].get(what := f"{way} less AUC weights (Eq. 4)"):
@@ -259,28 +295,6 @@ def _sweeps() -> Iterator[str]:
                 f"{in_words(pairs[largest]['auc_difference'], sign='+')}"
                 f"{cpm_of(pairs[largest])}{dead}."
             )
-
-
-def _longer() -> Iterator[str]:
-    """List runs that `collect` took, where they were trained longer than Table 1's."""
-    short = {v["cohort"]["name"]: v["config"]["epochs"] for v in figures("table1").values()}
-    for file in sorted(paths.results().glob("*.json")):
-        values = read_json(file, "a result")
-        runs = list(values.get("runs", {}).values())
-        if not runs or runs[0]["config"]["epochs"] <= short.get(runs[0]["cohort"]["name"], 0):
-            continue
-        yield f"- `{file.name}`: {values['about']}"
-        for model, run in values["runs"].items():
-            auc = in_words(run["metrics"][crossval.FUSED]["auc"])
-            plan, config = run["plan"], run["config"]
-            yield (
-                f"  - {model}: AUC {auc}, {plan['repeats']} x {plan['folds']} folds by "
-                f"{plan['split']}, up to {config['epochs']} epochs, batches of "
-                f"{config['batch_size']}, {run['started'][:10]}, {run['hardware']['device']}"
-            )
-        for what, pair in values["comparisons"].items():
-            yield (f"  - AUC of {what}: {in_words(pair['auc_difference'], sign='+')}, "
-                   f"DeLong by patient p = {pair['delong']['p_value']:.2g}")  # fmt: skip
 
 
 # What puts a measurement in words, by its file, and what the words need that has to be computed.
@@ -376,33 +390,29 @@ def _said(files: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _packed() -> Iterator[str]:
-    """Tabulate the runs that are kept whole, and compare each with the diameter, and in pairs."""
+    """Tabulate kept runs that are not of Table 1, and compare each with the diameter, and pairs."""
     runs = {}
     kept = sorted((paths.results() / "predictions").glob("*.tar.xz"))
-    for file in (f for f in kept if "unfinished" not in f.name):
+    for file in (f for f in kept if not {"printed", "rival"} & set(f.name[:-7].split("_"))):
         with run_folder(file) as folder:
             about = read_json(folder / "run.json", "a run")
             runs[file.name.split(".")[0]] = read_predictions(folder), convergence(folder), about
     if not runs:
         return
-    yield from ("Each can be evaluated again, see [predictions/](predictions/README.md).", "")
+    yield from ("These, and the runs of Table 1 on real cubes, can be evaluated again, see "
+                "[predictions/](predictions/README.md).", "")  # fmt: skip
     tables = {name: of for name, (of, *_) in runs.items()}
-    whole = {name for name, (*_, about) in runs.items()
-             if TrainingConfig.from_dict(about["config"]).network.whole}  # fmt: skip
-    found = statistics.table(tables, (SIZE_ONLY, FUSED, "0", "1", "2"))
-    found = found[~found["method"].isin([f"{name}, view 0" for name in whole])]
-    columns = {"method": "Run, view", "auc_within_folds": "AUC within folds", "auc": "AUC, pooled"}
+    found = statistics.table(tables, (SIZE_ONLY, FUSED))
+    columns = {"method": "Run", "auc_within_folds": "AUC within folds", "auc": "AUC, pooled"}
     yield from table(list(columns.values()), found[list(columns)].to_numpy().tolist())
     yield ""
     for name, (_, learnt, about) in runs.items():
         best, config, hardware = learnt["best_epoch"], about["config"], about["hardware"]
-        trained = f"fitted {learnt['networks']} times" if name in whole else (
-            f"{learnt['networks']} networks, learning rate {config['learning_rate']:g}, "
-            f"at most {config['epochs']} epochs; best in epoch {best['median']:g} (median; "
-            f"{best['least']} to {best['most']}), {learnt['out_of_epochs']} out of epochs, "
-            f"{learnt['at_chance']} at chance"
-        )  # fmt: skip
-        yield (f"- {name}: {trained}; {hardware['processor']}, {hardware['device']}, "
+        yield (f"- {name}: {learnt['networks']} networks, learning rate "
+               f"{config['learning_rate']:g}, at most {config['epochs']} epochs; best in epoch "
+               f"{best['median']:g} (median; {best['least']} to {best['most']}), "
+               f"{learnt['out_of_epochs']} out of epochs, {learnt['at_chance']} at chance; "
+               f"{hardware['processor']}, {hardware['device']}, "
                f"torch {hardware['torch']}, begun {about['started'][:10]}")  # fmt: skip
     pairs = {
         f"{a} less {b}": statistics.compare(tables[a], tables[b]) for a in tables for b in tables
@@ -416,44 +426,57 @@ def _packed() -> Iterator[str]:
                f"{pair['p_holm']:.2g}")  # fmt: skip
 
 
+def _slices() -> Iterator[str]:
+    """Tabulate what missing slices change, on simulated cubes cut as the real ones are."""
+    if not (file := paths.results() / "missing_slices.json").is_file():
+        return
+    found = read_json(file, "a result")
+    yield (f"Simulated cubes in 8 bits, whole and cut to the slices that readers outlined, as the "
+           f"real cubes are (a nodule keeps {found['slices']['median']:g}, median, of 64); "
+           f"{found['plan']['folds']} folds by patient, {found['date'][:10]}:")  # fmt: skip
+    yield ""
+    rows = []
+    for name, of in found["methods"].items():
+        aucs = [in_words(of[kind]["auc_within_folds"]) for kind in ("whole", "cut")]
+        pair = found["comparisons"].get(name)
+        less = [in_words(pair["within_folds_difference"], sign="+"), f"{pair['p_holm']:.2g}"
+                ] if pair else ["", ""]  # fmt: skip
+        rows.append([f"`{name}`", *aucs, *less])
+    header = ("Method", "AUC within folds, whole", "cut", "cut less whole", "p (Holm)")
+    yield from table(header, rows)
+    yield ""
+    yield ("The cut tells how many slices the readers outlined, and so the nodule's height. What "
+           "gains by it on simulated CT may be too good on the real cubes.")  # fmt: skip
+
+
+def _ablation() -> Iterator[str]:
+    """Tabulate what each part adds to `best`."""
+    if not (file := paths.results() / "ablation.json").is_file():
+        return
+    found = read_json(file, "a result")
+    yield from ("", "Stacked on real cubes inside the training nodules, in place of `best`'s two "
+                f"members ({found['date'][:10]}):", "")  # fmt: skip
+    rows = []
+    for name, of in found["choices"].items():
+        pair = found["comparisons"].get(f"{name} less best")
+        less = [in_words(pair["within_folds_difference"], sign="+"), f"{pair['p_holm']:.2g}"
+                ] if pair else ["`best`", ""]  # fmt: skip
+        rows.append([name, *(in_words(of[m]) for m in ("auc_within_folds", "auc")), *less])
+    header = ("Stacked", "AUC within folds", "AUC, pooled", "less `best`", "p (Holm)")
+    yield from table(header, rows)
+
+
 _SECTIONS: dict[str, tuple[Callable[[], Iterator[str]], ...]] = {
     "Table 1": (_table1,),
+    "What each method costs": (_costs,),
     "Differences of these rows": (_comparisons,),
+    "Other methods, taken apart": (_slices, _ablation),
     "False positives among LUNA-16's candidates": (_luna,),
     "Long runs, kept prediction by prediction": (_packed,),
     "Sweeps": (_sweeps,),
-    "Trained longer, and on other images than tested": (_longer, partial(_said, _TRANSFER)),
+    "Tested on other images than trained": (partial(_said, _TRANSFER),),
     "Speed, and what is simulated": (partial(_said, _SPEED),),
 }
-
-
-def collect(name: str, runs: list[Path], about: str) -> Path:
-    """Write `results/NAME.json` from finished runs of one cohort, with their paired comparisons.
-
-    Runs are of different models; `about` says what the images are, and what the numbers do and do
-    not say. An InputError for unfinished runs, for those of several cohorts, or two of one model.
-    """
-    read = {folder: read_json(folder / "metrics.json", "a finished run") for folder in runs}
-    models = [_NAMES[values["config"]["model"]] for values in read.values()]
-    if len(set(models)) < len(runs):
-        raise InputError(f"{runs[-1]}: a second run of one model; give one run a model")
-    if len({str(v["cohort"]) for v in read.values()}) > 1:
-        raise InputError("the runs are of different cohorts; collect them separately")
-    tables = dict(zip(models, map(read_predictions, runs), strict=True))
-    comparisons = {
-        f"{model} less size only": statistics.compare(
-            table, table, crossval.FUSED, crossval.SIZE_ONLY
-        )
-        for model, table in tables.items()
-        if crossval.SIZE_ONLY in set(table["view"])
-    }
-    if {"MT-CNN", "ST-CNN"} <= set(tables):
-        pair = statistics.compare(tables["MT-CNN"], tables["ST-CNN"])
-        comparisons["MT-CNN less ST-CNN"] = pair
-    file = paths.results() / f"{name}.json"
-    of_models = dict(zip(models, read.values(), strict=True))
-    write_json(file, {"about": about, "runs": of_models, "comparisons": comparisons})
-    return file
 
 
 def pictures(demo: Path) -> list[Path]:
@@ -482,28 +505,21 @@ def pictures(demo: Path) -> list[Path]:
 
 
 def main() -> int:
-    """Collect a result, draw the README's pictures, or write its table."""
+    """Draw the README's pictures, or write the tables of all pages."""
     parser = argparse.ArgumentParser(description="Committed measurements.")
     commands = parser.add_subparsers(required=True, dest="command")
-    add = commands.add_parser("collect", help="write results/NAME.json from finished runs")
-    add.add_argument("name")
-    add.add_argument("runs", nargs="+", type=Path)
-    add.add_argument("--about", required=True, help="what the images are")
     draw = commands.add_parser("pictures", help="write the README's pictures from a demo")
     draw.add_argument("demo", type=Path)
     commands.add_parser("write", help="write the tables of all pages from results/")
     options = vars(parser.parse_args())
     try:
-        match options.pop("command"):
-            case "collect":
-                print(f"wrote {collect(**options)}")
-            case "pictures":
-                print("wrote", *pictures(**options))
-            case _:
-                put_between(paths.results().parent / "README.md", short_table(), BEGIN, END)
-                put_between(paths.results() / "README.md", whole_block(), BEGIN, END)
-                page = paths.results().parent / "notebooks" / "what_we_tried_to_break.md"
-                put_between(page, broken(), BEGIN, END)
+        if options.pop("command") == "pictures":
+            print("wrote", *pictures(**options))
+        else:
+            put_between(paths.results().parent / "README.md", short_table(), BEGIN, END)
+            put_between(paths.results() / "README.md", whole_block(), BEGIN, END)
+            page = paths.results().parent / "notebooks" / "what_we_tried_to_break.md"
+            put_between(page, broken(), BEGIN, END)
     except InputError as error:
         print(f"benchmarks.readme: {error}", file=sys.stderr)
         return 2

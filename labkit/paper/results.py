@@ -19,7 +19,6 @@ import pandas as pd
 
 from labkit import paths
 from labkit.errors import InputError
-from labkit.evaluation.statistics import Interval
 from labkit.io import read_json, write_atomically, write_json
 from labkit.paper.declared import EXPERIMENTS
 from labkit.paper.values import is_luna, judged, not_converged
@@ -29,10 +28,6 @@ NODULES = ("simulated", "real")
 LUNA = "luna"
 """LUNA-16's candidates, or simulated ones: which, `provenance` says."""
 COHORTS = (*NODULES, LUNA)
-COLUMNS = (
-    "images", "method", "nodules", "auc", "sensitivity", "specificity", "protocol", "device",
-    "date",
-)  # fmt: skip
 
 
 def read(name: str, cohort: str) -> dict[str, Any]:
@@ -178,45 +173,3 @@ def _file(name: str, cohort: str) -> Path:
         raise InputError(f"cohort must be one of {', '.join(COHORTS)}, not {cohort!r}")
     prefix = f"{cohort}_" if EXPERIMENTS[name].variants else ""
     return paths.results() / f"{prefix}{name}.json"
-
-
-# Single cross-validations that take too long for a lesson, committed beside the figures.
-
-
-def table(pattern: str = "*.json", folder: Path | None = None) -> pd.DataFrame:
-    """Tabulate what committed cross-validations measured, where and when; one row a method.
-
-    Files without runs are passed over. Metrics are text, value and 95 % interval over patients.
-    """
-    rows = []
-    for values in _with_runs(pattern, folder).values():
-        named = [(method, run, "fused") for method, run in values["runs"].items()]
-        # The diameter's own score is the same in all runs on the same folds.
-        sized = [("size only", run, "size_only") for _, run, _ in named][-1:]
-        for method, run, view in [*named, *sized]:
-            if found := run["metrics"].get(view):
-                plan, epochs = run["plan"], run["config"]["epochs"]
-                metrics = (Interval(**found[m]) for m in ("auc", "sensitivity", "specificity"))
-                rows.append((
-                    f"{run['cohort']['name']} ({kind(run)})", method, found["nodules"],
-                    *map(str, metrics),
-                    f"{plan['repeats']} x {plan['folds']} folds by {plan['split']}, at most "
-                    f"{epochs} epochs",
-                    run["hardware"]["device"], run["started"][:10],
-                ))  # fmt: skip
-    return pd.DataFrame(rows, columns=list(COLUMNS))
-
-
-def comparisons(pattern: str = "*.json", folder: Path | None = None) -> dict[str, dict[str, Any]]:
-    """Read paired differences of committed runs: "file: what less what" -> comparison."""
-    return {
-        f"{name}: {what}": result
-        for name, values in _with_runs(pattern, folder).items()
-        for what, result in values.get("comparisons", {}).items()
-    }
-
-
-def _with_runs(pattern: str, folder: Path | None) -> dict[str, dict[str, Any]]:
-    files = sorted((folder or paths.results()).glob(pattern))
-    found = {file.stem: read_json(file, "a measured result") for file in files}
-    return {name: of for name, of in found.items() if isinstance(of, dict) and "runs" in of}
