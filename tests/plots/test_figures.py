@@ -21,6 +21,7 @@ from labkit.imaging import lungs
 from labkit.imaging.volume import Volume
 from labkit.io import read_json
 from labkit.models.mtcnn import MTCNN, STCNN
+from labkit.models.rivals.nodule import Nodule
 from labkit.paper.declared import EXPERIMENTS
 from labkit.plots import froc as froc_plots
 from labkit.plots import (
@@ -32,6 +33,7 @@ from labkit.plots import (
     lesson09,
     lesson10,
     lesson11,
+    lesson12,
     lesson13,
     paper,
     roc,
@@ -129,7 +131,7 @@ def drawn(cohort: Cohort) -> dict[str, object]:
     steps = lungs.Steps(*[half] * 7)
     image, nine = RNG.normal(-400, 300, (64, 64)), RNG.normal(-400, 300, (9, 16, 16))
     wide, unit = RNG.normal(-400, 300, (76, 76)), RNG.uniform(0, 1, (2, 64, 64))
-    line = np.arange(9.0)
+    line, ball = np.arange(9.0), sum(x**2 for x in np.ogrid[-15.5:16, -15.5:16, -15.5:16]) < 64
     watched = pd.DataFrame({"epoch": [0, 1], "train_cls": [0.7, 0.4], "train_img": [0.5, 0.4],
                             "cls": [0.1, 0.3], "img": [0.4, 0.2]})  # fmt: skip
     history = pd.DataFrame({"epoch": [0, 1], "train_cls": 0.5, "val_cls": 0.6, "val_auc": 0.7})
@@ -150,7 +152,10 @@ def drawn(cohort: Cohort) -> dict[str, object]:
                            for what in ("sensitivity", "false_positives")})  # fmt: skip
     bins = pd.DataFrame({"predicted": [0.001, 0.5], "observed": [0.0, 0.4], "low": [0.0, 0.2],
                          "high": [0.02, 0.6]})  # fmt: skip
-    fig4 = committed("simulated_fig4")
+    fig4, of = committed("simulated_fig4"), Interval(0.9, 0.8, 0.95)
+    row = {"auc": of, "pooled": of, "accuracy": of, "place": Interval(1.5, 1, 2), "s": 9.0}
+    methods = pd.DataFrame({"best": row, "mt": row | {"s": 900.0}, "size": row}).T
+    square = pd.DataFrame([[0.0, 0.1], [-0.1, 0.0]], ["best", "mt"], ["best", "mt"])
     say = {"simulated": True}
     return {
         "froc.froc_figure": lambda: froc_plots.froc_figure({"MT-CNN": judged()}, **say),
@@ -212,8 +217,23 @@ def drawn(cohort: Cohort) -> dict[str, object]:
         "lesson11.on_slice": lambda: lesson11.on_slice(found, candidates(), 20.0),
         "lesson11.reliability_figure": lambda: lesson11.reliability_figure({"a": bins}, **say),
         "lesson11.two_axes_figure": lambda: lesson11.two_axes_figure({"a": (y, mm)}, 9, **say),
+        "lesson12.block_figure": lambda: lesson12.block_figure(np.pad(ball, 16) * 1050 - 1000),
+        "lesson12.cost_figure": lambda: lesson12.cost_figure(methods, "s", "seconds", of),
+        "lesson12.field_figure": lesson12.field_figure,
+        "lesson12.pairs_figure": lambda: lesson12.pairs_figure(square, square > 0),
+        "lesson12.pretrained_figure": lambda: lesson12.pretrained_figure(nine[:3], np.ones(120)),
+        "lesson12.published_figure": lambda: lesson12.published_figure(
+            methods, {"auc": {"mt": 0.95}, "accuracy": {}}
+        ),
+        "lesson12.ranking_figure": lambda: lesson12.ranking_figure(methods),
+        "lesson12.segmented_figure": lambda: lesson12.segmented_figure(
+            Nodule(1050.0 * ball - 1000, ball), {"sphericity": 0.9}
+        ),
         "lesson13.predictive_value_figure": lambda: lesson13.predictive_value_figure(
             lambda prevalence, auc: prevalence**auc, {"here": 0.1}
+        ),
+        "lesson13.splits_figure": lambda: lesson13.splits_figure(
+            committed("audit")["networks"]["auc"]
         ),
         "paper.alpha_froc": lambda: paper.alpha_froc(committed("luna_fig7")),
         "paper.beside_figure": lambda: paper.beside_figure({"input": unit}, ["a", "b"], **say),
@@ -269,9 +289,11 @@ ALL = sorted(
 NOTHING_SIMULATED = {
     "froc.steps_figure", "lesson02.peaks", "lesson02.spacings", "lesson03.hidden_samples",
     "lesson09.costs_figure", "lesson09.influence_figure", "lesson11.epochs_figure",
-    "lesson11.lies_on_figure", "lesson13.predictive_value_figure", "paper.scores_by_rule",
-    "roc.weights_figure", *(n for n in ALL if n.startswith("lesson01") and "outlines" not in n),
+    "lesson11.lies_on_figure", "lesson13.predictive_value_figure", "lesson13.splits_figure",
+    "paper.scores_by_rule", "roc.weights_figure",
+    *(n for n in ALL if n.startswith("lesson01") and "outlines" not in n),
     *(n for n in ALL if n.startswith(("lesson04", "roofline")) and "floor" not in n),
+    *(f"lesson12.{of}_figure" for of in ("cost", "field", "pairs", "published", "ranking")),
 }  # fmt: skip
 NOT_MARKED = {  # of the figures of images, since they show no CT, or mark the inputs alone
     "lesson01.agreement", "lesson01.ratings", "lesson09.influence_figure",

@@ -16,8 +16,19 @@ from labkit.errors import InputError
 from labkit.imaging.lungs import Steps
 from labkit.imaging.views import PLANES
 from labkit.imaging.volume import Volume
+from labkit.models import NETWORKS
 from labkit.models.mtcnn import MTCNN, STCNN
-from labkit.plots import lesson01, lesson02, lesson03, lesson04, lesson08, lesson11, roofline, style
+from labkit.plots import (
+    lesson01,
+    lesson02,
+    lesson03,
+    lesson04,
+    lesson08,
+    lesson11,
+    lesson12,
+    roofline,
+    style,
+)
 from labkit.simulate.scanner import center_of, scan_crop
 from tests.plots.test_figures import HERO, candidates
 
@@ -377,3 +388,23 @@ def test_both_axes_show_one_curve():
     rate, a_scan = left.get_lines()[0].get_data(), right.get_lines()[0].get_data()
     np.testing.assert_allclose(100 * rate[0], a_scan[0])
     np.testing.assert_array_equal(rate[1], a_scan[1])
+
+
+# Lesson 12
+
+
+def test_every_method_has_its_place_in_the_field():
+    names = [name for of in lesson12.FIELD.values() for name in of]
+    assert sorted(names) == sorted(NETWORKS)
+    assert lesson12.colour("size+calcification") == style.SIZE_ONLY
+    assert [lesson12.colour(name) for name in ("st", "mt+size")] == [style.ST, style.MT]
+
+
+def test_a_dot_stands_where_a_pair_is_found():
+    names = ["a", "b", "c"]
+    less = pd.DataFrame([[0, 0.1, 0.2], [-0.1, 0, 0.1], [-0.2, -0.1, 0]], names, names)
+    found = pd.DataFrame(abs(less) > 0.15, names, names)
+    figure = lesson12.pairs_figure(less, found)
+    dots = {tuple(at) for line in figure.axes[0].lines for at in line.get_xydata().astype(int)}
+    assert dots == {(2, 0), (0, 2)}
+    assert "Found: a over c." in style.alt_text(figure)
