@@ -32,12 +32,12 @@ from labkit.evaluation.crossval import Plan, networks_of
 from labkit.evaluation.predictions import run_folder
 from labkit.io import read_json
 from labkit.models import NETWORKS
-from labkit.models.rivals import Rival, Split
+from labkit.models.rivals import Rival
 from labkit.models.rivals.ciompi2015 import Ciompi2015, pretrained
 from labkit.training.config import TrainingConfig
 from labkit.training.loop import network_seed, train_view
 from labkit.training.machines import Device, now, one_thread, provenance
-from labkit.training.nine_views import labels_of, predict_rows, train_rival, uncertain_rows
+from labkit.training.nine_views import labels_of, predict_rows, train_rival
 
 FOLDS, EPOCHS = 10, 3
 
@@ -114,8 +114,7 @@ def cost(folder: Path, config: TrainingConfig) -> dict[str, Any]:
 
     def fit() -> Any:
         if config.network.whole:
-            split = Split(train, val, uncertain_rows(cohort, val, test))
-            return train_rival(cohort, split, brief, device, seed, note)
+            return train_rival(cohort, place.split(cohort), brief, device, seed, note)
         x, y = cohort.views[:, 0], partial(labels_of, cohort)
         return train_view(x[train], y(train), x[val], y(val), brief, device, seed, note)
 

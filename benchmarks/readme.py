@@ -76,6 +76,11 @@ def judged(pair: Values, family: Values, digits: int = 3) -> str:
     )
 
 
+def _less(pair: Values) -> list[str]:
+    """Say a difference within folds, and its corrected p-value, in two cells."""
+    return [in_words(pair["within_folds_difference"], sign="+"), f"{pair['p_holm']:.2g}"]
+
+
 def cpm_of(pair: Values) -> str:
     """Say the difference of a pair in CPM, where there is one."""
     of = pair.get("cpm_difference", {})
@@ -179,11 +184,8 @@ def _table1() -> Iterator[str]:
             theirs = [f"{'AUC' if m == 'auc' else m} {published[row, m]:.3f}"
                       for m in shown if (row, m) in published]  # fmt: skip
             there = ", ".join(filter(None, (papers.get(row), *theirs)))
-            if pair := values["comparisons"].get(f"{row} less size only"):
-                cells[1:1] = [f"{in_words(pair['within_folds_difference'], sign='+')}, "
-                              f"p = {pair['p_holm']:.2g}"]  # fmt: skip
-            else:
-                cells[1:1] = [""]
+            pair = values["comparisons"].get(f"{row} less size only")
+            cells.insert(1, ", p = ".join(_less(pair)) if pair else "")
             rows.append([kind, said + " (*)" * (of["note"] == table1.READS_READERS), *cells, there])
         what = {
             "simulated": "Simulated CT around the real readers' outlines",
@@ -439,8 +441,7 @@ def _slices() -> Iterator[str]:
     for name, of in found["methods"].items():
         aucs = [in_words(of[kind]["auc_within_folds"]) for kind in ("whole", "cut")]
         pair = found["comparisons"].get(name)
-        less = [in_words(pair["within_folds_difference"], sign="+"), f"{pair['p_holm']:.2g}"
-                ] if pair else ["", ""]  # fmt: skip
+        less = _less(pair) if pair else ["", ""]
         rows.append([f"`{name}`", *aucs, *less])
     header = ("Method", "AUC within folds, whole", "cut", "cut less whole", "p (Holm)")
     yield from table(header, rows)
@@ -459,8 +460,7 @@ def _ablation() -> Iterator[str]:
     rows = []
     for name, of in found["choices"].items():
         pair = found["comparisons"].get(f"{name} less best")
-        less = [in_words(pair["within_folds_difference"], sign="+"), f"{pair['p_holm']:.2g}"
-                ] if pair else ["`best`", ""]  # fmt: skip
+        less = _less(pair) if pair else ["`best`", ""]
         rows.append([name, *(in_words(of[m]) for m in ("auc_within_folds", "auc")), *less])
     header = ("Stacked", "AUC within folds", "AUC, pooled", "less `best`", "p (Holm)")
     yield from table(header, rows)

@@ -292,10 +292,9 @@ def judge(cohort: Cohort, method: type[Rival], plan: Plan, seed: int = 0) -> pd.
     config, of_numbers = TrainingConfig.lab(model="size", seed=seed), baselines(cohort)
     device, parts = Device.choose("cpu", "fp32"), list[_Part]()
     for of in networks_of(cohort, config, plan):
-        split = Split(of.train, of.val, uncertain_rows(cohort, of.val, of.test))
         with one_thread():
             fitted = method(config, device, network_seed(seed, *of.place))
-            fitted.fit(cohort, split, lambda row: None)
+            fitted.fit(cohort, of.split(cohort), lambda row: None)
             says = {FUSED: fitted.predict(cohort, of.test)}
         train = training_rows(cohort, of.test, plan.split)
         says |= {view: by_one_number(cohort.nodules, column, train, of.test)
@@ -316,6 +315,10 @@ class Network:
     val: Indices  # to stop by, and from which the view's weight in the fusion comes
     test: Indices  # to predict
     keep: bool = False  # whether the network is kept, too, and not only what it says
+
+    def split(self, cohort: Cohort) -> Split:
+        """Return what a whole-nodule method may look at: no nodule of a test patient."""
+        return Split(self.train, self.val, uncertain_rows(cohort, self.val, self.test))
 
 
 _Outcome = tuple[Place, float | str]
@@ -406,10 +409,7 @@ def read_network(out: Path, place: Place) -> dict[str, Any]:
 
 
 def read_networks(run: Path, places: Iterable[Place]) -> dict[Place, dict[str, Any]]:
-    """Read what networks of a finished run left; of a packed one, all but curves and test nodules.
-
-    Raises InputError where one is missing.
-    """
+    """Read what networks of a run left, a packed one's less curves and test nodules."""
     with run_folder(run) as folder:
         if not (folder / NETWORKS).is_file():
             return {place: read_network(folder, place) for place in places}
@@ -445,13 +445,14 @@ def train_networks(
 
     def rivals() -> Iterator[tuple[int, Trained | FloatingPointError]]:
         for number, network in enumerate(networks):
-            split = Split(network.train, network.val,
-                          uncertain_rows(cohort, network.val, network.test))  # fmt: skip
             note(number, None)
             report = functools.partial(note, number)
             try:
                 seed = tasks[number].seed
-                yield number, train_rival(cohort, split, config, device, seed, report)
+                yield (
+                    number,
+                    train_rival(cohort, network.split(cohort), config, device, seed, report),
+                )
             except FloatingPointError as error:
                 yield number, error
 

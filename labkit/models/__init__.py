@@ -84,6 +84,6 @@ built with `depth` and `dropout_on`, has `logits(images)` and `class_logits(imag
 `share` and `classify`, whose last layer is linear, and no batch normalisation if it shall be
 trained beside others. To add a method that takes a nodule whole, write a `rivals.Rival`. Of every
 one there is also `NAME+size`: what it says and the log-diameter, put together by logistic
-regression on the validation nodules."""
+regression on nodules that the method has not learnt from."""
 RIVALS = tuple(name for name, of in NETWORKS.items() if of.whole and not name.startswith("size"))
 """The other methods of Table 1, but for those that have its rows anyway."""

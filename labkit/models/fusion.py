@@ -81,7 +81,7 @@ def size_weights(
 ) -> tuple[float, ...]:
     """Learn what an image adds to a ruler: logistic regression on log-odds and log-diameter.
 
-    A ridge of 1 pulls it to the log-odds as they are: validation nodules are a few dozen, and folds
+    A ridge of 1 pulls it to the log-odds as they are: such nodules may be a few dozen, and folds
     that are each put together in another way cannot be pooled.
 
     Args:

@@ -34,7 +34,7 @@ DETECTORS = "detector's score"
 WITH_DETECTOR = "with the detector's score"
 """After a model's name: both opinions put together (`with_detector`)."""
 _AS_INDEPENDENT = "log-odds of the fused views and of the detector added, as if independent"
-_RULER = "the method's log-odds and the readers' log-diameter, weighed on validation nodules"
+_RULER = "the method's log-odds and the readers' log-diameter, weighed on held-out nodules"
 READS_READERS = "reads the readers' ratings, which no image method is given"
 _LIDC = ("auc", "sensitivity", "specificity", "accuracy")
 _LUNA = (*_LIDC[:-1], "false_positive_rate", "false_positives_per_scan", "cpm")
@@ -247,7 +247,8 @@ def with_detector(predictions: pd.DataFrame) -> pd.DataFrame:
 def with_the_diameter(runs: Runs, variant: Variant) -> pd.DataFrame:
     """Put what a method says and the diameter together, fold by fold, as the view "fused".
 
-    What both weigh is learnt from the inner validation nodules (`fusion.size_weights`).
+    What both weigh is learnt from nodules that the method had not learnt from, inside the training
+    nodules (`crossval.validation_predictions`, `fusion.size_weights`).
     """
     mm = runs.cohort.nodules.set_index("nodule_id")["diameter_mm"]
     held_out = validation_predictions(runs.run_folder(variant), runs.cohort)
