@@ -385,12 +385,8 @@ class Records(NamedTuple):
     """
 
     scans: pd.DataFrame  # what `scans()` gives but for the slices
-    annotations: (
-        pd.DataFrame
-    )  # id, scan, the nine `RATINGS`, the scan's thickness and pixel spacing
-    contours: (
-        pd.DataFrame
-    )  # annotation, annotation_id, z_mm, inclusion, vertices from start to stop
+    annotations: pd.DataFrame  # id, scan, the nine `RATINGS`, the scan's thickness and pixels
+    contours: pd.DataFrame  # annotation, annotation_id, z_mm, inclusion, its vertices: start, stop
     vertices: NDArray[np.int64]  # (V, 2) rows and columns, read-only
     slices: pd.DataFrame  # scan and z_mm, ascending within a scan
 
@@ -638,17 +634,13 @@ def _areas_and_centroids(records: Records) -> tuple[NDArray[np.float64], NDArray
 # --- pylidc itself --------------------------------------------------------------------------------
 
 
-def import_pylidc(dicom_folder: Path | str | None = None) -> ModuleType:
+def import_pylidc() -> ModuleType:
     """Import pylidc so that it works on Python 3.10 to 3.13, with or without setuptools.
 
     Version 0.2.3, the last released, asks for names that no longer exist: `pkg_resources` (left
     setuptools with version 82), `np.int` and `np.float` (left NumPy with 1.24) and
     `configparser.SafeConfigParser` (left Python with 3.12). Its modules get them; NumPy,
     configparser and everybody else's imports stay as they are. Calling again is harmless.
-
-    Args:
-        dicom_folder: holds LIDC-IDRI-0001 and so on, for pylidc's functions that load images; None
-            leaves pylidc to look it up in `~/.pylidcrc`, which nothing else needs.
 
     >>> pl = import_pylidc()
     >>> pl.query(pl.Scan).count()
@@ -681,6 +673,4 @@ def import_pylidc(dicom_folder: Path | str | None = None) -> ModuleType:
         vars(module)["np"] = numpy
     scan = vars(sys.modules["pylidc.Scan"])
     scan["configparser"] = copy_with(configparser, SafeConfigParser=configparser.ConfigParser)
-    if dicom_folder is not None:
-        scan["_get_dicom_file_path_from_config_file"] = lambda: str(dicom_folder)
     return pylidc

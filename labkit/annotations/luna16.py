@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
 SERIES = "seriesuid"
 POSITION = ("x_mm", "y_mm", "z_mm")
+IN_FILES = dict(zip(POSITION, ("coordX", "coordY", "coordZ"), strict=True))
 UNKNOWN_DIAMETER_MM = -1.0
 DIAMETER_OF_UNKNOWN_MM = 10.0
 LEAST_READERS = 3
 
-_IN_FILES = dict(zip(POSITION, ("coordX", "coordY", "coordZ"), strict=True))
 # The readers' outlines run through the first pixels outside a nodule. Less this many pixels, the
 # diameter of the sphere of the outlined volume is the challenge's (median error 0.1 mm).
 _OUTLINE_PX = 0.75
@@ -100,7 +100,7 @@ def write(path: Path | str, table: pd.DataFrame) -> None:
     missing = [name for name in (SERIES, *POSITION) if name not in table]
     if missing:
         raise InputError(f"the table for {path} lacks {', '.join(missing)}")
-    io.write_csv(Path(path), table.rename(columns=_IN_FILES))
+    io.write_csv(Path(path), table.rename(columns=IN_FILES))
 
 
 def _refuse_doubles(path: Path | str, uids: pd.Series) -> None:
@@ -113,9 +113,9 @@ def _read(
     path: Path | str, value: str, what: str, allowed: range | None = None, position: bool = True
 ) -> pd.DataFrame:
     """Series, position and one more number of each line, `allowed` whole numbers or any."""
-    places = dict.fromkeys(_IN_FILES.values() if position else ())
+    places = dict.fromkeys(IN_FILES.values() if position else ())
     table = io.read_csv(path, [SERIES], {**places, value: allowed}, what)
-    return table.rename(columns={theirs: name for name, theirs in _IN_FILES.items()})
+    return table.rename(columns={theirs: name for name, theirs in IN_FILES.items()})
 
 
 # --- the same from the readers' outlines: nothing is downloaded ---------------------------------

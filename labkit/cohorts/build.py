@@ -22,7 +22,6 @@ from labkit.cohorts.cohort import (
     BuildReport,
     Cohort,
     choose_patients,
-    patient_list,
     require_sound,
     write_cohort,
 )
@@ -77,9 +76,10 @@ def build_lidc(
             simulated scans of one series, or a place for the cohort that is in use.
     """
     folder = Path(folder)
-    keep, drop = patient_list(patients), patient_list(exclude_patients)
-    wanted = lidc.nodules(min_readers, max_slice_thickness_mm)
-    wanted = choose_patients(wanted, keep, drop, "LIDC-IDRI", lidc.scans()["patient_id"])
+    wanted, choice = choose_patients(
+        lidc.nodules(min_readers, max_slice_thickness_mm), patients, exclude_patients, "LIDC-IDRI",
+        lidc.scans()["patient_id"],
+    )  # fmt: skip
     there = look_into(folder)
     found, simulated = scans_in(folder, there.series, set(wanted["series_uid"]))
     here = wanted["series_uid"].isin(found)
@@ -91,8 +91,7 @@ def build_lidc(
     allow = {"allow_gaps": allow_gaps, "allow_doubles": allow_doubles}
     settings = {
         "min_readers": min_readers, "max_slice_thickness_mm": max_slice_thickness_mm,
-        "patients": keep, "exclude_patients": drop, **allow,
-        "allow_incomplete": allow_incomplete, "lungs": lungs, "spacing_mm": 1.0,
+        **choice, **allow, "allow_incomplete": allow_incomplete, "lungs": lungs, "spacing_mm": 1.0,
         **({"simulated_series": simulated} if simulated else {}),
     }  # fmt: skip
     source = _SIMULATED_SOURCE if simulated else _LIDC_SOURCE
@@ -117,7 +116,7 @@ def build_lidc(
         if not table["built"].any():
             first = table.loc[table["status"] == "failed", "reason"].iloc[0]
             raise InputError(f"{folder}: none of the scans in it could be used; the first: {first}")
-    return BuildReport(Path(out), table, notes=list(filter(None, notes)))
+    return BuildReport(Path(out), table, list(filter(None, notes)))
 
 
 def scans_in(
@@ -282,13 +281,9 @@ def build_cubes(
         InputError: a file that is not as described, or nothing left to build.
     """
     path = Path(npz)
-    keep, drop = patient_list(patients), patient_list(exclude_patients)
     table, cubes = read_cubes(path)
-    table = choose_patients(table, keep, drop, str(path))
-    settings = {
-        "file": path.name, "sha256": sha256(path), "patients": keep, "exclude_patients": drop,
-        "spacing_mm": 1.0,
-    }  # fmt: skip
+    table, choice = choose_patients(table, patients, exclude_patients, str(path))
+    settings = {"file": path.name, "sha256": sha256(path), **choice, "spacing_mm": 1.0}
     middle = ((CUBE_SIZE - 1) / 2,) * 3
     with write_cohort(
         out, len(table), source=f"cubes of {path.name}", simulated=simulated, settings=settings
@@ -331,15 +326,12 @@ def read_cubes(path: Path) -> tuple[pd.DataFrame, NDArray]:
     require(path.is_file(), "no such file")
     whole = zipfile.is_zipfile(path)
     require(whole, "not a whole .npz file; write one with numpy.savez_compressed")
-    arrays: dict[str, NDArray] = {}
-    key = ""
     try:
         with np.load(path, allow_pickle=False) as file:
-            for key in file.files:
-                arrays[key] = file[key]
+            arrays = dict(file)
     except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        why = f"array {key!r} is not readable ({error}); store numbers or fixed-width text, not "
-        raise InputError(f"{path}: {why}Python objects") from None
+        why = f"not readable ({error}); store numbers or fixed-width text, not Python objects"
+        raise InputError(f"{path}: {why}") from None
     missing = [key for key in ("cubes", "nodule_id", "patient_id") if key not in arrays]
     if not {"malignancy_median", "label"} & set(arrays):
         missing.append("malignancy_median or label")

@@ -66,8 +66,7 @@ _NONE_EXCLUDED = (
     "no finding is excluded, because none was given: FROC will count marks on findings that fewer "
     "readers saw as false; give --excluded FILE"
 )
-_AXES = {"x_mm": "coordX", "y_mm": "coordY", "z_mm": "coordZ"}
-_AS_LUNA_WRITES = {"series_uid": "seriesuid", **_AXES, "label": "class"}
+_AS_LUNA_WRITES = {"series_uid": SERIES, **luna16.IN_FILES, "label": "class"}
 # Measured, of a scan of 764 slices: its voxels twice over while they are read, or once and a part
 # of the spline's coefficients, 1.65 GB; 2.6 GB while the lungs are segmented.
 _PROCESS_BYTES, _PROCESS_BYTES_WITH_LUNGS = 1.8e9, 2.8e9
@@ -136,33 +135,30 @@ def build_luna16(
     failed: dict[str, str] = {}
     for uid, paths in found.items():
         try:
-            scans[uid] = read_header(paths[0])
+            scans[uid] = read_header(*paths)
         except InputError as error:
             failed[uid] = str(error)
-        if len(paths) > 1:
-            failed[uid] = f"{paths[0]}: also in {paths[1].parent}; keep one of them"
-            scans.pop(uid, None)
     table = labelled(marks, nodules, left).assign(given=marks["class"].to_numpy())
     table = table[table["series_uid"].isin(list(scans))]
     if table.empty:
         why = next(iter(failed.values()))
         raise InputError(f"{folder}: none of the candidates can be cut out; the first: {why}")
-    number = {uid: official.get(uid, scan.subset) for uid, scan in scans.items()}
     said = table[table["given"] == 1]
     if 2 * (lost := int((said["label"] == 0).sum())) > len(said):
         raise InputError(f"{candidates}: {lost} of {len(said)} candidates of class 1 hit no nodule "
                          f"of {annotations}; check that both name scans and places alike, in mm, "
                          "LPS")  # fmt: skip
+    number = {uid: official.get(uid, scan.subset) for uid, scan in scans.items()}
     table["subset"] = table["series_uid"].map(number).astype("int64")
     files = {"candidates": candidates, "annotations": annotations, "excluded": excluded,
              "subsets": subsets}  # fmt: skip
     how = {"lungs": lungs, "spacing_mm": 1.0, "window_hu": [LOW_HU, HIGH_HU]}
-    settings: dict[str, Any] = {
+    settings = {
         name: {"file": Path(file).name, "sha256": sha256(Path(file))}
         for name, file in files.items() if file is not None
     } | how  # fmt: skip
     own = {str(uid): rows for uid, rows in table.groupby("series_uid", sort=False)}
-    no_fold = int((table.drop_duplicates("series_uid")["subset"] < 0).sum())
+    no_fold = sum(number[uid] < 0 for uid in own)
     notes = [
         f"{no_fold} of {len(own)} scans with candidates lie in no folder subset0 to subset9 and "
         "get subset -1, which is no fold to cross-validate by; give --subsets FILE "
@@ -185,56 +181,60 @@ def build_luna16(
         })  # fmt: skip
         tasks = {uid: (_cut_scan, scans[uid], rows, lungs) for uid, rows in own.items()}
         abouts = make_parts(parts, tasks, workers, told, "cutting out", progress)
-        failed |= {uid: about["problem"] for uid, about in abouts.items() if about["problem"]}
+        problems = {uid: about["problem"] for uid, about in abouts.items() if about["problem"]}
+        failed |= problems
         left_out = {n: why for about in abouts.values() for n, why in about["left_out"].items()}
-        left_out = dict(sorted(left_out.items()))
-        table = table[~table["series_uid"].isin(list(failed))]
-        table = table[~table["nodule_id"].isin(list(left_out))]
+        use = ~table["series_uid"].isin(list(failed)) & ~table["nodule_id"].isin(list(left_out))
+        table = table[use]
         if table.empty:
             shutil.rmtree(_unfinished(out))
-            reasons = [about["problem"] for about in abouts.values() if about["problem"]]
-            first = [*reasons, *left_out.values()][0]
+            first = [*problems.values(), *left_out.values()][0]
             raise InputError(f"{out}: no candidate could be used; the first: {first}")
         disagreeing = table.loc[table["given"] != table["label"], "nodule_id"].tolist()
         missing = sorted(meant - set(found))
-        what = pd.DataFrame({"series_uid": sorted({*scans, *failed, *given, *missing})})
-        uids = what["series_uid"]
-        what["subset"] = [scans[u].subset if u in scans else _NO_SUBSET for u in uids]
-        what["candidates"] = uids.map(given).fillna(0).astype(int)
-        what["built"] = uids.map(table["series_uid"].value_counts()).fillna(0).astype(int)
-        what["status"] = [
-            "failed" if u in failed else "built" if u in scans else "missing" for u in uids
-        ]
-        what["reason"] = [failed.get(u, "" if u in scans else "not in the folder") for u in uids]
+        uids = pd.Series(sorted({*found, *given, *missing}))
+        what = pd.DataFrame({
+            "series_uid": uids,
+            "subset": [scans[u].subset if u in scans else _NO_SUBSET for u in uids],
+            "candidates": uids.map(given).fillna(0).astype(int),
+            "built": uids.map(table["series_uid"].value_counts()).fillna(0).astype(int),
+            "status": ["failed" if u in failed else "built" if u in scans else "missing"
+                       for u in uids],
+            "reason": [failed.get(u, "" if u in scans else "not in the folder") for u in uids],
+        })  # fmt: skip
         beside = {
             "annotations.csv": nodules,
             # Judging wants the table, if only to see that no finding is excluded.
             "annotations_excluded.csv": nodules.iloc[:0] if left is None else left,
             "seriesuids.csv": what.loc[what["status"] == "built", ["series_uid"]],
         }
-        report = {
-            "left_out": left_out, "missing_scans": missing,
+        report: dict[str, Any] = {
+            "left_out": dict(sorted(left_out.items())), "missing_scans": missing,
             "failed_scans": dict(sorted(failed.items())), "class_disagrees": disagreeing,
             "notes": notes,
         }  # fmt: skip
         meta = {"source": _SOURCE, "simulated": False, "settings": settings, "report": report}
         write_candidates(out, parts, table.drop(columns="given"), beside, meta, progress)
-    return BuildReport(out, what, left_out, disagreeing, notes)
+    if disagreeing:
+        notes = [f"{len(disagreeing)} candidates have another class in the candidates file than "
+                 f"the hit rule gives, the first {disagreeing[0]}; the cohort has the rule's",
+                 *notes]  # fmt: skip
+    return BuildReport(out, what, notes, report["left_out"])
 
 
 def _cut_scan(scan: Scan, rows: pd.DataFrame, lungs: bool) -> tuple[NDArray[np.uint8], dict]:
     """Cut out the views of one scan's candidates; say why some, or all, of them are left out."""
+    names, centers = rows["nodule_id"].tolist(), rows[list(POSITION)].to_numpy(float)
     try:
         volume = read(scan)
+        left_out = {names[k]: f"candidate {names[k]}{why}" for k, why in outside(volume, centers)}
+        if len(left_out) > len(names) / 2:  # in voxels, in RAS, or another scan's
+            first = next(iter(left_out.values()))
+            raise InputError(f"{len(left_out)} of {len(names)} candidates; {first}")
         # One lung will do: a candidate in one that was missed is told below.
         kept = dilate(segment(volume, one_lung=True), volume) if lungs else None
     except (InputError, OSError) as error:
         return np.zeros((0, *VIEWS_SHAPE), np.uint8), {"problem": str(error), "left_out": {}}
-    names, centers = rows["nodule_id"].tolist(), rows[list(POSITION)].to_numpy(float)
-    left_out = {names[k]: f"candidate {names[k]}{why}" for k, why in outside(volume, centers)}
-    if len(left_out) > len(names) / 2:  # in voxels, in RAS, or another scan's
-        why = f"{len(left_out)} of {len(names)} candidates; {next(iter(left_out.values()))}"
-        return np.zeros((0, *VIEWS_SHAPE), np.uint8), {"problem": why, "left_out": {}}
     if kept is not None:
         for name, center in zip(names, centers, strict=True):
             if name not in left_out and not nearest_voxels(kept, volume, center):
@@ -285,11 +285,9 @@ def views_u8(
         order of the centres. They differ by at most one level where rounding is at its edge.
 
     Raises:
-        InputError: a centre outside the scan, or not finite; lungs of another shape.
+        InputError: a centre that is not finite; lungs of another shape.
     """
     centers = np.asarray(centers_xyz_mm, dtype=np.float64).reshape(-1, 3)
-    for k, why in outside(volume, centers):
-        raise InputError(f"candidate {k}{why}")
     views = np.empty((len(centers), *VIEWS_SHAPE), np.uint8)
     for k, images in nine_views_each(volume, centers, VIEW_SIZE, lungs=lungs):
         views[k] = as_u8(images)
@@ -302,14 +300,12 @@ def outside(volume: Volume, centers_xyz_mm: NDArray[np.float64]) -> Iterator[tup
     within = np.all((index >= -0.5) & (index <= np.array(volume.shape) - 0.5), axis=1)
     for k in np.flatnonzero(~within):
         x, y, z = (f"{n:.1f}" if abs(n) < 1e5 else f"{n:.3g}" for n in centers_xyz_mm[k])
-        yield (
-            int(k),
-            (
-                f" at x {x}, y {y}, z {z} mm lies outside its scan {volume.series_uid}: at voxel "
-                f"{', '.join(f'{n:.5g}' for n in index[k])} (z, y, x) of {volume.shape}; check the "
-                "table's world coordinates"
-            ),
+        why = (
+            f" at x {x}, y {y}, z {z} mm lies outside its scan {volume.series_uid}: at voxel "
+            f"{', '.join(f'{n:.5g}' for n in index[k])} (z, y, x) of {volume.shape}; check the "
+            "table's world coordinates"
         )
+        yield int(k), why
 
 
 def labelled(
@@ -363,8 +359,7 @@ def make_parts(
         InputError: a process was killed; the parts that are finished stay.
     """
     left = [uid for uid, file in parts.items() if not _is_finished(file, parts)]
-    line = told(left) if left else ""
-    if progress and left:
+    if left and (line := told(left)) and progress:
         print(line)
     calls = (delayed(_make_part)(parts[uid], *tasks[uid]) for uid in left)
     bar = tqdm(total=len(parts), initial=len(parts) - len(left), unit="scan", desc=what,
@@ -389,8 +384,6 @@ def write_part(file: Path, views: NDArray[np.uint8], about: Mapping[str, Any]) -
     def save(path: Path) -> None:
         with path.open("wb") as out:  # a name without .npz would get one
             np.savez(out, about=json.dumps(dict(about)), views=views)
-            out.flush()
-            os.fsync(out.fileno())
 
     write_atomically(file, save)
 
@@ -446,12 +439,12 @@ def write_candidates(
                 out.seek(first + int(row) * _ROW_BYTES)
                 out.write(images.data)
             out.flush()
-            os.fsync(out.fileno())
+            os.fsync(out.fileno())  # before the part gives them up
             write_part(file, views[:0], {**about, "joined": True})
     nodule_table(table).to_csv(made / "nodules.csv", index=False)
     candidates = table[list(_AS_LUNA_WRITES)].rename(columns=_AS_LUNA_WRITES)
     for name, other in {"candidates.csv": candidates, **beside}.items():
-        other = other.rename(columns=_AXES)
+        other = other.rename(columns=luna16.IN_FILES)
         other.to_csv(made / name, index=False, header=name != "seriesuids.csv")
     about = {
         "format": 2, "name": folder.resolve().name, "source": meta["source"],
@@ -499,7 +492,7 @@ _UID = re.compile(r"\d+(\.\d+){3,}")
 
 
 class Scan(NamedTuple):
-    """A volume on disk, of which the header has been read and found sound."""
+    """A volume on disk, of which the header is sound."""
 
     path: Path  # the .mhd file, named by the series
     subset: int  # number in the name of a folder above it (subset0 .. subset9), -1 without one
@@ -559,13 +552,15 @@ def _subset(path: Path) -> int:
     return next((int(match[1]) for match in above if match), _NO_SUBSET)
 
 
-def read_header(path: str | os.PathLike[str]) -> Scan:
+def read_header(path: Path, *others: Path) -> Scan:
     """Read a scan's header, and compare it with the size of its .raw file.
 
     Raises:
-        InputError: what `dicom.read_meta_header` refuses, or data that are named by another scan.
+        InputError: what `dicom.read_meta_header` refuses, data that are named by another scan, or
+            other files of the same scan.
     """
-    path = Path(path)
+    if others:
+        raise InputError(f"{path}: also in {others[0].parent}; keep one of them")
     data = read_meta_header(path)
     if _UID.fullmatch(data.stem) and data.stem != path.stem:
         raise InputError(f"{path}: its data file {data.name} is another scan's; fetch it again")

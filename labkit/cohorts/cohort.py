@@ -142,18 +142,14 @@ class Cohort:
             )
         return self.cubes
 
-    def verify(self, progress: bool = True) -> None:
-        """Compare every file with the checksum taken when the cohort was made.
-
-        Every byte is read, which takes a minute for 28 GB; `progress` shows a bar.
+    def verify(self) -> None:
+        """Compare every byte with the checksums taken when the cohort was made.
 
         Raises:
             InputError: a file that is not what was written.
         """
-        files = [self.folder / name for name in _files_of(self.meta)]
-        with _bar_of_bytes("verifying", files, progress) as bar:
-            for file in files:
-                _check_file(file, self.meta, checksum=True, on_bytes=bar.update)
+        for name in _files_of(self.meta):
+            _check_file(self.folder / name, self.meta, checksum=True)
 
 
 @dataclass(frozen=True)
@@ -166,10 +162,8 @@ class BuildReport:
     # `patient_id` and `nodules` (under the rule); of LUNA-16 `subset` and `candidates` (in the
     # file), of every scan that a table names or the folder holds.
     scans: pd.DataFrame
-    left_out: Mapping[str, str] = field(default_factory=dict)  # candidates of readable scans -> why
-    # Candidates whose class in the candidates file is not that of the hit rule, the cohort's label.
-    disagreeing: Sequence[str] = ()
     notes: Sequence[str] = ()  # what else a user of the cohort has to know, a line each
+    left_out: Mapping[str, str] = field(default_factory=dict)  # candidates of readable scans -> why
 
     @property
     def problems(self) -> pd.DataFrame:
@@ -181,31 +175,24 @@ class BuildReport:
 
         Of candidates the first ten of each kind are told; cohort.json has them all.
         """
-        uids = {
-            status: rows["series_uid"].tolist() for status, rows in self.scans.groupby("status")
-        }
-        built, absent = self.scans["built"], uids.get("missing", [])
+        of_candidates, built = "candidates" in self.scans, self.scans["built"]
+        what, with_any = ("candidates", self.scans["status"] == "built") if of_candidates else (
+            "nodules", built > 0
+        )  # fmt: skip
+        absent = self.scans.loc[self.scans["status"] == "missing", "series_uid"].tolist()
         reasons = [f"{row.series_uid}: {row.reason}" for row in self.problems.itertuples()]
-        counts = f"{len(absent)} scans missing, {len(reasons)} failed"
-        if "candidates" not in self.scans:
-            line = f"{self.folder}: {built.sum()} nodules of {(built > 0).sum()} scans; {counts}"
+        line = (
+            f"{self.folder}: {built.sum()} {what} of {with_any.sum()} scans; "
+            f"{len(absent)} scans missing, {len(reasons)} failed"
+        )
+        if not of_candidates:
             return "\n".join([line, *(f"failed: {reason}" for reason in reasons), *self.notes])
-        lines = [
-            f"{self.folder}: {built.sum()} candidates of {len(uids.get('built', []))} scans; "
-            f"{counts}; {len(self.left_out)} candidates left out"
-        ]
-        if self.disagreeing:
-            lines.append(
-                f"{len(self.disagreeing)} candidates have another class in the candidates file "
-                f"than the hit rule gives, the first {self.disagreeing[0]}; the cohort has the "
-                "rule's"
-            )
-        lines += self.notes
+        lines = [f"{line}; {len(self.left_out)} candidates left out", *self.notes]
         told = {"missing": absent, "failed": reasons, "left out": list(self.left_out.values())}
-        for what, each in told.items():
-            lines += [f"{what}: {why}" for why in each[:10]]
+        for kind, each in told.items():
+            lines += [f"{kind}: {why}" for why in each[:10]]
             if len(each) > 10:
-                lines.append(f"{what}: {len(each) - 10} more, see {self.folder}/cohort.json")
+                lines.append(f"{kind}: {len(each) - 10} more, see {self.folder}/cohort.json")
         return "\n".join(lines)
 
 
@@ -301,7 +288,9 @@ def write_meta(
 ) -> None:
     """Write cohort.json: what is given, and versions and checksums of the files in the folder."""
     files = [folder / name for name in names]
-    with _bar_of_bytes("checksums", files, progress) as bar:
+    total = sum(file.stat().st_size for file in files)
+    options: dict[str, Any] = {"unit": "B", "unit_scale": True, "leave": False}
+    with tqdm(total=total, desc="checksums", disable=not progress, **options) as bar:
         sums = {
             file.name: {"bytes": file.stat().st_size, "sha256": sha256(file, bar.update)}
             for file in files
@@ -317,13 +306,6 @@ def nodule_table(rows: pd.DataFrame | Iterable[Mapping[Any, Any]]) -> pd.DataFra
     for column in _WHOLE:
         table[column] = table[column].astype("Float64").astype("Int64")
     return table
-
-
-def patient_list(patients: Iterable[str] | None) -> list[str] | None:
-    """Return patient ids in order, each once; None stays None."""
-    if isinstance(patients, str):
-        raise InputError(f"patients is the text {patients!r}; give a list of patient ids")
-    return None if patients is None else sorted({str(p) for p in patients})
 
 
 def require_sound(table: pd.DataFrame, where: str) -> None:
@@ -356,22 +338,26 @@ def require_sound(table: pd.DataFrame, where: str) -> None:
 
 
 def choose_patients(
-    table: pd.DataFrame, keep: list[str] | None, drop: list[str] | None, where: str,
+    table: pd.DataFrame, patients: Iterable[str] | None, exclude: Iterable[str] | None, where: str,
     known: Iterable[str] | None = None,
-) -> pd.DataFrame:  # fmt: skip
+) -> tuple[pd.DataFrame, dict[str, list[str] | None]]:  # fmt: skip
     """Take the rows of the chosen patients, with the index of the table they came from.
 
-    Each of them has to be among the `known` patients, by default those of the table.
+    Each of them has to be among the `known` patients, by default those of the table. Returned with
+    the choice as a cohort's settings have it: ids in order, each once, or None for no choice.
     """
+    choice: dict[str, list[str] | None] = {}
     known = set(table["patient_id"] if known is None else known)
-    require_known([*(keep or []), *(drop or [])], known, "patient", where)
-    if keep is not None:
-        table = table[table["patient_id"].isin(keep)]
-    if drop is not None:
-        table = table[~table["patient_id"].isin(drop)]
+    for name, ids in (("patients", patients), ("exclude_patients", exclude)):
+        if isinstance(ids, str):
+            raise InputError(f"{name} is the text {ids!r}; give a list of patient ids")
+        choice[name] = chosen = None if ids is None else sorted({str(who) for who in ids})
+        if chosen is not None:
+            require_known(chosen, known, "patient", where)
+            table = table[table["patient_id"].isin(chosen) == (name == "patients")]
     if table.empty:
         raise InputError(f"{where}: no nodule is left; relax the rule or the choice of patients")
-    return table
+    return table, choice
 
 
 def versions() -> dict[str, str]:
@@ -401,9 +387,7 @@ def _files_of(meta: Any) -> tuple[str, ...]:
     return (*needed, *(name for name in files if name not in needed and Path(name).name == name))
 
 
-def _check_file(
-    path: Path, meta: Mapping[str, Any], checksum: bool, on_bytes: Callable[..., Any] | None = None
-) -> None:
+def _check_file(path: Path, meta: Mapping[str, Any], checksum: bool) -> None:
     """Refuse a file of another length, or content, than cohort.json has for it."""
     if not path.is_file():
         raise InputError(f"{path}: missing; build the cohort again")
@@ -418,7 +402,7 @@ def _check_file(
             f"{path}: {size} bytes instead of {length}, truncated or changed since the cohort "
             "was made; build it again"
         )
-    if checksum and sha256(path, on_bytes) != content:
+    if checksum and sha256(path) != content:
         raise InputError(
             f"{path}: changed since the cohort was made (its checksum differs); build it again"
         )
@@ -484,9 +468,3 @@ def _as_int16(images: ArrayLike, name: str, who: str) -> NDArray[np.int16]:
         raise InputError(f"{who}: {name}: values that are not finite; check their scan")
     limits = np.iinfo(np.int16)
     return np.clip(np.rint(hu), limits.min, limits.max).astype("<i2")
-
-
-def _bar_of_bytes(what: str, files: Iterable[Path], progress: bool) -> Any:
-    total = sum(file.stat().st_size for file in files)
-    options: dict[str, Any] = {"unit": "B", "unit_scale": True, "leave": False}
-    return tqdm(total=total, desc=what, disable=not progress, **options)

@@ -1,14 +1,15 @@
 """Cohorts and scans of simulated CT: what is there without a download, made once and kept.
 
 What is kept below `runs/` is used only while it is what would be made now: the settings, the seed
-and the version of the scene have to be the same, and every byte has to have its checksum. Files
-are read for that on the first use in a process, and again only when their size or time has changed
-since. What fails is made again, with a line that says why.
+and the version of the scene have to be the same, and every byte has to have its checksum. What
+fails is made again, with a line that says why.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import zipfile
 from collections.abc import Hashable, Iterable
 from pathlib import Path
 from typing import Any
@@ -28,21 +29,12 @@ from labkit.cohorts.cohort import (
     Cohort,
     check_target,
     choose_patients,
-    patient_list,
     write_cohort,
 )
 from labkit.errors import InputError, require_jobs_and_seed
 from labkit.imaging.views import cube_and_views
 from labkit.imaging.volume import Volume
-from labkit.io import (
-    available_cores,
-    read_json,
-    require_own_folder,
-    sha256,
-    told_if_killed,
-    whole_folder,
-    write_json,
-)
+from labkit.io import available_cores, require_place, told_if_killed, write_atomically
 from labkit.simulate.scan import PIXELS, series_named
 from labkit.simulate.scanner import Truth, center_of, scan_crop, truth, whole_scan
 from labkit.simulate.scene import SCENE_VERSION, scene_for_series
@@ -53,10 +45,6 @@ _DEFAULTS: dict[str, Any] = {
     "seed": 0, "n_nodules": None, "labelled_only": False, "patients": None,
     "exclude_patients": None, "min_readers": 3, "max_slice_thickness_mm": 2.5,
 }  # fmt: skip
-_ARRAYS = ("voxels.npy", "lung.npy", "nodules.npy")
-_MANIFEST = "scan.json"
-# Files that were found whole in this process: path, size, time of change.
-_verified: set[tuple[Path, int, int]] = set()
 
 
 def build_simulated(
@@ -85,13 +73,16 @@ def build_simulated(
     """
     require_jobs_and_seed(jobs, seed)
     check_target(Path(out))
+    table, patients_chosen = choose_patients(
+        lidc.nodules(min_readers, max_slice_thickness_mm), patients, exclude_patients, "LIDC-IDRI",
+        lidc.scans()["patient_id"],
+    )  # fmt: skip
     choice: dict[str, Any] = {
         "seed": seed, "n_nodules": n_nodules, "labelled_only": labelled_only,
-        "patients": patient_list(patients), "exclude_patients": patient_list(exclude_patients),
     }  # fmt: skip
     rule = {"min_readers": min_readers, "max_slice_thickness_mm": max_slice_thickness_mm}
-    settings = {"scene_version": SCENE_VERSION, **_DEFAULTS, **choice, **rule}
-    table = select(lidc.nodules(min_readers, max_slice_thickness_mm), **choice)
+    table = select(table, **choice)
+    settings = {"scene_version": SCENE_VERSION, **choice, **patients_chosen, **rule}
     rows: list[dict[Hashable, Any]] = table.to_dict("records")
     chunks = [rows[i : i + _CHUNK] for i in range(0, len(rows), _CHUNK)]
     workers = jobs if jobs is not None else available_cores()
@@ -112,13 +103,9 @@ def build_simulated(
 
 
 def select(
-    table: pd.DataFrame, *, seed: int = 0, n_nodules: int | None = None,
-    labelled_only: bool = False, patients: Iterable[str] | None = None,
-    exclude_patients: Iterable[str] | None = None,
-) -> pd.DataFrame:  # fmt: skip
-    """Take the rows of a nodule table that `build_simulated` is asked for; InputError if none."""
-    keep, drop = patient_list(patients), patient_list(exclude_patients)
-    table = choose_patients(table, keep, drop, "LIDC-IDRI", lidc.scans()["patient_id"])
+    table: pd.DataFrame, *, seed: int = 0, n_nodules: int | None = None, labelled_only: bool = False
+) -> pd.DataFrame:
+    """Take about so many rows of a nodule table, patient by patient; InputError if none."""
     if labelled_only:
         table = table[table["label"].notna()]
     if n_nodules is not None:
@@ -134,15 +121,14 @@ def select(
 
 
 def _simulate(rows: list[dict[Hashable, Any]], seed: int) -> list[tuple[NDArray, NDArray]]:
-    """Make cube and views of some nodules, int16 HU."""
+    """Make cube and views of some nodules, HU."""
     images = []
     # One thread of BLAS a process: more would fight for the cores, and their number could change
     # the last bit of a sum and so the bytes of the cohort.
     with threadpool_limits(limits=1):
         for row in rows:
             crop, center = scan_crop(row, seed), center_of(row)
-            cube, views = cube_and_views(crop, center, size=CUBE_SIZE, view_size=VIEW_SIZE)
-            images.append((np.rint(cube).astype(np.int16), np.rint(views).astype(np.int16)))
+            images.append(cube_and_views(crop, center, CUBE_SIZE, VIEW_SIZE))
     return images
 
 
@@ -163,8 +149,7 @@ def simulated_cohort(
             cohort = Cohort.open(folder)
             settings = {"scene_version": SCENE_VERSION, **_DEFAULTS, **choice}
             _require_same(settings, cohort.meta["settings"], folder)
-            for file, expected in cohort.meta["files"].items():
-                _require_whole(folder / file, expected["sha256"])
+            cohort.verify()
             return cohort
         except InputError as error:
             print(f"making the simulated cohort again: {error}")
@@ -186,7 +171,7 @@ def simulated_scan(
         progress: show a bar while making it.
 
     Returns:
-        `whole_scan` and `truth` of the scene; memory-mapped and read-only.
+        `whole_scan` and `truth` of the scene.
 
     Raises:
         InputError: no such patient or series, a patient with two, a negative seed, or no room.
@@ -194,65 +179,33 @@ def simulated_scan(
     require_jobs_and_seed(None, seed)
     series_uid = series_named(patient_or_series)
     scan = lidc.scans().set_index("series_uid").loc[series_uid]
-    name = f"{scan['patient_id']}-s{scan['scan_number']}_seed{seed}"
-    folder = paths.runs() / "scans" / name
+    name = f"{scan['patient_id']}-s{scan['scan_number']}_seed{seed}.npz"
+    file = paths.runs() / "scans" / name
     settings = {"scene_version": SCENE_VERSION, "seed": int(seed), "series_uid": series_uid}
-    if folder.is_dir():
+    if file.exists():
         try:
-            return _kept_scan(folder, settings)
-        except InputError as error:
+            with file.open("rb") as raw, np.load(raw, allow_pickle=False) as kept:
+                _require_same(settings, json.loads(str(kept["settings"])), file)
+                place = kept["spacing_xyz_mm"], kept["origin_xyz_mm"]
+                volume = Volume(kept["voxels"], *place, series_uid=series_uid)
+                return volume, Truth(kept["lung"], kept["nodules"])
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             print(f"making the simulated scan again: {error}")
     scene = scene_for_series(series_uid, seed)
-
-    def check(folder: Path) -> None:
-        require_own_folder(folder, _MANIFEST, "a simulated scan", lambda name, _: name in _ARRAYS)
-
-    with whole_folder(folder, check, scene.scan.slices * PIXELS**2 * 4 + 100_000) as partial:
-        volume, true = whole_scan(scene, progress=progress), truth(scene)
-        files = {}
-        for name, array in zip(_ARRAYS, (volume.voxels, true.lung, true.nodules), strict=True):
-            np.save(partial / name, array, allow_pickle=False)
-            files[name] = sha256(partial / name)
-        write_json(partial / _MANIFEST, {
-            "what": "simulated CT: voxels in HU, and the masks of lung and nodules",
-            "settings": settings, "spacing_xyz_mm": volume.spacing_xyz_mm,
-            "origin_xyz_mm": volume.origin_xyz_mm, "files": files,
-        })  # fmt: skip
-    return _kept_scan(folder, settings)
+    require_place(file, lambda _: None, scene.scan.slices * PIXELS**2 * 4 + 100_000)
+    volume, true = whole_scan(scene, progress=progress), truth(scene)
+    arrays: dict[str, Any] = {
+        "settings": json.dumps(settings), "voxels": volume.voxels, **vars(true),
+        "spacing_xyz_mm": volume.spacing_xyz_mm, "origin_xyz_mm": volume.origin_xyz_mm,
+    }  # fmt: skip
+    write_atomically(file, lambda path: np.savez(path, **arrays))
+    return volume, true
 
 
-def _kept_scan(folder: Path, settings: dict[str, Any]) -> tuple[Volume, Truth]:
-    about = read_json(folder / _MANIFEST, "a simulated scan")
-    try:
-        _require_same(settings, about["settings"], folder)
-        for name in _ARRAYS:
-            _require_whole(folder / name, about["files"][name])
-        place = about["spacing_xyz_mm"], about["origin_xyz_mm"]
-    except (TypeError, KeyError):
-        raise InputError(f"{folder / _MANIFEST}: not that of a simulated scan") from None
-    voxels, lung, nodules = (
-        np.load(folder / name, mmap_mode="r", allow_pickle=False) for name in _ARRAYS
-    )
-    return Volume(voxels, *place, series_uid=settings["series_uid"]), Truth(lung, nodules)
-
-
-def _require_same(expected: dict[str, Any], found: Any, folder: Path) -> None:
+def _require_same(expected: dict[str, Any], found: Any, where: Path) -> None:
     """Refuse what was made by other settings than would be used now."""
     found = found if isinstance(found, dict) else {}
     for key in sorted(expected.keys() | found.keys()):
         now, then = (values.get(key, "not set") for values in (expected, found))
         if now != then:
-            raise InputError(f"{folder}: made with {key} {then}, now {now}")
-
-
-def _require_whole(path: Path, checksum: str) -> None:
-    """Refuse a file that is not what was written."""
-    if not path.is_file():
-        raise InputError(f"{path}: missing")
-    state = path.stat()
-    seen = (path.resolve(), state.st_size, state.st_mtime_ns)
-    if seen in _verified:
-        return
-    if sha256(path) != checksum:
-        raise InputError(f"{path}: changed or damaged since it was made (its checksum differs)")
-    _verified.add(seen)
+            raise InputError(f"{where}: made with {key} {then}, now {now}")

@@ -10,7 +10,6 @@ The detector's threshold leaves about as many candidates a scan as LUNA-16 has, 
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -102,9 +101,9 @@ def simulated_luna16(
         )
         if marks.empty:
             raise InputError("no candidate in any scan; take more scans, or a lower least_score")
-        patient = _patients()
+        patients = lidc.scans().set_index("series_uid")["patient_id"][list(found)].tolist()
         count = [len(about["annotations"][luna16.SERIES]) for about in found.values()]
-        folds = dict(zip(found, subsets([patient[u] for u in found], count, seed), strict=True))
+        folds = dict(zip(found, subsets(patients, count, seed), strict=True))
         table = labelled(marks, nodules, excluded)
         table["subset"] = table["series_uid"].map(folds).to_numpy(np.int64)
         for name in ("score", "radius_mm", "lies_on"):
@@ -136,8 +135,8 @@ def sample(scans: int | None, seed: int) -> list[str]:
         InputError: less than one scan, more than there are, or a negative seed.
     """
     require_jobs_and_seed(None, seed)
-    patient = _patients()
-    tuned_on = {patient[uid] for uid in tuning_series()}
+    patient = lidc.scans().set_index("series_uid")["patient_id"]
+    tuned_on = set(patient[tuning_series()])
     rest = [uid for uid in sorted(lidc.luna16_series()) if patient[uid] not in tuned_on]
     scans = len(rest) if scans is None else scans
     if not 1 <= scans <= len(rest):
@@ -169,12 +168,11 @@ def subsets(patients: list[str], nodules: list[int], seed: int) -> list[int]:
 
 def settings_of(seed: int, detector: blobs.Settings, cut_out: bool = True) -> dict[str, Any]:
     """Return all that decides what a scan's part holds, as plain values."""
-    values = {
+    own = {**asdict(detector), "sigmas_mm": list(detector.sigmas_mm)}
+    return {
         "scene_version": SCENE_VERSION, "detector_version": DETECTOR_VERSION, "seed": int(seed),
-        "detector": asdict(detector), "views": cut_out,
+        "detector": own, "views": cut_out,
     }  # fmt: skip
-    plain: dict[str, Any] = json.loads(json.dumps(values))  # lists and no tuples, as it is read
-    return plain
 
 
 def simulate_scans(
@@ -186,17 +184,9 @@ def simulate_scans(
     Returns the part of each series, in alphabetical order, and what `simulate` says of it.
     """
     jobs = jobs or jobs_by_memory(PROCESS_BYTES)
-    every = luna16.from_lidc(series)
-    findings = {
-        uid: luna16.Findings(*(
-            table[table["series_uid"] == uid].reset_index(drop=True)
-            for table in (every.annotations, every.excluded)
-        ))
-        for uid in series
-    }  # fmt: skip
     own = settings_of(seed, detector, cut_out)
     parts = part_files(folder, {uid: {"series": uid, **own} for uid in sorted(series)})
-    tasks = {uid: (simulate, uid, seed, detector, findings[uid], cut_out) for uid in parts}
+    tasks = {uid: (simulate, uid, seed, detector, cut_out) for uid in parts}
 
     def told(left: list[str]) -> str:
         minutes = np.ceil(len(left) / jobs) * _SECONDS_A_SCAN / 60
@@ -209,15 +199,14 @@ def simulate_scans(
 
 
 def simulate(
-    series_uid: str, seed: int, detector: blobs.Settings, findings: luna16.Findings,
-    cut_out: bool = True,
-) -> tuple[NDArray[np.uint8], dict[str, Any]]:  # fmt: skip
+    series_uid: str, seed: int, detector: blobs.Settings, cut_out: bool = True
+) -> tuple[NDArray[np.uint8], dict[str, Any]]:
     """Simulate a whole scan, find its lungs and the candidates in them, and cut these out.
 
     The scan, some hundred megabytes, is gone when this returns.
 
     Args:
-        series_uid: of LIDC-IDRI; `findings` are its.
+        series_uid: of LIDC-IDRI.
         seed: of the scene.
         detector: what counts as a candidate.
         cut_out: whether the views are wanted.
@@ -236,12 +225,12 @@ def simulate(
         seconds[step] = process_time() - since
         since = process_time()
 
+    findings = luna16.from_lidc([series_uid])._asdict()
     scene = scene_for_series(series_uid, seed)
     volume = whole_scan(scene, jobs=1)
     took("scan")
     about: dict[str, Any] = {
-        name: luna16.in_world(frame, volume).to_dict("list")
-        for name, frame in (("annotations", findings.annotations), ("excluded", findings.excluded))
+        name: luna16.in_world(frame, volume).to_dict("list") for name, frame in findings.items()
     } | {"candidates": {}, "problem": "", "seconds": seconds}
     views: NDArray[np.uint8] = np.zeros((0, *VIEWS_SHAPE), np.uint8)
     try:
@@ -270,8 +259,3 @@ def joined(found: Mapping[str, Mapping[str, Any]], name: str) -> pd.DataFrame:
     frames = [pd.DataFrame(about[name]) for about in found.values()]
     # Those without rows have no say in the types.
     return pd.concat([frame for frame in frames if len(frame)] or frames[:1], ignore_index=True)
-
-
-def _patients() -> dict[str, str]:
-    scans = lidc.scans()
-    return dict(zip(scans["series_uid"], scans["patient_id"], strict=True))

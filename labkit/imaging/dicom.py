@@ -7,7 +7,6 @@ error with the file and the cure in it, or an option that has to be asked for.
 
 from __future__ import annotations
 
-import bz2
 import math
 import os
 import re
@@ -165,7 +164,7 @@ def _series_of(path: Path) -> str | None:
     """The series that a file says it is of; "" of the index of a disk, None when it says none."""
     try:
         header = _read(path, ["SeriesInstanceUID", "SOPClassUID"])
-    except _UNREADABLE:
+    except InputError:
         return None
     classes = header.get("SOPClassUID"), header.file_meta.get("MediaStorageSOPClassUID")
     if _INDEX_OF_A_DISK in classes:
@@ -178,13 +177,17 @@ def _read(path: Path, tags: list[str] | None = None) -> pydicom.Dataset:
 
     Without pydicom's warnings, which would show values, when these are converted by asking.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        dataset = pydicom.dcmread(path, force=True, stop_before_pixels=tags is not None,
-                                  specific_tags=tags)  # fmt: skip
-        for tag in tags or ():
-            dataset.get(tag)
-        list(dataset.file_meta.values())
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            dataset = pydicom.dcmread(path, force=True, stop_before_pixels=tags is not None,
+                                      specific_tags=tags)  # fmt: skip
+            for tag in tags or ():
+                dataset.get(tag)
+            list(dataset.file_meta.values())
+    except _UNREADABLE as error:
+        why = str(error) or type(error).__name__
+        raise InputError(f"{path}: not readable as DICOM ({why}); fetch it again") from None
     return dataset
 
 
@@ -208,11 +211,11 @@ def read_series(
     *,
     allow_gaps: bool = False,
     allow_doubles: bool = False,
-    padding_hu: float | None = AIR_HU,
 ) -> Volume:
     """Read one CT series in HU; its slices are sorted by their position along the slice normal.
 
-    What is left out of a folder is told in a line on stderr.
+    What is left out of a folder is told in a line on stderr. Pixels outside the reconstructed
+    circle, which the header declares as padding or which are below -1200 HU, come out as air.
 
     Args:
         source: a folder that it is in or below, or its files, as `find_series` lists them.
@@ -221,8 +224,6 @@ def read_series(
             interpolation along the slice normal; otherwise they are an error.
         allow_doubles: of slices at one position keep the one with the lowest instance number;
             otherwise they are an error, unless their pixels are the same.
-        padding_hu: HU for pixels outside the reconstructed circle, which the header declares as
-            padding or which are below -1200 HU; None leaves them as they are stored.
 
     Returns:
         The volume; voxels int16 where the HU are whole numbers that fit, else float32.
@@ -239,8 +240,7 @@ def read_series(
     first, who = slices[0], f"series {slices[0].series_uid}"
     positions = np.array([s.along_normal_mm for s in slices])
     grid_mm = np.linspace(positions[0], positions[-1], len(positions))
-    even = np.abs(positions - grid_mm).max() <= EVEN_MM
-    if not even:
+    if np.abs(positions - grid_mm).max() > EVEN_MM:
         gaps = np.diff(positions)
         usual = float(np.median(gaps))
         if not allow_gaps:
@@ -253,26 +253,22 @@ def read_series(
         # As many slices as would fill the gaps.
         steps = np.maximum(np.rint(gaps / usual), 1).sum()
         grid_mm = np.linspace(positions[0], positions[-1], int(steps) + 1)
-    images = [_read_hu(s, padding_hu) for s in slices]
+    images = [_read_hu(s) for s in slices]
     for rescale in {s.rescale for s in slices}:  # half a series may have lost its intercept
         require_hu([hu for s, hu in zip(slices, images, strict=True) if s.rescale == rescale], who)
-    if padding_hu is not None:
-        for image in images:
-            image[image < PADDING_BELOW_HU] = padding_hu
+    for image in images:
+        image[image < PADDING_BELOW_HU] = AIR_HU
     images = [_exact(image) for image in images]
-    kind = np.result_type(*images) if even else np.float32
-    voxels = np.empty((len(grid_mm), *first.shape), kind)
-    if even:
-        np.stack(images, out=voxels)
-    else:
-        for image, at in zip(voxels, grid_mm, strict=True):
-            nearest = int(np.argmin(np.abs(positions - at)))
-            if abs(positions[nearest] - at) <= EVEN_MM:
-                image[:] = images[nearest]
-                continue
-            above = int(np.searchsorted(positions, at))
-            share = (at - positions[above - 1]) / (positions[above] - positions[above - 1])
-            image[:] = (1 - share) * images[above - 1] + share * images[above].astype(np.float32)
+    below = np.clip(np.searchsorted(positions, grid_mm, "right") - 1, 0, len(positions) - 2)
+    gaps = np.diff(positions)[below]
+    shares = (grid_mm - positions[below]) / gaps  # of the slice above in each of the grid
+    whole = np.rint(shares)
+    shares = np.where(np.abs(shares - whole) * gaps <= EVEN_MM, whole, shares)
+    voxels = np.stack([
+        images[k + int(share)] if share in (0, 1) else
+        ((1 - share) * images[k] + share * images[k + 1]).astype(np.float32)
+        for k, share in zip(below, shares, strict=True)
+    ])  # fmt: skip
     row_mm, col_mm = first.pixel_spacing_mm
     step_mm = (grid_mm[-1] - grid_mm[0]) / (len(grid_mm) - 1)
     require_spacing((col_mm, row_mm, step_mm), who)
@@ -319,7 +315,7 @@ def slice_positions(
         try:
             header = _read_header(file)
             if pixels:
-                _read_hu(header, None)
+                _read_hu(header)
             there[file] = float(header.position_xyz_mm[2])
         except InputError as error:
             damaged[file] = str(error).removeprefix(f"{file}: ")
@@ -343,13 +339,7 @@ class _Slice(NamedTuple):
 
 
 def _read_header(path: Path) -> _Slice:
-    try:
-        header = _read(path, _OF_HEADER)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except _UNREADABLE as error:
-        why = str(error) or type(error).__name__
-        raise InputError(f"{path}: not readable as DICOM ({why}); fetch it again") from None
+    header = _read(path, _OF_HEADER)
     modality = header.get("Modality", "none given")
     if modality != "CT":
         raise InputError(f"{path}: modality {modality}, not CT; name a CT series by series_uid=")
@@ -359,21 +349,18 @@ def _read_header(path: Path) -> _Slice:
         raise InputError(f"{path}: a DICOM of many frames; convert it to single slices")
     try:
         axes = np.array(header.ImageOrientationPatient, float).reshape(2, 3)
-        position = np.array(header.ImagePositionPatient, float)
+        position = np.array(header.ImagePositionPatient, float).reshape(3)
         row_mm, col_mm = (float(v) for v in header.PixelSpacing)
-        if position.shape != (3,) or not np.isfinite(position).all():
-            raise ValueError(f"ImagePositionPatient {position}")
+        shape = int(header.Rows), int(header.Columns)
+        instance, tilt = (
+            float(header.get(tag) or 0) for tag in ("InstanceNumber", "GantryDetectorTilt")
+        )
+        if not np.isfinite([*position, row_mm, col_mm, instance, tilt]).all():
+            raise ValueError("a number that is not finite")
         if not np.allclose(axes @ axes.T, np.eye(2), atol=1e-3):
             raise ValueError(
                 f"ImageOrientationPatient {axes.tolist()}, not two perpendicular units"
             )
-        if not (0 < row_mm < np.inf and 0 < col_mm < np.inf):
-            raise ValueError(f"PixelSpacing {row_mm}, {col_mm}")
-        shape = int(header.Rows), int(header.Columns)
-        instance, tilt = (float(header.get(tag) or 0)
-                          for tag in ("InstanceNumber", "GantryDetectorTilt"))  # fmt: skip
-        if not np.isfinite([instance, tilt]).all():
-            raise ValueError(f"InstanceNumber {instance:g}, GantryDetectorTilt {tilt:g}")
     except _UNREADABLE as error:
         raise InputError(
             f"{path}: no usable position, orientation or pixel spacing ({error}); it is no "
@@ -447,7 +434,7 @@ def _ordered(slices: list[_Slice], allow_doubles: bool) -> list[_Slice]:
     for s in later:
         if s.along_normal_mm - kept[-1].along_normal_mm > _SAME_MM:
             kept.append(s)
-        elif not (allow_doubles or np.array_equal(_read_hu(s, None), _read_hu(kept[-1], None))):
+        elif not (allow_doubles or np.array_equal(_read_hu(s), _read_hu(kept[-1]))):
             raise InputError(
                 f"{s.path}: lies at the same position ({s.along_normal_mm:g} mm) as "
                 f"{kept[-1].path.name}, with other pixels; remove one, or allow_doubles "
@@ -456,14 +443,10 @@ def _ordered(slices: list[_Slice], allow_doubles: bool) -> list[_Slice]:
     return kept
 
 
-def _read_hu(slice_: _Slice, padding_hu: float | None) -> NDArray[np.float64]:
-    """The slice's pixels in HU, without its declared padding."""
+def _read_hu(slice_: _Slice) -> NDArray[np.float64]:
+    """The slice's pixels in HU, its declared padding as air."""
     path = slice_.path
-    try:
-        dataset = _read(path)
-    except _UNREADABLE as error:
-        why = str(error) or type(error).__name__
-        raise InputError(f"{path}: not readable as DICOM ({why}); fetch it again") from None
+    dataset = _read(path)
     if "PixelData" not in dataset:
         raise InputError(f"{path}: no pixel data, or truncated before it; fetch it again")
     syntax: Any = dataset.file_meta.get("TransferSyntaxUID")
@@ -500,14 +483,14 @@ def _read_hu(slice_: _Slice, padding_hu: float | None) -> NDArray[np.float64]:
             "original series"
         )
     hu = stored.astype(np.float64) * slope + intercept
-    if padding_hu is not None and "PixelPaddingValue" in dataset:  # PS3.3, C.7.5.1.1.2
+    if "PixelPaddingValue" in dataset:  # PS3.3, C.7.5.1.1.2
         value = dataset.PixelPaddingValue
         # The tag is often written as unsigned beside signed pixels: 63536 for -2000.
         ends = np.array([value, dataset.get("PixelPaddingRangeLimit", value)]).astype(stored.dtype)
         padding = (stored >= ends.min()) & (stored <= ends.max())
         # Beyond the circle lie the corners. A value of tissue that is not there means tissue.
         if padding[[0, 0, -1, -1], [0, -1, 0, -1]].all() or hu[padding].max(initial=-1e9) < -900:
-            hu[padding] = padding_hu
+            hu[padding] = AIR_HU
     return hu
 
 
@@ -601,9 +584,8 @@ def _require_right_angles(path: Path, axes: NDArray[np.float64], unit: bool = Fa
 
 def _require_sound_nifti(path: Path) -> None:
     """Refuse NIfTI that ITK would fill up with zeros, or take for upright when it is sheared."""
-    zipped = path.name.lower().endswith(".gz")
     head, length = b"", 0
-    for block in _unpacked(path, 0, "gzip" if zipped else "raw"):
+    for block in _unpacked(path, 0, packed=path.name.lower().endswith(".gz")):
         head += block[: max(0, 544 - len(head))]
         length += len(block)
     if len(head) < 348:
@@ -709,7 +691,7 @@ def read_meta_header(path: Path, unpack: bool = False) -> Path:
     if packed and size_said != f"{length}":
         raise refuse(f"CompressedDataSize is {size_said}, and there are {length} bytes")
     if packed and unpack:
-        length = sum(map(len, _unpacked(data, first, "gzip")))
+        length = sum(map(len, _unpacked(data, first, packed)))
     if (size != np.rint(size)).any() or (length != needed and (unpack or not packed)):
         raise refuse(
             f"DimSize {fields['DimSize']} and {kind} need {needed:.12g} bytes, {data.name} has "
@@ -729,28 +711,26 @@ def _require_sound_nrrd(path: Path, n_bytes: int) -> None:
         raise InputError(f"{path}: lies in the space {fields['space']} {' '.join(units)}; write it "
                          "as left-posterior-superior, in mm")  # fmt: skip
     coding = fields.get("encoding", "raw")
-    kind = {"gz": "gzip", "bz2": "bzip2"}.get(coding, coding)
     data = fields.get("data file", fields.get("datafile", "LOCAL"))
     local = data.upper() == "LOCAL"
     file, first = (path, len(head)) if local else (path.parent / data, 0)
-    counted = kind in ("raw", "gzip", "bzip2") and file.is_file()
-    if counted and sum(map(len, _unpacked(file, first, kind))) != n_bytes:
+    counted = coding in ("raw", "gz", "gzip") and file.is_file()
+    if counted and sum(map(len, _unpacked(file, first, coding != "raw"))) != n_bytes:
         raise EOFError
 
 
-def _unpacked(path: Path, first: int, kind: str) -> Iterator[bytes]:
+def _unpacked(path: Path, first: int, packed: bool) -> Iterator[bytes]:
     """A file's data from a byte on, block by block; an error where they are cut or damaged."""
     unpack: Any = None
     with path.open("rb") as file:
         file.seek(first)
         while block := file.read(1 << 20):
-            while block and kind != "raw":
-                if unpack is None:
-                    unpack = bz2.BZ2Decompressor() if kind == "bzip2" else zlib.decompressobj(47)
+            if not packed:
+                yield block
+            while packed and block:
+                unpack = unpack or zlib.decompressobj(47)
                 yield unpack.decompress(block)
                 block = unpack.unused_data.lstrip(b"\0")
                 unpack = None if unpack.eof else unpack
-            if kind == "raw":
-                yield block
     if unpack is not None:
         raise EOFError

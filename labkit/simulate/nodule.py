@@ -34,14 +34,6 @@ class Shape:
     step_xyz_mm: tuple[float, float, float]  # distances of its points
 
     @property
-    def last_xyz_mm(self) -> tuple[float, float, float]:
-        """World position of the lattice's last point."""
-        z, y, x = self.distance_mm.shape
-        fx, fy, fz = self.first_xyz_mm
-        sx, sy, sz = self.step_xyz_mm
-        return fx + sx * (x - 1), fy + sy * (y - 1), fz + sz * (z - 1)
-
-    @property
     def volume_mm3(self) -> float:
         """Volume of the consensus: agreement summed, so that a half-agreed voxel counts half."""
         return float(self.agreement.sum(dtype=np.float64) * np.prod(self.step_xyz_mm))
@@ -60,8 +52,11 @@ class Shape:
     def window(self, *axes_xyz_mm: ArrayLike) -> tuple[slice, slice, slice]:
         """Find the part (z, y, x) of a grid of three ascending axes within the lattice."""
         found = []
-        for axis, low, high in zip(axes_xyz_mm, self.first_xyz_mm, self.last_xyz_mm, strict=True):
-            start, stop = np.searchsorted(np.asarray(axis), (low, high))
+        sizes = self.distance_mm.shape[::-1]
+        for axis, first, step, size in zip(
+            axes_xyz_mm, self.first_xyz_mm, self.step_xyz_mm, sizes, strict=True
+        ):
+            start, stop = np.searchsorted(np.asarray(axis), (first, first + step * (size - 1)))
             found.append(slice(int(start), int(stop)))
         return found[2], found[1], found[0]
 

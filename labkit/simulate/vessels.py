@@ -20,6 +20,7 @@ from labkit.simulate.noise import Float, key, uniform
 _BOX_SIZES = np.array([5, 8, 13, 20, 40, 80, 160, 800])
 _AT_ONCE = 100_000
 _PIECE_MM = 4.0
+_EDGE_MM = 0.8
 
 
 @dataclass(frozen=True)
@@ -65,20 +66,18 @@ class Strands:
         columns = zip(*(vars(part).values() for part in parts), strict=True)
         return cls(*(np.concatenate(column) for column in columns))
 
-    def draw(
-        self, into: Float, x_mm: Array, y_mm: Array, z_mm: Array, edge_mm: float = 0.8
-    ) -> None:
+    def draw(self, into: Float, x_mm: Array, y_mm: Array, z_mm: Array) -> None:
         """Raise `into` to the share of tissue that the strands put at each point of a grid.
 
-        The share falls from 1 to 0 within `edge_mm` across a strand's surface. A strand thinner
-        than that never reaches 1: the same mass, seen blurred.
+        The share falls from 1 to 0 within 0.8 mm across a strand's surface. A strand thinner than
+        that never reaches 1: the same mass, seen blurred.
 
         Args:
             into: (len z, len y, len x) shares, changed in place; overlapping strands do not add.
             x_mm: ascending positions; `y_mm` and `z_mm` too.
         """
         pieces = self._cut()
-        low, high = pieces._boxes(0.5 * edge_mm)
+        low, high = pieces._boxes(0.5 * _EDGE_MM)
         axes = (x_mm, y_mm, z_mm)
         first = np.stack([np.searchsorted(a, low[:, i]) for i, a in enumerate(axes)], axis=1)
         last = np.stack([np.searchsorted(a, high[:, i]) for i, a in enumerate(axes)], axis=1)
@@ -97,7 +96,7 @@ class Strands:
             step = max(1, _AT_ONCE // int(box.prod()))
             for begin in range(0, len(group), step):
                 some = met[group[begin : begin + step]]
-                pieces._draw_boxes(into, axes, some, first[some], box, edge_mm)
+                pieces._draw_boxes(into, axes, some, first[some], box)
 
     def _cut(self) -> Strands:
         """The same strands in pieces so short that their boxes hold little else."""
@@ -119,7 +118,7 @@ class Strands:
 
     def _draw_boxes(
         self, into: Float, axes: tuple[NDArray, NDArray, NDArray], which: NDArray[np.int64], first:
-        NDArray[np.int64], box: NDArray[np.int64], edge_mm: float,
+        NDArray[np.int64], box: NDArray[np.int64],
     ) -> None:  # fmt: skip
         """Draw some strands, each in a box of one size that begins at its own first voxel."""
         start = self.start_xyz_mm[which]
@@ -152,13 +151,13 @@ class Strands:
         q += (dx * dx + dy * dy) + dz * dz
         begin = self.start_radius_mm[which]
         t *= column(self.end_radius_mm[which] - begin)
-        t += column(begin + 0.5 * edge_mm)
+        t += column(begin + 0.5 * _EDGE_MM)
         found = np.flatnonzero((q < t * t) & (t > 0))
         ix, iy, iz = index
         _, height, width = into.shape
         flat = (((iz * height + iy) * width) + ix).ravel()[found]
         away = np.sqrt(np.maximum(q.ravel()[found], np.float32(0.0)))
-        share = (t.ravel()[found] - away) * np.float32(1.0 / edge_mm)
+        share = (t.ravel()[found] - away) * np.float32(1.0 / _EDGE_MM)
         np.maximum.at(into.reshape(-1), flat, np.minimum(share, np.float32(1.0)))
 
 

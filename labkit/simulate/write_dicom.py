@@ -60,101 +60,81 @@ def slice_header(scene: Scene, number: int, z_mm: float) -> Dataset:
     Nothing in it changes from one writing to the next: equal UIDs have to mean equal files.
     """
     scan = scene.scan
-    ds = Dataset()
-    ds.file_meta = FileMetaDataset()
-    ds.file_meta.MediaStorageSOPClassUID = CTImageStorage
-    ds.file_meta.MediaStorageSOPInstanceUID = own_uid(scene, f"image {number}")
-    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    ds.file_meta.ImplementationClassUID = UID(f"2.25.{_NAMESPACE.int}")
-    ds.file_meta.ImplementationVersionName = "LABKIT"
-    _who(ds, scene)
-    _where(ds, scene, z_mm)
-    # SOP Common (C.12.1)
-    ds.SpecificCharacterSet = "ISO_IR 100"
-    ds.SOPClassUID = CTImageStorage
-    ds.SOPInstanceUID = own_uid(scene, f"image {number}")
-    ds.add_new(SYNTHETIC_DATA, "CS", "YES")
-    # General Image (C.7.6.1) and CT Image (C.8.2.1). The pixels are no direct result of an
-    # examination: SECONDARY. Nothing was acquired either, and software that picks acquisitions
-    # by their ORIGINAL must not find this: DERIVED, although from outlines and not from pixels.
-    ds.ImageType = ["DERIVED", "SECONDARY", "AXIAL"]
-    ds.DerivationDescription = (
-        "Computed from a model of the chest around outlines that readers drew; no pixel of any "
-        "patient's image went into it"
-    )
-    ds.ImageComments = (
-        f"SIMULATED by labkit (scene version {SCENE_VERSION}, seed {scene.seed}) around the "
-        f"outlines that the readers of {scan.patient_id} drew: every grey value is invented and "
-        "says nothing about a patient"
-    )
-    ds.InstanceNumber = number
-    ds.AcquisitionNumber = 1
-    ds.BurnedInAnnotation = "NO"
-    ds.LossyImageCompression = "00"
-    ds.KVP = "120"  # for which the model's HU of bone and calcium are made
-    ds.ConvolutionKernel = "SIMULATED"
-    ds.ReconstructionDiameter = DS(scan.field_of_view_mm, auto_format=True)
-    ds.RescaleSlope = 1
-    ds.RescaleIntercept = INTERCEPT_HU
-    ds.RescaleType = "HU"
-    ds.WindowCenter = -600
-    ds.WindowWidth = 1600
-    # Image Pixel (C.7.6.3): signed, as most of LIDC-IDRI's series are.
-    ds.SamplesPerPixel = 1
-    ds.PhotometricInterpretation = "MONOCHROME2"
-    ds.Rows = ds.Columns = PIXELS
-    ds.BitsAllocated = ds.BitsStored = 16
-    ds.HighBit = 15
-    ds.PixelRepresentation = 1
-    return ds
-
-
-def _who(ds: Dataset, scene: Scene) -> None:
-    """Patient, study, series, equipment: nobody, and which real series the outlines are of."""
-    scan = scene.scan
-    # Another patient than the real one, or an archive would file both together.
-    ds.PatientName = f"Simulated^{scan.patient_id}"
-    ds.PatientID = f"{scan.patient_id}-SIMULATED"
-    ds.PatientBirthDate = ds.PatientSex = ""
-    ds.PatientIdentityRemoved = "YES"
-    ds.DeidentificationMethod = "Simulated: there is no patient"
-    ds.StudyInstanceUID = own_uid(scene, "study")
-    ds.StudyDate = ds.StudyTime = ds.AccessionNumber = ds.ReferringPhysicianName = ""
-    ds.StudyID = "1"
-    ds.StudyDescription = "Simulated chest CT, not of a patient"
-    ds.Modality = "CT"
-    ds.SeriesInstanceUID = own_uid(scene, "series")
-    ds.SeriesNumber = 1
-    ds.SeriesDescription = f"Simulated CT around the outlines of {scan.patient_id}"
-    ds.BodyPartExamined = "CHEST"
-    ds.PatientPosition = "HFS"
-    ds.Manufacturer = "labkit"
-    ds.ManufacturerModelName = "simulated scanner"
-    ds.SoftwareVersions = f"scene version {SCENE_VERSION}"
+    image_uid = own_uid(scene, f"image {number}")
+    corner = float(scan.x_mm(0, 1)[0])
     # General Series (C.7.3.1): a series "significantly related to this". It is how a reader
     # finds the outlines, while the series itself never bears the real one's UID.
     scans = lidc.scans().set_index("series_uid")
-    original = Dataset()
-    original.StudyInstanceUID = str(scans.loc[scan.series_uid, "study_uid"])
-    original.SeriesInstanceUID = scan.series_uid
-    purpose = Dataset()
-    purpose.CodeValue, purpose.CodingSchemeDesignator = "122401", "DCM"
-    purpose.CodeMeaning = "Same Anatomy"
-    original.PurposeOfReferenceCodeSequence = [purpose]
-    ds.RelatedSeriesSequence = [original]
+    purpose = _dataset({"CodeValue": "122401", "CodingSchemeDesignator": "DCM",
+                        "CodeMeaning": "Same Anatomy"})  # fmt: skip
+    original = _dataset({
+        "StudyInstanceUID": str(scans.loc[scan.series_uid, "study_uid"]),
+        "SeriesInstanceUID": scan.series_uid, "PurposeOfReferenceCodeSequence": [purpose],
+    })  # fmt: skip
+    ds = _dataset({
+        # Patient, study, series, equipment: nobody. Another patient than the real one, or an
+        # archive would file both together.
+        "PatientName": f"Simulated^{scan.patient_id}", "PatientID": f"{scan.patient_id}-SIMULATED",
+        "PatientBirthDate": "", "PatientSex": "", "PatientIdentityRemoved": "YES",
+        "DeidentificationMethod": "Simulated: there is no patient",
+        "StudyInstanceUID": own_uid(scene, "study"), "StudyID": "1",
+        "StudyDescription": "Simulated chest CT, not of a patient",
+        "StudyDate": "", "StudyTime": "", "AccessionNumber": "", "ReferringPhysicianName": "",
+        "Modality": "CT", "SeriesInstanceUID": own_uid(scene, "series"), "SeriesNumber": 1,
+        "SeriesDescription": f"Simulated CT around the outlines of {scan.patient_id}",
+        "BodyPartExamined": "CHEST", "PatientPosition": "HFS", "Manufacturer": "labkit",
+        "ManufacturerModelName": "simulated scanner",
+        "SoftwareVersions": f"scene version {SCENE_VERSION}", "RelatedSeriesSequence": [original],
+        # Frame of Reference (C.7.4.1) and Image Plane (C.7.6.2)
+        "FrameOfReferenceUID": own_uid(scene, "frame of reference"),
+        "PositionReferenceIndicator": "",
+        "PixelSpacing": [DS(scan.pixel_spacing_mm, auto_format=True)] * 2,
+        "ImageOrientationPatient": [1, 0, 0, 0, 1, 0],
+        "ImagePositionPatient": [DS(v, auto_format=True) for v in (corner, corner, z_mm)],
+        "SliceLocation": DS(z_mm, auto_format=True),
+        "SliceThickness": DS(scan.slice_thickness_mm, auto_format=True),
+        # SOP Common (C.12.1)
+        "SpecificCharacterSet": "ISO_IR 100", "SOPClassUID": CTImageStorage,
+        "SOPInstanceUID": image_uid,
+        # General Image (C.7.6.1) and CT Image (C.8.2.1). The pixels are no direct result of an
+        # examination: SECONDARY. Nothing was acquired either, and software that picks acquisitions
+        # by their ORIGINAL must not find this: DERIVED, although from outlines and not from pixels.
+        "ImageType": ["DERIVED", "SECONDARY", "AXIAL"],
+        "DerivationDescription": (
+            "Computed from a model of the chest around outlines that readers drew; no pixel of any "
+            "patient's image went into it"
+        ),
+        "ImageComments": (
+            f"SIMULATED by labkit (scene version {SCENE_VERSION}, seed {scene.seed}) around the "
+            f"outlines that the readers of {scan.patient_id} drew: every grey value is invented "
+            "and says nothing about a patient"
+        ),
+        "InstanceNumber": number, "AcquisitionNumber": 1, "BurnedInAnnotation": "NO",
+        "LossyImageCompression": "00", "ConvolutionKernel": "SIMULATED",
+        "KVP": "120",  # for which the model's HU of bone and calcium are made
+        "ReconstructionDiameter": DS(scan.field_of_view_mm, auto_format=True),
+        "RescaleSlope": 1, "RescaleIntercept": INTERCEPT_HU, "RescaleType": "HU",
+        "WindowCenter": -600, "WindowWidth": 1600,
+        # Image Pixel (C.7.6.3): signed, as most of LIDC-IDRI's series are.
+        "SamplesPerPixel": 1, "PhotometricInterpretation": "MONOCHROME2", "Rows": PIXELS,
+        "Columns": PIXELS, "BitsAllocated": 16, "BitsStored": 16, "HighBit": 15,
+        "PixelRepresentation": 1,
+    })  # fmt: skip
+    ds.add_new(SYNTHETIC_DATA, "CS", "YES")
+    ds.file_meta = FileMetaDataset()
+    ds.file_meta.MediaStorageSOPClassUID = CTImageStorage
+    ds.file_meta.MediaStorageSOPInstanceUID = image_uid
+    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    ds.file_meta.ImplementationClassUID = UID(f"2.25.{_NAMESPACE.int}")
+    ds.file_meta.ImplementationVersionName = "LABKIT"
+    return ds
 
 
-def _where(ds: Dataset, scene: Scene, z_mm: float) -> None:
-    """Frame of Reference (C.7.4.1) and Image Plane (C.7.6.2)."""
-    scan = scene.scan
-    corner = float(scan.x_mm(0, 1)[0])
-    ds.FrameOfReferenceUID = own_uid(scene, "frame of reference")
-    ds.PositionReferenceIndicator = ""
-    ds.PixelSpacing = [DS(scan.pixel_spacing_mm, auto_format=True)] * 2
-    ds.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
-    ds.ImagePositionPatient = [DS(v, auto_format=True) for v in (corner, corner, z_mm)]
-    ds.SliceLocation = DS(z_mm, auto_format=True)
-    ds.SliceThickness = DS(scan.slice_thickness_mm, auto_format=True)
+def _dataset(values: Mapping[str, Any]) -> Dataset:
+    ds = Dataset()
+    for keyword, value in values.items():
+        setattr(ds, keyword, value)
+    return ds
 
 
 _MANIFEST = "scan.json"

@@ -110,7 +110,7 @@ def test_any_line_end_is_taken_and_the_first_line_of_data_may_be_the_bad_one(tmp
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (b"", "empty; a file of candidates needs the header seriesuid,coordX"),
+        (b"", "the header is empty and lacks seriesuid, coordX"),
         (b"\n  \n", "empty"),
         (b"seriesuid,x,y,z,class\n", "lacks coordX, coordY, coordZ; a file of candidates needs"),
         (ROWS[0].encode(), "lacks seriesuid"),  # no header at all
@@ -171,12 +171,6 @@ def test_candidates_are_no_submission(tmp_path):
     header = HEADER.replace("class", "probability")
     with pytest.raises(InputError, match="line 3: probability is nan"):
         luna16.read_submission(_file(tmp_path, ROWS[0], "1.2.3,1,2,3,nan", header=header))
-
-
-def test_a_file_with_a_header_alone_is_an_empty_table(tmp_path):
-    table = luna16.read_candidates(_file(tmp_path))
-    assert len(table) == 0
-    assert len(label(table, _nodules((0, 0, 0, 5)))) == 0
 
 
 @settings(max_examples=50, deadline=None)

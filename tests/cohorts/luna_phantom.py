@@ -5,7 +5,6 @@ Written without SimpleITK, so that what is read is not what one library agrees w
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -67,11 +66,10 @@ class Phantom:
     def volume(self):
         return Volume(self.voxels(), self.spacing, self.origin, self.direction)
 
-    def write(self, folder, packed=False, **replaced):
+    def write(self, folder, **replaced):
         """Write .mhd and .raw; a header line can be given anew, or left out by None."""
         folder.mkdir(parents=True, exist_ok=True)
-        data = self.voxels().tobytes()
-        (folder / f"{self.uid}.raw").write_bytes(zlib.compress(data) if packed else data)
+        (folder / f"{self.uid}.raw").write_bytes(self.voxels().tobytes())
         lines = {
             "ObjectType": "Image",
             "NDims": "3",

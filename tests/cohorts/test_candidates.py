@@ -123,7 +123,7 @@ def test_rows_are_the_candidates_in_their_order_with_views_of_their_own_place(lu
     assert set(table.loc[table["excluded"] == 1, "series_uid"]) == {UIDS[1]}
     assert table.groupby("series_uid")["subset"].first()[UIDS[:4]].tolist() == [0, 0, 3, 7]
     assert set(report.scans["status"]) == {"built"}
-    assert report.disagreeing == [] and report.notes == []
+    assert report.notes == []
     files = find(luna)
     scans = {uid: read_image(files[uid][0]) for uid in UIDS[:4]}
     for row in range(0, len(cohort), 5):
@@ -143,12 +143,12 @@ def test_the_tables_lie_beside_it_as_the_challenge_writes_them_and_are_checked(l
         pd.testing.assert_frame_equal(ours, theirs, check_dtype=False)
     assert (folder / "seriesuids.csv").read_text().split() == sorted(UIDS[:4])
     cohort = Cohort.open(folder)
-    cohort.verify(progress=False)
+    cohort.verify()
     assert set(cohort.meta["files"]) == {p.name for p in folder.iterdir()} - {"cohort.json"}
     file = folder / "annotations.csv"
     file.write_text(file.read_text().replace("3", "5"))
     with pytest.raises(InputError, match=r"annotations\.csv.*checksum"):
-        cohort.verify(progress=False)
+        cohort.verify()
     file.unlink()
     with pytest.raises(InputError, match=r"annotations\.csv: missing"):
         Cohort.open(folder)
@@ -158,7 +158,6 @@ def test_without_excluded_findings_it_is_told(luna, tmp_path):
     report = build(luna, tmp_path / "c")
     assert "no finding is excluded, because none was given" in str(report)
     assert luna16.read_excluded(tmp_path / "c" / "annotations_excluded.csv").empty
-    assert Cohort.open(tmp_path / "c").meta["report"]["notes"] == list(report.notes)
 
 
 def test_the_command_builds_the_same_bytes_on_two_processes(luna, built, tmp_path, capsys):
@@ -190,32 +189,14 @@ def test_a_ball_is_in_the_middle_of_all_its_views(direction):
 def test_a_candidate_outside_is_named_with_its_place():
     volume = Volume(np.zeros((4, 5, 6), np.int16), (1, 1, 1), (10, 20, 30), series_uid="1.2.3.4")
     points = [(10, 20, 30), (9.4, 20, 30), (15.6, 20, 30), (15.4, 24.4, 33.4), (np.nan, 0, 0)]
-    assert [k for k, _ in outside(volume, np.array(points))] == [1, 2, 4]
-    with pytest.raises(InputError, match=r"candidate 1 at x 9\.4.*outside its scan 1\.2\.3\.4"):
-        views_u8(volume, points[:3])
+    found = dict(outside(volume, np.array(points)))
+    assert list(found) == [1, 2, 4] and "x 9.4, y 20.0, z 30.0 mm lies outside" in found[1]
     turned = Phantom("1.2.3.4", direction=oblique(30)).volume()
     ((_, why),) = outside(turned, turned.world_from_index((-2.0, 7.0, 90.0))[None])
     assert "at voxel -2, 7, 90 (z, y, x) of (40, 96, 90)" in why
 
 
 # --- what is missing, damaged or wrong costs itself alone ---------------------------------------
-
-
-def test_missing_scans_are_listed_and_their_nodules_stay(luna, tmp_path):
-    made = [Phantom(UIDS[4]), *phantoms()]
-    given = luna_phantom.candidates(made)
-    tables = {name: tmp_path / f"{name}.csv" for name in ("candidates", "annotations")}
-    given.to_csv(tables["candidates"], index=False)
-    luna_phantom.annotations(made).to_csv(tables["annotations"], index=False)
-    report = build(luna, tmp_path / "c", **tables)
-    assert report.scans.set_index("series_uid")["status"][UIDS[4]] == "missing"
-    assert "1 scans missing" in str(report)
-    cohort = Cohort.open(tmp_path / "c")
-    assert cohort.meta["report"]["missing_scans"] == [UIDS[4]]
-    here = given[given["seriesuid"] != UIDS[4]]
-    assert cohort.nodules["nodule_id"].tolist() == [f"c{k:07d}" for k in here.index]
-    assert len(pd.read_csv(cohort.folder / "annotations.csv")) == 7
-    assert UIDS[4] not in (cohort.folder / "seriesuids.csv").read_text()
 
 
 @pytest.mark.parametrize(
@@ -227,31 +208,26 @@ def test_missing_scans_are_listed_and_their_nodules_stay(luna, tmp_path):
         ({"DimSize": "90 96 -40"}, "DimSize 90 96 -40"),
         ({"DimSize": "90.5 96 40"}, "DimSize 90.5 96 40"),
         ({"DimSize": "90000000 9600000 400000000"}, r"need 6.912e\+23 bytes"),
-        ({"ElementSpacing": None}, "no ElementSpacing"),
-        ({"ElementSpacing": "0.8 0 2"}, "give millimetres"),
         ({"ElementSpacing": "nan 1 1"}, "ElementSpacing is 'nan 1 1'"),
         ({"ElementSpacing": "800 700 2000"}, "0.05 to 20 mm.*give millimetres"),
         ({"Offset": None}, "no Offset"),
         ({"Offset": "0 0"}, "Offset is '0 0' and has to be 3 finite"),
-        ({"Offset": "inf 0 0"}, "Offset is 'inf 0 0'"),
         ({"BinaryData": "False"}, "write HU as plain binary"),
         ({"ElementDataFile": None}, "no ElementDataFile"),
-        ({"ElementDataFile": "other.raw"}, "other.raw is not beside it"),
         ({"ElementDataFile": "LIST"}, "LIST is not beside it; fetch it, as one"),
+        ({"ElementDataFile": f"{UIDS[1]}.raw"}, f"{UIDS[1]}.raw is not beside it"),
         ({"HeaderSize": "100"}, "HeaderSize is 100"),
         ({"ElementNumberOfChannels": "3"}, "Channels is 3; .* one a voxel"),
         ({"TransformMatrix": "1 0 0 0 1 0 0 0 0"}, "at right angles"),
         ({"TransformMatrix": "1 0 0 0.5 1 0 0 0 1"}, "at right angles"),
         ({"TransformMatrix": "2 0 0 0 2 0 0 0 2"}, "of length 1"),
-        ({"TransformMatrix": None}, "no TransformMatrix"),
+        ({"TransformMatrix": "1 0 0 0 1 0"}, "9 finite numbers"),
         ({"DistanceUnits": "cm"}, "DistanceUnits is cm; .* of millimetres"),
         ({"Modality": "MET_MOD_MR"}, "Modality is MET_MOD_MR"),
         ({"ElementToIntensityFunctionSlope": "2"}, "FunctionSlope is 2; write HU"),
         ({"Position": "1 2 3"}, "in two ways what its Offset is"),
         ({"Comment": "a line\nof more"}, "header is damaged"),
         ({"CompressedData": "True", "CompressedDataSize": "9"}, "CompressedDataSize is 9, and"),
-        ({"TransformMatrix": "nan 0 0 0 1 0 0 0 1"}, "9 finite numbers"),
-        ({"TransformMatrix": "1 0 0 0 1 0"}, "9 finite numbers"),
     ],
 )
 def test_a_wrong_header_is_told_in_one_line(tmp_path, header, message):
@@ -263,14 +239,12 @@ def test_a_wrong_header_is_told_in_one_line(tmp_path, header, message):
         assert str(path) in str(caught.value)
 
 
-def test_a_header_that_points_to_another_scans_voxels_is_refused(tmp_path):
+def test_what_cannot_be_the_scan_is_refused(tmp_path):
+    """Another scan's voxels, and voxels that stop in zeros."""
     Phantom(UIDS[1]).write(tmp_path)
     path = Phantom(UIDS[0]).write(tmp_path, ElementDataFile=f"{UIDS[1]}.raw")
     with pytest.raises(InputError, match="is another scan's"):
         read_header(path)
-
-
-def test_voxels_that_stop_in_zeros_are_refused(tmp_path):
     scan = read_header(Phantom(UIDS[0]).write(tmp_path))
     whole = scan.data.read_bytes()
     scan.data.write_bytes(whole[: len(whole) // 2] + bytes(len(whole) // 2))
@@ -318,30 +292,13 @@ def test_line_ends_of_a_header_and_what_is_none(tmp_path):
             read_header(path)
 
 
-@pytest.mark.parametrize(("kind", "met"), [("<u2", "MET_USHORT"), ("u1", "MET_UCHAR")])
-def test_numbers_that_are_no_hu_are_refused(tmp_path, kind, met):
-    """Stored 1024 higher, or a mask: no voxel is as low as air."""
-    voxels = np.clip(Phantom(UIDS[0]).voxels() + 1024, 0, 255 if kind == "u1" else None)
-    path = Phantom(UIDS[0]).write(tmp_path, ElementType=met)
-    (tmp_path / f"{UIDS[0]}.raw").write_bytes(voxels.astype(kind).tobytes())
+def test_numbers_that_are_no_hu_are_refused(tmp_path):
+    """Stored 1024 higher: no voxel is as low as air."""
+    path = Phantom(UIDS[0]).write(tmp_path, ElementType="MET_USHORT")
+    voxels = (Phantom(UIDS[0]).voxels() + 1024).astype("<u2")
+    path.with_suffix(".raw").write_bytes(voxels.tobytes())
     with pytest.raises(InputError, match="write .*HU"):
         read(read_header(path))
-
-
-def test_a_compressed_volume_is_read_and_padding_becomes_air(tmp_path):
-    phantom = Phantom(UIDS[0])
-    scan = read_header(phantom.write(tmp_path, CompressedData="True", packed=True))
-    np.testing.assert_array_equal(read(scan).voxels, phantom.voxels())
-    scan.data.write_bytes(scan.data.read_bytes()[:-100])
-    with pytest.raises(InputError, match="not readable"):
-        read(scan)
-    scan = read_header(phantom.write(tmp_path))
-    voxels = phantom.voxels()
-    voxels[:, :20] = -3024
-    scan.data.write_bytes(voxels.tobytes())
-    found = read(scan).voxels
-    assert (found[:, :20] == -1000).all()
-    np.testing.assert_array_equal(found[:, 20:], voxels[:, 20:])
 
 
 def test_damage_costs_that_scan_alone_until_it_is_mended(luna, built, tmp_path):
@@ -368,7 +325,7 @@ def test_damage_costs_that_scan_alone_until_it_is_mended(luna, built, tmp_path):
     assert cohort.meta["report"]["left_out"] == {}
     rows = np.flatnonzero(built[0].nodules["series_uid"] == UIDS[1])
     np.testing.assert_array_equal(cohort.views, built[0].views[rows])
-    cohort.verify(progress=False)
+    cohort.verify()
     made[2].write(folder)
     report = build(folder, tmp_path / "c", **given)
     assert set(report.problems["series_uid"]) == {UIDS[0], UIDS[3]}
@@ -387,7 +344,6 @@ def test_candidates_outside_are_named_and_a_long_list_is_cut_short(luna, tmp_pat
     assert f"{given['coordX'][3]:.1f}" in report.left_out["c0000003"]
     assert given["seriesuid"][3] in report.left_out["c0000003"]
     assert "at x 1e+300, y -1e+200, z" in report.left_out["c0000005"]
-    assert report.disagreeing == ["c0000022"]
     text = str(report).splitlines()
     assert sum(line.startswith("left out: candidate") for line in text) == 10
     assert f"left out: {len(far) - 10} more, see {tmp_path / 'c'}/cohort.json" in text
@@ -397,9 +353,10 @@ def test_candidates_outside_are_named_and_a_long_list_is_cut_short(luna, tmp_pat
     assert cohort.nodules["nodule_id"].tolist() == [
         f"c{k:07d}" for k in range(len(given)) if k not in far
     ]
+    assert set(given["seriesuid"]) | set(absent["seriesuid"]) == set(report.scans["series_uid"])
     about = cohort.meta["report"]
+    assert about["missing_scans"] == sorted(set(absent["seriesuid"]))
     assert about["class_disagrees"] == ["c0000022"] and about["left_out"] == report.left_out
-    assert len(about["missing_scans"]) == 20
 
 
 def test_subsets_say_which_scans_are_meant(luna, tmp_path):
@@ -417,10 +374,8 @@ def test_scans_that_lie_in_no_subset_are_told_before_and_after(luna, tmp_path, c
     flat = tmp_path / "flat"
     for scan, subset in zip(phantoms(), (".", ".", ".", "subset7"), strict=True):
         scan.write(flat / subset)
-    report = build(
-        flat, tmp_path / "c", progress=True, candidates=luna / "candidates.csv",
-        annotations=luna / "annotations.csv", excluded=luna / "excluded.csv",
-    )  # fmt: skip
+    tables = {name: luna / f"{name}.csv" for name in ("candidates", "annotations", "excluded")}
+    report = build(flat, tmp_path / "c", progress=True, **tables)
     (note,) = report.notes
     assert note.startswith("3 of 4 scans with candidates lie in no folder subset0 to subset9")
     assert "--subsets FILE" in note and note in str(report).splitlines()
@@ -636,7 +591,7 @@ def test_parts_are_joined_in_the_tables_order_also_after_a_stop(tmp_path, monkey
     join(out, parts)
     assert Cohort.open(out).views[:, 4, 70, 3].tolist() == list(range(12))
     assert [p.name for p in tmp_path.iterdir()] == ["c"]
-    Cohort.open(out).verify(progress=False)
+    Cohort.open(out).verify()
 
 
 def test_a_part_made_otherwise_or_given_up_for_another_array_is_not_taken(tmp_path):

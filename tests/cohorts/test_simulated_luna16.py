@@ -1,15 +1,14 @@
 """The simulated LUNA-16: its sample, its folds, its labels, and that a kill costs one scan only."""
 
-import subprocess
-import sys
 import time
 from collections import Counter
-from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from labkit import io
 from labkit.annotations import lidc, luna16
 from labkit.cohorts import simulated_luna16
 from labkit.errors import InputError
@@ -18,10 +17,11 @@ from labkit.imaging import blobs
 SCANS, SEED = 4, 0
 
 
-def fake_part(series_uid, findings, seed):
+def fake_part(series_uid, seed):
     """A part as a scan would give it: every nodule hit, and some candidates that hit nothing."""
     rng = np.random.default_rng(int(series_uid[-6:]) + seed)
-    nodules = table_of(series_uid, rng.uniform(-100, 100, (len(findings.annotations), 3)))
+    count = len(luna16.from_lidc([series_uid]).annotations)
+    nodules = table_of(series_uid, rng.uniform(-100, 100, (count, 3)))
     others = rng.uniform(200, 300, (6, 3))
     found = nodules[list(luna16.POSITION)].to_numpy() + np.array([1.0, 0.0, 0.0])
     marks = table_of(series_uid, np.concatenate([found, others]))
@@ -48,9 +48,9 @@ def calls(monkeypatch):
     """Simulations are made up; says which were asked for."""
     asked = []
 
-    def simulate(series_uid, seed, settings, findings, cut):
+    def simulate(series_uid, seed, settings, cut):
         asked.append(series_uid)
-        return fake_part(series_uid, findings, seed)
+        return fake_part(series_uid, seed)
 
     monkeypatch.setattr(simulated_luna16, "simulate", simulate)
     return asked
@@ -115,7 +115,7 @@ def test_it_is_made_once_and_again_only_with_other_settings(calls, tmp_path, cap
     assert len(calls) == SCANS
     assert {p.name for p in tmp_path.glob(".luna*")} <= {".luna.lock"}  # the parts are gone
     for uid in simulated_luna16.sample(SCANS, SEED):  # views stand in their candidate's row
-        views, about = fake_part(uid, luna16.from_lidc([uid]), SEED)
+        views, about = fake_part(uid, SEED)
         rows = np.flatnonzero(cohort.nodules["series_uid"] == uid)
         np.testing.assert_array_equal(cohort.views[rows], views)
         scores = cohort.nodules["score"].iloc[rows]
@@ -147,52 +147,19 @@ def test_a_kill_costs_one_scan_and_changes_no_byte(calls, tmp_path, monkeypatch)
         assert (again.folder / name).read_bytes() == (whole.folder / name).read_bytes()
 
 
-BUILDER = """
-import sys, time
-from pathlib import Path
-from labkit.cohorts import simulated_luna16
-from tests.cohorts.test_simulated_luna16 import SCANS, fake_part
-folder, log, stops_at = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
-def simulate(uid, seed, settings, findings, cut):
-    with log.open("a") as file:
-        print(uid, file=file)
-    while len(log.read_text().split()) == stops_at:
-        time.sleep(0.05)
-    return fake_part(uid, findings, seed)
-simulated_luna16.simulate = simulate
-simulated_luna16.simulated_luna16(SCANS, folder, jobs=1, progress=False)
-"""
-
-
-def start(folder, log, stops_at):
-    """A process that builds the made-up cohort; it never gets past so many simulations."""
-    given = [str(folder), str(log), str(stops_at)]
-    return subprocess.Popen(
-        [sys.executable, "-c", BUILDER, *given], cwd=Path(__file__).parents[2],
-        stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-
-
-def test_a_second_process_waits_and_goes_on_when_the_first_is_killed(calls, tmp_path):
-    folder, log, other = tmp_path / "luna", tmp_path / "first", tmp_path / "second"
-    with start(folder, log, stops_at=2) as first:
-        try:
-            while not log.is_file() or len(log.read_text().split()) < 2:
-                assert first.poll() is None
-                time.sleep(0.05)
-            with start(folder, other, stops_at=0) as second:
-                assert second.stdout is not None
-                assert "another process is making it; waiting" in second.stdout.readline()
-                assert not other.exists() and first.poll() is None
-                first.kill()
-                assert second.wait(timeout=120) == 0
-        finally:
-            first.kill()
-    # The scan that the first had finished is not simulated again, and the lock is free.
-    begun = log.read_text().split()
-    assert set(other.read_text().split()) == {*simulated_luna16.sample(SCANS, SEED)} - {begun[0]}
-    assert calls == [] and len(build(folder)) == len(build(tmp_path / "alone"))
-    assert len(calls) == SCANS
+def test_a_second_build_waits_for_the_first_and_opens_what_it_made(calls, tmp_path, capsys):
+    folder, told = tmp_path / "luna", ""
+    with io.in_turn(folder):
+        other = Thread(target=build, args=(folder,))
+        other.start()
+        while "another process is making it; waiting" not in told and other.is_alive():
+            told += capsys.readouterr().out
+            time.sleep(0.05)
+        build(tmp_path / "made")
+        (tmp_path / "made").rename(folder)
+        calls.clear()
+    other.join(60)
+    assert not other.is_alive() and calls == []
 
 
 def test_a_scan_without_lungs_is_told_and_its_nodules_are_missed(calls, tmp_path, monkeypatch):

@@ -72,11 +72,12 @@ def test_every_orientation_agrees_with_simpleitk(tmp_path, stored, orientation):
 @pytest.mark.real
 def test_real_scan_agrees_with_simpleitk_voxel_for_voxel(real_dicom):
     ((uid, files),) = find_series(real_dicom).items()
-    volume = read_series(real_dicom, padding_hu=None)
+    volume = read_series(real_dicom)
     image = simpleitks(files[0].parent)
     assert volume.series_uid == uid
     assert volume.shape == (133, 512, 512)
-    np.testing.assert_array_equal(volume.voxels, sitk.GetArrayFromImage(image))
+    theirs = sitk.GetArrayFromImage(image)  # -2000 beyond the circle
+    np.testing.assert_array_equal(volume.voxels, np.where(theirs < -1200, -1000, theirs))
     np.testing.assert_allclose(volume.spacing_xyz_mm, image.GetSpacing(), atol=1e-6)
     np.testing.assert_allclose(volume.origin_xyz_mm, image.GetOrigin(), atol=1e-6)
     np.testing.assert_allclose(volume.direction.ravel(), image.GetDirection(), atol=1e-6)
@@ -108,7 +109,6 @@ def test_padding_is_air_with_and_without_its_tag(tmp_path, tag):
         save(dataset, tmp_path / f"{k}.dcm")
     hu = read_series(tmp_path).voxels
     assert (hu[:, 0] == -1000).all() and (hu[:, 1:] == 30).all()
-    assert (read_series(tmp_path, padding_hu=None).voxels[:, 0] == -3024).all()
 
 
 def test_compressed_slices_are_decoded_when_pydicom_can(tmp_path, stored):
@@ -323,8 +323,8 @@ def damage(folder, change, stored):
         (lambda d: delattr(d, "RescaleSlope"), "no rescale slope"),
         (lambda d: delattr(d, "ImagePositionPatient"), "no usable position"),
         (lambda d: delattr(d, "ImageOrientationPatient"), "no usable position"),
-        (lambda d: setattr(d, "PixelSpacing", [0, 0.5]), "no usable position.*PixelSpacing"),
-        (lambda d: setattr(d["InstanceNumber"], "_value", "nan"), "InstanceNumber nan"),
+        (lambda d: setattr(d, "PixelSpacing", [0, 0.5]), "another pixel spacing"),
+        (lambda d: setattr(d["InstanceNumber"], "_value", "nan"), "no usable position.*not finite"),
         (lambda d: setattr(d, "ImageOrientationPatient", [1, 0, 0, 1, 0, 0]), "perpendicular"),
         (lambda d: setattr(d, "NumberOfFrames", 3), "many frames"),
         (lambda d: setattr(d, "PixelData", d.PixelData[:-20]), "truncated or damaged pixels"),
@@ -437,20 +437,6 @@ def test_image_files_that_are_no_ct_volume_are_refused(tmp_path, name, content, 
     assert name in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("left", "message"), [(None, "scan.raw is not beside it"), (100, "scan.raw has 100")]
-)
-def test_a_missing_or_truncated_raw_is_an_error(tmp_path, stored, left, message):
-    sitk.WriteImage(image_of(stored), str(tmp_path / "scan.mhd"))
-    raw = tmp_path / "scan.raw"
-    if left is None:
-        raw.unlink()
-    else:
-        raw.write_bytes(raw.read_bytes()[:left])
-    with pytest.raises(InputError, match=message):
-        read_image(tmp_path / "scan.mhd")
-
-
 @pytest.mark.parametrize("name", ["scan.mha", "scan.nii", "scan.nii.gz", "scan.nrrd"])
 @pytest.mark.parametrize("keep", [0.5, 0.98])
 def test_a_file_that_is_cut_short_is_not_filled_up_with_zeros(tmp_path, stored, name, keep):
@@ -532,15 +518,6 @@ def test_a_place_that_is_said_twice_alike_is_taken(tmp_path):
             )
         ),
         ("a.nrrd", NRRD.format(lean="0,0,0.002").encode(), "give millimetres"),
-        *(
-            ("a.mha", META.format(lean="0 0 1").replace(*change).encode(), message)
-            for change, message in (
-                (("Spacing", "Places"), "no ElementSp"),
-                (("0 0 1", "0 0 9"), "of length 1"),
-                (("NDims = 3", "NDims = -1"), "NDims is -1"),
-                (("6 5 4", "3 5 4"), "need 120 bytes, a.mha has 240"),
-            )
-        ),
     ],
 )
 def test_files_without_an_upright_place_in_the_world_are_refused(tmp_path, name, header, message):
@@ -634,7 +611,8 @@ def test_crops_of_one_kind_of_tissue_are_hu(hu):
 
 @pytest.mark.real
 def test_no_crop_of_a_real_scan_is_refused_and_no_real_nodule(real_dicom, real_cubes):
-    voxels = read_series(real_dicom, padding_hu=None).voxels
+    folder = next(real_dicom.rglob("*.dcm")).parent
+    voxels = sitk.GetArrayFromImage(simpleitks(folder))
     rng = np.random.default_rng(0)
     for size in ((26, 91, 91), (6, 20, 20), (3, 10, 10)):
         for _ in range(200):

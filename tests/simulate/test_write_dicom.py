@@ -155,31 +155,13 @@ def test_the_same_seed_gives_the_same_bytes_and_another_other_uids(scene, writte
     assert sorted(p.name for p in again.iterdir()) == ["001.dcm", "002.dcm", "scan.json"]
 
 
-def test_an_interrupted_or_refused_scan_leaves_what_was_there(scene, tmp_path, monkeypatch):
-    out = tmp_path / "scan"
-    write_dicom.write_scan(few_slices(slices=2), out, progress=False)
-    before = {p.name: p.read_bytes() for p in out.iterdir()}
-    save_one = write_dicom._save
-
-    def killed(header, hu, path):
-        if path.name == "004.dcm":
-            raise KeyboardInterrupt
-        save_one(header, hu, path)
-
-    monkeypatch.setattr(write_dicom, "_save", killed)
-    with pytest.raises(KeyboardInterrupt):
-        write_dicom.write_scan(scene, out, progress=False)
-    assert {p.name: p.read_bytes() for p in out.iterdir()} == before
-    assert [p.name for p in tmp_path.iterdir()] == ["scan"]
-    (out / "thesis.docx").write_text("mine")
-    with pytest.raises(InputError, match=r"holds thesis\.docx"):
-        write_dicom.write_scan(scene, out, progress=False)
-    with pytest.raises(InputError, match="is a file"):
-        write_dicom.write_scan(scene, out / "thesis.docx", progress=False)
-    real = tmp_path / "real"
-    write_series(real, np.zeros((2, 8, 8), np.int16), [0, 1], series_uid=SERIES)
-    with pytest.raises(InputError, match="no part of a simulated scan"):
-        write_dicom.write_scan(scene, real, progress=False)
+def test_what_is_no_simulated_scan_is_not_replaced(scene, tmp_path):
+    write_series(tmp_path / "real", np.zeros((2, 8, 8), np.int16), [0, 1], series_uid=SERIES)
+    (tmp_path / "thesis.docx").write_text("mine")
+    for out, message in ((tmp_path, r"holds real, which"), (tmp_path / "thesis.docx", "is a file"),
+                         (tmp_path / "real", "no part of a simulated scan")):  # fmt: skip
+        with pytest.raises(InputError, match=message):
+            write_dicom.write_scan(scene, out, progress=False)
 
 
 def test_only_synthetic_series_of_lidc_count_as_simulated(written, tmp_path):
