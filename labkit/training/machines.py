@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import importlib.metadata
 import logging
 import platform
 import signal
@@ -210,7 +209,7 @@ def _without_ctrl_c() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Cluster:
-    """Dask workers that are there, are of this version, and train one network at a time."""
+    """Dask workers that are there, and train one network at a time."""
 
     address: str  # of the scheduler
     workers: tuple[str, ...]  # their addresses
@@ -219,13 +218,18 @@ class Cluster:
     def hardware(self, device: str, precision: str) -> tuple[dict[str, Any], bool]:
         """Describe the workers, and tell whether they train on GPUs.
 
-        InputError when one lacks the device, two share a GPU, or some would compute in another way
-        than others, so that results depended on who trained what.
+        InputError when one lacks the device or has another version of labkit or torch, two share a
+        GPU, or some would compute in another way, so that results depended on who trained what.
         """
-        found = self._on_each(_worker_hardware, device, precision)
+        found, here = self._on_each(_worker_hardware, device, precision), describe_hardware()
         first, owner = next(iter(found)), dict[str, str]()
         description, way, _ = found[first]
         for worker, (there, its_way, gpu) in found.items():
+            for package in ("labkit", "torch"):
+                ours, theirs = (of[package].split("+")[0] for of in (here, there))
+                if ours != theirs:
+                    raise InputError(f"worker {worker}: {package} is {theirs} there and {ours} "
+                                     "here; install the same everywhere")  # fmt: skip
             if its_way != way:
                 raise InputError(
                     f"workers differ: {first} has {description['device']}, {worker} has "
@@ -296,8 +300,8 @@ class Cluster:
 def connect(address: str) -> Iterator[Cluster]:
     """Connect to the cluster of the scheduler at an address such as tcp://node7:8786.
 
-    InputError when Dask is not installed, there is no scheduler, it has no workers, or these have
-    another version of labkit or torch, or more than one thread.
+    InputError when Dask is not installed, there is no scheduler, it has no workers, or one of these
+    has more than one thread.
     """
     try:
         from distributed import Client
@@ -332,24 +336,7 @@ def connect(address: str) -> Iterator[Cluster]:
                     f"worker {worker} runs {count} tasks at once in one process; start workers "
                     "with --nthreads 1 (in dask-jobqueue: cores=1)"
                 )
-        cluster = Cluster(address, tuple(threads), client)
-        here = {"labkit": __version__, "torch": importlib.metadata.version("torch").split("+")[0]}
-
-        def versions() -> dict[str, str]:
-            # Defined here, so that it travels whole to workers that have no labkit.
-            from importlib.metadata import distributions
-
-            found = {d.name: d.version.split("+")[0] for d in distributions()}
-            return {package: found.get(package, "missing") for package in ("labkit", "torch")}
-
-        for worker, there in cluster._on_each(versions).items():
-            for package, version in here.items():
-                if there[package] != version:
-                    raise InputError(
-                        f"worker {worker}: {package} is {there[package]} there and {version} "
-                        "here; install the same everywhere"
-                    )
-        yield cluster
+        yield Cluster(address, tuple(threads), client)
 
 
 def _worker_hardware(device: str, precision: str) -> tuple[dict[str, Any], Any, str | None]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,10 @@ from labkit.io import (
     write_csv,
     write_json,
 )
-from labkit.models.fusion import add_size, auc_weights, fuse, size_weights
+from labkit.models.fusion import add_size, auc_weights, fuse, log_odds, moved, size_weights
 from labkit.models.mtcnn import STCNN
 from labkit.models.rivals import Rival, Split
-from labkit.training.batches import Labels, Pixels, thinned
+from labkit.training.batches import Labels, thinned
 from labkit.training.config import TrainingConfig
 from labkit.training.loop import (
     Trained,
@@ -44,7 +45,7 @@ from labkit.training.loop import (
 )
 from labkit.training.machines import Device, default_jobs, one_thread, run
 from labkit.training.progress import begin, finish, writer
-from labkit.training.side_by_side import Task, train_many
+from labkit.training.side_by_side import Outcome, Report, Task, train_many
 
 _FORMAT = "labkit nine-view model 3"
 
@@ -92,24 +93,54 @@ def labels_of(cohort: Cohort, rows: Labels) -> Labels:
     return cohort.nodules["label"].iloc[rows].to_numpy(dtype=np.int64)
 
 
+def train_tasks(
+    cohort: Cohort, tasks: Sequence[Task], config: TrainingConfig, device: Device,
+    on_epoch: Report = lambda number, row: None,
+) -> Iterator[Outcome]:  # fmt: skip
+    """Train a network a task (`train_many`), or a method that takes nodules whole, one by one."""
+    if not config.network.whole:
+        labels = cohort.nodules["label"].fillna(0).to_numpy(dtype=np.int64)
+        yield from train_many(cohort.views, labels, tasks, config, device, on_epoch)
+        return
+    for number, task in enumerate(tasks):
+        on_epoch(number, None)
+        try:
+            report = partial(on_epoch, number)
+            yield number, train_rival(cohort, task, config, device, report)
+        except FloatingPointError as error:
+            yield number, error
+
+
 def train_rival(
-    cohort: Cohort, split: Split, config: TrainingConfig, device: Device, seed: int,
+    cohort: Cohort, task: Task, config: TrainingConfig, device: Device,
     on_epoch: Callable[[dict[str, Any]], None] = lambda row: None,
 ) -> Trained:  # fmt: skip
-    """Fit a method that takes nodules whole; `on_epoch` is called with every row of its history."""
-    history: list[dict[str, Any]] = []
+    """Fit a method that takes nodules whole; `on_epoch` is called with every row of its history.
+
+    Where negatives are sampled, it learns from one sample, as large as one for validation
+    (`batches.thinned`), and what it says is brought back to the share that there is in training.
+    """
+    train, shift, history = task.train, 0.0, list[dict[str, Any]]()
+    if config.negatives_per_positive is not None:
+        labels = labels_of(cohort, train)
+        train = thinned(train, labels, task.seed)
+        shares = log_odds([labels.mean(), labels_of(cohort, train).mean()])
+        shift = float(shares[0] - shares[1])
 
     def note(row: dict[str, Any]) -> None:
         history.append(row)
         on_epoch(row)
 
+    split = Split(train, task.val, uncertain_rows(cohort, task.val, task.test))
     with one_thread(), device.arithmetic():
-        rival = config.network.build(config=config, device=device, seed=seed)
+        rival = config.network.build(config=config, device=device, seed=task.seed)
         said = rival.fit(cohort, split, note)
+    rival.prior_shift = shift
     best = int(np.argmin([row["val_cls"] for row in history]))
-    auc = float(roc_auc_score(labels_of(cohort, split.val), said))
-    held_out = pd.Series(said, split.val) if rival.held_out is None else rival.held_out
-    return Trained(rival, history, best, held_out.to_numpy(), auc, val_rows=held_out.index.values)
+    auc = float(roc_auc_score(labels_of(cohort, task.val), said))
+    held_out = pd.Series(said, task.val) if rival.held_out is None else rival.held_out
+    of_val = moved(held_out.to_numpy(), shift)
+    return Trained(rival, history, best, of_val, auc, shift, held_out.index.values)
 
 
 def uncertain_rows(cohort: Cohort, *others: Labels) -> Labels:
@@ -127,7 +158,7 @@ def predict_rows(
     """Compute (n,) malignant probabilities of one view's network, or of a whole-nodule method."""
     with one_thread():
         if isinstance(network, Rival):
-            return network.predict(cohort, rows)
+            return moved(network.predict(cohort, rows), network.prior_shift)
         return predict_view(network, cohort.views[rows, view], config, device)
 
 
@@ -250,6 +281,7 @@ def load(folder: str | Path, device: str = "auto") -> NineViewModel:
         if config.network.whole:
             rival = config.network.build(config=config, device=chosen, seed=config.seed)
             rival.restore({name: of.numpy() for name, of in weights.items()})
+            rival.prior_shift = float(values["prior_shift"])
             networks.append(rival)
             continue
         network = build_network(config)
@@ -295,35 +327,48 @@ def fit(
         cohort.nodules, rows, config, network_seed(config.seed, *place)
     )
     tasks = [Task(v, train, val, network_seed(config.seed, *place, v)) for v in config.views]
-    labels = cohort.nodules["label"].fillna(0).to_numpy(dtype=np.int64)
     if live is not None:
         begin(live, [f"view{view}" for view in config.views])
-    jobs = min(jobs or default_jobs(chosen), len(tasks))
-    one_a_call = jobs > 1 and chosen.torch_device.type == "cpu"
-    if config.network.whole:
-        return _fit_rival(cohort, train, val, config, chosen, tasks[0].seed, live, progress)
-    calls = [(cohort.views, labels, some, config, chosen, live)
-             for some in ([[task] for task in tasks] if one_a_call else [tasks])]  # fmt: skip
-    finished = run(_train_one_view, calls, jobs) if one_a_call else _train_views(*calls[0])
+    jobs, whole = min(jobs or default_jobs(chosen), len(tasks)), config.network.whole
+    named = {"desc": config.network.name, "unit": "epoch"} if whole else {
+        "desc": "training", "unit": "network", "total": len(tasks), "leave": False
+    }  # fmt: skip
     results: dict[int, Trained] = {}
-    with tqdm(finished, "training", len(tasks), False, unit="network", disable=not progress) as bar:
-        for view, result in bar:
+    with tqdm(**named, disable=not progress) as bar:
+
+        def note(val_auc: float, **view: int) -> None:
+            bar.set_postfix(**view, val_auc=f"{val_auc:.3f}", refresh=False)
+            bar.update(1)
+
+        if jobs > 1 and chosen.torch_device.type == "cpu":
+            slim = replace(cohort, nodules=cohort.nodules[["label"]], cubes=None)
+            calls = [(slim, [task], config, chosen, live) for task in tasks]
+            finished: Iterator[tuple[int, Trained]] = run(_train_one_view, calls, jobs)
+        else:
+            finished = _train_views(cohort, tasks, config, chosen, live, note if whole else None)
+        for view, result in finished:
             results[view] = result
-            bar.set_postfix(view=view, val_auc=f"{result.val_auc:.3f}", refresh=False)
+            if not whole:
+                note(result.val_auc, view=view)
     ordered = [results[view] for view in config.views]
     curves = [pd.DataFrame(results[v].history).assign(view=v) for v in config.views]
-    networks, aucs = tuple(r.network for r in ordered), tuple(r.val_auc for r in ordered)
-    history, shift = pd.concat(curves, ignore_index=True), ordered[0].prior_shift
-    model = NineViewModel(config, networks, aucs, history, chosen, shift)
-    said = np.stack([r.val_probability for r in ordered], axis=1)
-    return _sized(model, said, cohort, val)
+    model = NineViewModel(
+        config, tuple(r.network for r in ordered), tuple(r.val_auc for r in ordered),
+        pd.concat(curves, ignore_index=True), chosen, ordered[0].prior_shift,
+    )  # fmt: skip
+    if not config.with_size:
+        return model
+    held_out = val if ordered[0].val_rows is None else ordered[0].val_rows
+    said = model.fuse(np.stack([r.val_probability for r in ordered], axis=1))
+    mm = diameters(cohort, config)[held_out]
+    return replace(model, size_weights=size_weights(said, mm, labels_of(cohort, held_out)))
 
 
 def _train_views(
-    views: Pixels, labels: Labels, tasks: list[Task], config: TrainingConfig, device: Device,
-    live: str | Path | None,
+    cohort: Cohort, tasks: list[Task], config: TrainingConfig, device: Device,
+    live: str | Path | None, of_epoch: Callable[[float], None] | None = None,
 ) -> Iterator[tuple[int, Trained]]:  # fmt: skip
-    """Yield each view and its network, as they finish."""
+    """Yield each view and its network, as they finish; `of_epoch` is told validation AUCs."""
     notes = {}
 
     def note(number: int, row: dict[str, Any] | None) -> None:
@@ -331,8 +376,10 @@ def _train_views(
             notes[number] = writer(live, f"view{tasks[number].view}")
         elif live is not None and row is not None:
             notes[number](row)
+        if of_epoch is not None and row is not None:
+            of_epoch(row["val_auc"])
 
-    for number, trained in train_many(views, labels, tasks, config, device, note):
+    for number, trained in train_tasks(cohort, tasks, config, device, note):
         if isinstance(trained, FloatingPointError):
             raise trained
         view = tasks[number].view
@@ -343,37 +390,6 @@ def _train_views(
 
 def _train_one_view(*arguments: Any) -> tuple[int, Trained]:
     return next(_train_views(*arguments))
-
-
-def _fit_rival(
-    cohort: Cohort, train: Labels, val: Labels, config: TrainingConfig, device: Device, seed: int,
-    live: str | Path | None, progress: bool,
-) -> NineViewModel:  # fmt: skip
-    split = Split(train, val, uncertain_rows(cohort, val))
-    write = writer(live, "view0") if live is not None else lambda row: None
-    with tqdm(desc=config.network.name, unit="epoch", disable=not progress) as bar:
-
-        def note(row: dict[str, Any]) -> None:
-            write(row)
-            bar.set_postfix(val_auc=f"{row['val_auc']:.3f}", refresh=False)
-            bar.update(1)
-
-        trained = train_rival(cohort, split, config, device, seed, note)
-    history = pd.DataFrame(trained.history).assign(view=0)
-    if live is not None:
-        finish(live, "view0", trained.history)
-    model = NineViewModel(config, (trained.network,), (trained.val_auc,), history, device)
-    held_out = val if trained.val_rows is None else trained.val_rows
-    return _sized(model, trained.val_probability[:, None], cohort, held_out)
-
-
-def _sized(model: NineViewModel, said: NDArray, cohort: Cohort, val: Labels) -> NineViewModel:
-    """Return the model, with the diameter where its configuration asks for it."""
-    if not model.config.with_size:
-        return model
-    mm = diameters(cohort, model.config)[val]
-    weights = size_weights(model.fuse(said), mm, labels_of(cohort, val))
-    return replace(model, size_weights=weights)
 
 
 def diameters(cohort: Cohort, config: TrainingConfig) -> NDArray[np.float64]:

@@ -65,7 +65,7 @@ class Pull(NamedTuple):
     cosine: float  # of the angle between them: 1 the same way, 0 unrelated, -1 against each other
 
 
-def pull(network: STCNN, images: Tensor, labels: Tensor, output: str = "sigmoid") -> Pull:
+def pull(network: STCNN, images: Tensor, labels: Tensor) -> Pull:
     """Compute both losses' gradients on ShareNet's weights, for one batch.
 
     Images are (B, 1, 64, 64) in [0, 1], labels (B,) integers, 1 malignant. The network is measured
@@ -74,7 +74,7 @@ def pull(network: STCNN, images: Tensor, labels: Tensor, output: str = "sigmoid"
     logits, image_logits = network.logits(images)
     if image_logits is None:
         raise InputError("ST-CNN has no second loss; measure an MT-CNN")
-    cls = classification_loss(logits, labels, output)
+    cls = classification_loss(logits, labels)
     return _pull(cls, reconstruction_loss(image_logits, images), list(network.share.parameters()))
 
 

@@ -19,8 +19,6 @@ from typing import Any, NamedTuple
 
 from labkit.io import write_json
 
-_SECONDS_BETWEEN, _LARGEST_SHARE = 0.5, 0.005  # of two writes; of the time, spent on writing
-
 
 class Entry(NamedTuple):
     """What is known of one network under way."""
@@ -33,27 +31,18 @@ class Entry(NamedTuple):
 def writer(folder: str | Path, name: str) -> Callable[[Mapping[str, Any]], None]:
     """Begin the file of a network; call the result with each of its epochs' rows.
 
-    It is there to be looked at, so it writes twice a second at most, and for a two-hundredth of the
-    time at most. Where it cannot write (a full disk, a folder that is gone) it warns once and
-    training goes on. A network of the name of an earlier one begins anew.
+    Where it cannot write (a full disk, a folder that is gone) it warns and training goes on. A
+    network of the name of an earlier one begins anew.
     """
-    file = _file(folder, name)
-    started, due, waiting = time.monotonic(), 0.0, list[str]()
-    with _forgiven(file) as failed:
+    file, started = Path(folder) / "live" / f"{name}.jsonl", time.monotonic()
+    with _forgiven(file):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(b"")
 
     def add(row: Mapping[str, Any]) -> None:
-        nonlocal due
-        now = time.monotonic()
-        # Numbers of numpy and torch are numbers, too.
-        values = {**row, "seconds": round(now - started, 3)}
-        waiting.append(json.dumps(values, default=float) + "\n")
-        if not failed and now >= due:
-            with _forgiven(file, failed), file.open("ab", buffering=0) as out:
-                out.write("".join(waiting).encode())  # never half a line at a time
-            due = now + max(_SECONDS_BETWEEN, (time.monotonic() - now) / _LARGEST_SHARE)
-            waiting.clear()
+        values = {**row, "seconds": round(time.monotonic() - started, 3)}
+        with _forgiven(file), file.open("ab", buffering=0) as out:  # never half a line at a time
+            out.write(f"{json.dumps(values, default=float)}\n".encode())
 
     return add
 
@@ -74,7 +63,7 @@ def finish(
     folder: str | Path, name: str, history: Iterable[Mapping[str, Any]] | None = None
 ) -> None:
     """Remove a network's file; where nothing else writes its results, leave its history as them."""
-    file = _file(folder, name)
+    file = Path(folder) / "live" / f"{name}.jsonl"
     with _forgiven(file):
         if history is not None:
             write_json(Path(folder) / "units" / f"{name}.json", {"history": list(history)})
@@ -84,9 +73,8 @@ def finish(
 def clear(folder: str | Path) -> None:
     """Remove the files of a run of which nothing is under way any more."""
     live = Path(folder) / "live"
-    with _forgiven(live):
-        if live.is_dir():
-            shutil.rmtree(live)
+    with _forgiven(live), contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(live)
 
 
 def finished(folder: str | Path) -> list[Path]:
@@ -103,7 +91,7 @@ def entries(folder: str | Path) -> list[Entry]:
     for file in sorted((Path(folder) / "live").glob("*.jsonl")):
         by_epoch: dict[int, dict[str, Any]] = {}
         with contextlib.suppress(FileNotFoundError), file.open("rb") as lines:  # it has finished
-            for line in lines.read().split(b"\n"):
+            for line in lines:
                 # The last line may be torn, and a killed run's process may write beside its heir.
                 with contextlib.suppress(ValueError, KeyError, TypeError):
                     row = json.loads(line)
@@ -113,19 +101,11 @@ def entries(folder: str | Path) -> list[Entry]:
     return found
 
 
-def _file(folder: str | Path, name: str) -> Path:
-    return Path(folder) / "live" / f"{name}.jsonl"
-
-
 @contextlib.contextmanager
-def _forgiven(file: Path, failures: list[OSError] | None = None) -> Iterator[list[OSError]]:
-    """Let a disk that fails cost a warning, and not the training; the failures are yielded."""
-    failures = [] if failures is None else failures
+def _forgiven(file: Path) -> Iterator[None]:
+    """Let a disk that fails cost a warning, and not the training."""
     try:
-        yield failures
+        yield
     except OSError as error:
-        failures.append(error)
-        words = "the live learning curves cannot be written"
-        warnings.warn(
-            f"{file}: {words} ({error.strerror}); training goes on without them", stacklevel=3
-        )
+        warnings.warn(f"{file}: the live learning curves cannot be written ({error.strerror}); "
+                      "training goes on without them", stacklevel=3)  # fmt: skip

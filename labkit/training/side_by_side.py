@@ -19,7 +19,7 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -52,6 +52,7 @@ class Task:
     train: Labels  # nodules to learn from, by their place in the cohort
     val: Labels  # nodules to stop by
     seed: int  # of the network, as `loop.train_view` takes it
+    test: Labels = field(default_factory=lambda: np.empty(0, np.int64))  # never to be looked at
 
 
 Outcome = tuple[int, Trained | FloatingPointError]

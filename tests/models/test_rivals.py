@@ -21,11 +21,12 @@ from labkit.imaging.volume import Volume
 from labkit.models import NETWORKS
 from labkit.models.rivals import TRIALS, of_features
 from labkit.models.rivals.shewaye2016 import Shewaye2016
-from labkit.training import TrainingConfig, fit, load
+from labkit.training import TrainingConfig, batches, fit, load
 from tests.discs import RATINGS
+from tests.luna_discs import luna_discs
 
 OF_VIEWS = {"descriptors", "ciompi2015", "zhao2018", "mvkbc2019", "mkssac2019", "shared",
-            "mt-ratings"}  # which need no cubes  # fmt: skip
+            "mt-ratings", "best"}  # which need no cubes  # fmt: skip
 RIVALS = [name for name, of in NETWORKS.items() if of.whole]
 CONFIG = TrainingConfig.lab(epochs=8, patience=8)
 Z, Y, X = np.mgrid[:64, :64, :64] - 31.5
@@ -109,6 +110,21 @@ def test_it_refuses_a_cohort_without_what_it_needs(balls, name):
     without, brief = replace(balls, cubes=None), replace(CONFIG, model=name, epochs=1)
     with nullcontext() if name in OF_VIEWS else pytest.raises(InputError, match="cubes"):
         fit(without, balls.labelled, brief, device="cpu", progress=False)
+
+
+@pytest.mark.parametrize("name", ["best", "shared"])
+def test_of_candidates_it_says_the_share_of_nodules_that_there_is(name, tmp_path, monkeypatch):
+    """Though it learns from a sample of the others; and it needs no cubes."""
+    monkeypatch.setattr(batches, "MOST_VALIDATION_NEGATIVES", 2)
+    discs = luna_discs(tmp_path / "discs", each=24)
+    config = replace(CONFIG, model=name, negatives_per_positive=1.0)
+    model = fit(discs, np.arange(12 * 24), config, device="cpu", progress=False)
+    model.save(tmp_path / "model")
+    test = np.arange(12 * 24, 17 * 24)
+    said = load(tmp_path / "model", "cpu").fuse(model.predict(discs, test))
+    label = discs.nodules["label"].iloc[test]
+    assert roc_auc(label, said) > 0.95
+    assert 0.5 < said.sum() / label.sum() < 2
 
 
 def test_the_diameter_is_added_to_what_a_method_says(tmp_path):

@@ -10,7 +10,6 @@ import torch
 from labkit.errors import InputError
 from labkit.evaluation.statistics import roc_auc
 from labkit.training.config import TrainingConfig
-from labkit.training.machines import Device
 from labkit.training.nine_views import fit, inner_split, load
 
 QUICK = TrainingConfig.brief(epochs=8, views=(0, 4), precision="fp32", batch_size=16)
@@ -55,34 +54,6 @@ def test_alpha_zero_is_the_single_task_network(discs):
     single, multi = (m.networks[0].state_dict() for m in models)
     for name, weight in single.items():
         torch.testing.assert_close(weight, multi[name], rtol=1e-5, atol=1e-6)
-
-
-def test_l2_on_the_decoder_alone_leaves_the_single_task_network_as_it_is(discs):
-    plain, decayed = (
-        fit(discs, discs.labelled,
-            dataclasses.replace(QUICK, views=(0,), alpha=0.0, epochs=2, l2=l2, l2_on="img"),
-            device="cpu", progress=False).networks[0].state_dict()
-        for l2 in (0.0, 0.1)
-    )  # fmt: skip
-    for name, weight in plain.items():
-        if name.startswith("reconstruct.") and name.endswith(".weight"):
-            assert decayed[name].square().sum() < weight.square().sum()
-        else:
-            assert torch.equal(decayed[name], weight), name
-    with pytest.raises(InputError, match="lacks"):
-        TrainingConfig.brief(model="st", l2=0.1, l2_on="img")
-
-
-def test_reconstruction_improves_and_shows_the_disc(discs):
-    config = TrainingConfig.brief(epochs=25, views=(0,), precision="fp32", batch_size=8, alpha=1.0,
-                                  patience=25)  # fmt: skip
-    model = fit(discs, discs.labelled, config, device="cpu", progress=False)
-    curve = model.history["train_img"].to_numpy()
-    assert curve[-1] < 0.8 * curve[0]
-    row = int(discs.labelled[discs.nodules["label"].iloc[discs.labelled].to_numpy() == 1][0])
-    image = model.reconstruct(discs, [row])[0, 0]
-    assert image.shape == (64, 64)
-    assert image[30:34, 30:34].mean() > image[2:12, 2:12].mean() + 0.2
 
 
 def test_saved_and_loaded_it_predicts_the_same(discs, model, tmp_path):
@@ -161,11 +132,3 @@ def test_config_survives_json_and_refuses_unknown_keys():
     assert TrainingConfig.from_dict(config.as_dict()) == config
     with pytest.raises(InputError, match="unknown training settings: colour"):
         TrainingConfig.from_dict({"colour": "blue"})
-
-
-def test_a_device_that_is_not_there_is_refused():
-    with pytest.raises(InputError, match="no device"):
-        Device.choose("abacus")
-    if not torch.cuda.is_available():
-        with pytest.raises(InputError, match="no CUDA device"):
-            Device.choose("cuda")

@@ -99,20 +99,6 @@ def test_a_network_that_stops_early_leaves_the_others_as_they_are(data):
             assert mine["train_cls"] == pytest.approx(its["train_cls"], rel=0.02, abs=0.002)
 
 
-def test_two_runs_of_one_seed_are_bit_equal(data):
-    chosen = config(epochs=2)
-
-    with one_thread():
-        twice = [
-            dict(side_by_side.train_many(*data, tasks(), chosen, CPU, at_once=3)) for _ in range(2)
-        ]
-    for number, first in twice[0].items():
-        assert first.history == twice[1][number].history
-        second = twice[1][number].network.parameters()
-        for a, b in zip(first.network.parameters(), second, strict=True):
-            assert torch.equal(a, b)
-
-
 def test_a_network_whose_loss_is_no_number_stops_alone_and_names_its_batch(data, monkeypatch):
     chosen = config(epochs=2)
 

@@ -67,6 +67,8 @@ class Rival(ABC):
     """Once it is fitted: what it said of labelled nodules, by row, by fits that had not learnt from
     them; None where these are the validation nodules alone."""
 
+    prior_shift = 0.0  # what its log-odds lack, where it learnt from a sample of the negatives
+
     def __init__(self, config: TrainingConfig, device: Device, seed: int) -> None:
         self.config, self.device, self.seed = config, device, seed
 

@@ -7,8 +7,10 @@ every training nodule what it would of one that it has not seen (`FeatureRival.c
 logistic regression learns from that how far to trust whom. Nothing of it sees the diameter.
 
 Decided here: which members, after all had been judged alone on the real cubes (two more added
-nothing, `results/ablation.json`); how they are weighed is learnt inside the training nodules. Where
-cubes hold the nodule's own slices alone, both see where these end.
+nothing, `results/ablation.json`); how they are weighed is learnt inside the training nodules. Of a
+cohort without cubes, such as LUNA-16's candidates, where nothing can be segmented, the nine views'
+descriptors take radiomics' place. Where cubes hold the nodule's own slices alone, both see where
+these end.
 """
 
 from __future__ import annotations
@@ -27,14 +29,15 @@ from labkit.models.fusion import log_odds
 from labkit.models.rivals import FeatureRival, Floats, Report, Rival, Rows, Split, only_row
 
 MEMBERS = ("radiomics", "ciompi2015")
+MEMBERS_OF_VIEWS = ("descriptors", "ciompi2015")  # where there are no cubes
 
 
 class Best(Rival):
-    """Logistic regression on the log-odds of `MEMBERS`."""
+    """Logistic regression on the log-odds of `MEMBERS`, or of `MEMBERS_OF_VIEWS`."""
 
     def fit(self, cohort: Cohort, split: Split, on_epoch: Report) -> NDArray[np.float64]:
-        members = self._new()
-        for member in members:
+        members = self._new(MEMBERS_OF_VIEWS if cohort.cubes is None else MEMBERS)
+        for member in members.values():
             member.fit(cohort, split, lambda row: None)
         of_val = self.weigh(members, cohort, split)
         labels = cohort.nodules["label"].iloc[split.val].to_numpy(dtype=float)
@@ -42,7 +45,7 @@ class Best(Rival):
         return of_val
 
     def weigh(
-        self, members: list[FeatureRival], cohort: Cohort, split: Split
+        self, members: Mapping[str, FeatureRival], cohort: Cohort, split: Split
     ) -> NDArray[np.float64]:  # fmt: skip
         """Learn how far to trust which of fitted methods; return `fit`'s validation word."""
         self._members = members
@@ -53,28 +56,30 @@ class Best(Rival):
         self.held_out = pd.Series(self._said(self._cross_fitted(rows)), rows)
         return np.asarray(self.held_out[split.val], dtype=float)
 
-    def _new(self) -> list[FeatureRival]:
-        return [NETWORKS[name].build(config=self.config, device=self.device, seed=self.seed)
-                for name in MEMBERS]  # fmt: skip
+    def _new(self, names: tuple[str, ...]) -> dict[str, FeatureRival]:
+        own = {"config": self.config, "device": self.device, "seed": self.seed}
+        return {name: NETWORKS[name].build(**own) for name in names}
 
     def _cross_fitted(self, rows: Rows) -> Floats:
-        return _inputs([member.cross_fitted[rows].to_numpy() for member in self._members])
+        return _inputs([of.cross_fitted[rows].to_numpy() for of in self._members.values()])
 
     def _said(self, inputs: Floats) -> NDArray[np.float64]:
         return expit(self._weights[0] + inputs @ self._weights[1:])
 
     def predict(self, cohort: Cohort, rows: Rows) -> NDArray[np.float64]:
-        return self._said(_inputs([member.predict(cohort, rows) for member in self._members]))
+        return self._said(_inputs([of.predict(cohort, rows) for of in self._members.values()]))
 
     def state(self) -> dict[str, Floats]:
         return {"weights": self._weights} | {
-            f"{name}.{key}": of for name, member in zip(MEMBERS, self._members, strict=True)
+            f"{name}.{key}": of for name, member in self._members.items()
             for key, of in member.state().items()
         }  # fmt: skip
 
     def restore(self, state: Mapping[str, Floats]) -> None:
-        self._members, self._weights = self._new(), state["weights"]
-        for name, member in zip(MEMBERS, self._members, strict=True):
+        of_views = any(key.startswith("descriptors.") for key in state)
+        self._members = self._new(MEMBERS_OF_VIEWS if of_views else MEMBERS)
+        self._weights = state["weights"]
+        for name, member in self._members.items():
             start = f"{name}."
             member.restore({key.removeprefix(start): of for key, of in state.items()
                             if key.startswith(start)})  # fmt: skip
