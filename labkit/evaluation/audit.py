@@ -138,27 +138,25 @@ def judge_networks(table: pd.DataFrame, resamples: int = RESAMPLES) -> dict[str,
         less folds by patient.
     """
     cohorts, auc, size, splits = (dict[str, Any]() for _ in range(4))
+    how: dict[str, Any] = {"resamples": resamples}
     for key, own in table.groupby(["cohort", "network"], sort=False):
         cohort, network = (NETWORKS.get(name, name) for name in map(str, key))
         of = {SPLITS[str(split)]: rows for split, rows in own.groupby("split", sort=False)}
         one = {split: one_fold_each(rows) for split, rows in of.items()}
         patient = with_size(one.pop("by patient"))
         for view, what in ((FUSED, network), (WITH_SIZE, f"{network} with diameter")):
-            size[f"{cohort}: {what} less diameter alone"] = statistics.compare(
-                patient, patient, view, SIZE_ONLY, resamples=resamples
-            )
+            pair = statistics.compare(patient, patient, view, SIZE_ONLY, **how)
+            size[f"{cohort}: {what} less diameter alone"] = pair
         for split, rows in one.items():
-            splits[f"{cohort}: {network}, {split} less by patient"] = statistics.compare(
-                rows, patient, resamples=resamples
-            )
+            pair = statistics.compare(rows, patient, **how)
+            splits[f"{cohort}: {network}, {split} less by patient"] = pair
         methods = {"by patient": (patient, FUSED), "diameter alone": (patient, SIZE_ONLY),
                    "with diameter": (patient, WITH_SIZE)}  # fmt: skip
         methods |= {split: (rows, FUSED) for split, rows in one.items()}
         if "by slice" in of:
             methods[VOTES] = all_slices(of["by slice"]), FUSED
-        auc.setdefault(cohort, {})[network] = {
-            method: _auc(*which, resamples) for method, which in methods.items()
-        }
+        of_methods = {method: _auc(*which, resamples) for method, which in methods.items()}
+        auc.setdefault(cohort, {})[network] = of_methods
         nodules = own.drop_duplicates("nodule_id")
         cohorts[cohort] = {
             "nodules": len(nodules), "malignant": int(nodules["label"].sum()),

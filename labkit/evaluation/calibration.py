@@ -18,7 +18,7 @@ from scipy.special import expit
 
 from labkit.errors import InputError
 from labkit.evaluation import statistics
-from labkit.evaluation.predictions import OneView, one_view, select_view
+from labkit.evaluation.predictions import FUSED, OneView, one_view, select_view
 from labkit.evaluation.statistics import RESAMPLES, Floats, Interval, Patients, checked, wilson
 from labkit.models.fusion import log_odds
 
@@ -42,17 +42,16 @@ class Calibration(NamedTuple):
 
 
 def calibration(
-    predictions: pd.DataFrame, view: str = "fused", *, bins: int = BINS, resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> Calibration:  # fmt: skip
+    predictions: pd.DataFrame, view: str = "fused", *, resamples: int = RESAMPLES
+) -> Calibration:
     """Compute reliability, Brier score and calibration error of a run's view.
 
-    There are `bins` of equally many predictions (quantiles), the same in every resample;
-    `resamples` and `seed` are of the bootstrap over patients.
+    There are `BINS` of equally many predictions (quantiles), the same in every resample;
+    `resamples` are of the bootstrap over patients.
     """
-    of, rows = _binned(predictions, view, bins)
+    of = one_view(predictions, view)
+    rows, (repeats, n) = _binned(of), of.probabilities.shape
     y, p, bin_of = (rows[column].to_numpy() for column in ("y", "p", "bin"))
-    repeats, n = of.probabilities.shape
     patients = Patients.of(of.patients, n)
     # Sums over nodules first, so that a resample is one matrix product whatever the repeats.
     squared = patients.total(((of.probabilities - of.labels) ** 2).mean(axis=0))
@@ -66,47 +65,40 @@ def calibration(
         off = np.abs(weights @ surplus).sum(axis=1)
         return np.stack([(weights @ squared) / judged, off / (repeats * judged)], axis=1)
 
-    brier, error = map(
-        statistics.percentile_interval, patients.bootstrap(brier_and_error, resamples, seed).T
-    )
-    rng = np.random.default_rng(seed)
+    found = patients.bootstrap(brier_and_error, resamples, seed=0)
+    brier, error = map(statistics.percentile_interval, found.T)
+    rng = np.random.default_rng(0)
     by_chance = [
         # One draw a nodule, for all its repeats: they judge the same label.
         np.abs(np.bincount(bin_of, (np.tile(rng.random(n), repeats) < p) - p)).sum() / len(p)
         for _ in range(resamples)
     ]
-    return Calibration(
-        brier,
-        Interval(error.value, *(max(0.0, 2 * error.value - b) for b in (error.high, error.low))),
-        (float(np.mean(by_chance)), float(np.quantile(by_chance, 0.95))),
-        _table(rows),
-    )
+    low, high = (max(0.0, 2 * error.value - bound) for bound in (error.high, error.low))
+    chance = float(np.mean(by_chance)), float(np.quantile(by_chance, 0.95))
+    return Calibration(brier, Interval(error.value, low, high), chance, _table(rows))
 
 
-def reliability_table(
-    predictions: pd.DataFrame, view: str = "fused", *, bins: int = BINS
-) -> pd.DataFrame:
+def reliability_table(predictions: pd.DataFrame, view: str = "fused") -> pd.DataFrame:
     """Compute predicted against observed share of malignant nodules, one row a bin.
 
     Columns: `lowest` and `highest` probability in it, `predictions`, `nodules`, `patients`,
     `predicted` (mean probability), `observed` (share malignant), and of it `low`, `high`: Wilson's
     with patients for trials, since a bin without malignant nodules has no bootstrap interval.
     """
-    return _table(_binned(predictions, view, bins)[1])
+    return _table(_binned(one_view(predictions, view)))
 
 
-def _binned(predictions: pd.DataFrame, view: str, bins: int) -> tuple[OneView, pd.DataFrame]:
-    """A view, and one row a nodule and repeat of it: y, p, bin (no gaps), nodule, patient."""
-    of = one_view(predictions, view)
+def _binned(of: OneView) -> pd.DataFrame:
+    """One row a nodule and repeat: y, p, bin (no gaps), nodule, patient."""
     repeats, n = of.probabilities.shape
     y, p = checked(np.tile(of.labels, repeats), of.probabilities.ravel())
-    if p.min() < 0 or p.max() > 1 or bins < 1:
-        raise InputError(f"calibration puts probabilities between 0 and 1 into bins, not {bins} of "
+    if p.min() < 0 or p.max() > 1:
+        raise InputError("calibration puts probabilities between 0 and 1 into bins, not those from "
                          f"{p.min():.3g} to {p.max():.3g}")  # fmt: skip
-    edges = np.quantile(p, np.arange(1, bins) / bins)  # as scikit-learn's calibration_curve has it
+    edges = np.quantile(p, np.arange(1, BINS) / BINS)  # as scikit-learn's calibration_curve has it
     numbers = np.unique(np.searchsorted(edges, p, side="left"), return_inverse=True)[1]
     rows = {"y": y, "p": p, "bin": numbers, "nodule": np.tile(np.arange(n), repeats)}
-    return of, pd.DataFrame({**rows, "patient": np.tile(of.patients, repeats)})
+    return pd.DataFrame({**rows, "patient": np.tile(of.patients, repeats)})
 
 
 def _table(rows: pd.DataFrame) -> pd.DataFrame:
@@ -165,24 +157,21 @@ def _logits(probabilities: ArrayLike) -> NDArray[np.float64]:
 
 
 def scale_run(
-    predictions: pd.DataFrame, validation: pd.DataFrame, view: str = "fused"
+    predictions: pd.DataFrame, validation: pd.DataFrame
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Scale a run's predictions, each fold with the temperature of its own validation nodules.
+    """Scale a run's fused predictions, each fold by the temperature of its validation nodules.
 
     These (`crossval.validation_predictions`) stopped the training and weighed the views, so they
     look a little better than new ones and the temperature comes out a little too low. Returns the
-    view's predictions with scaled `probability`, and the temperatures: `repeat`, `fold`, `nodules`
+    fused predictions with scaled `probability`, and the temperatures: `repeat`, `fold`, `nodules`
     (of validation), `temperature`.
     """
-    tests = select_view(predictions, view)
-    if tests.empty:
-        raise InputError(f"no predictions for view {view!r}")
-    of_fold = dict(list(select_view(validation, view).groupby(["repeat", "fold"])))
+    of_fold = dict(list(select_view(validation, FUSED).groupby(["repeat", "fold"])))
     scaled, found = [], []
-    for place, test in tests.groupby(["repeat", "fold"]):
+    for place, test in select_view(predictions, FUSED).groupby(["repeat", "fold"]):
         where = f"repeat {place[0]}, fold {place[1]}"
         if (val := of_fold.get(place)) is None:
-            raise InputError(f"{where}: no validation predictions of view {view!r}")
+            raise InputError(f"{where}: no validation predictions")
         if shared := set(val["nodule_id"]) & set(test["nodule_id"]):
             raise InputError(f"{where}: {len(shared)} nodules are in its validation and in its "
                              "test; scaling must not see what it is judged by")  # fmt: skip

@@ -9,14 +9,13 @@ be computed again from it.
 from __future__ import annotations
 
 import contextlib
-import functools
 import math
 import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import chain, groupby
+from itertools import chain, groupby, starmap
 from pathlib import Path
 from typing import Any
 
@@ -39,15 +38,15 @@ from labkit.evaluation.predictions import (
     run_folder,
     threshold,
 )
-from labkit.evaluation.size import by_one_number
+from labkit.evaluation.size import by_one_number, with_diameter
 from labkit.evaluation.statistics import summarise
 from labkit.io import read_json, require_ids, write_csv, write_json
-from labkit.models.fusion import add_size, auc_weights, fuse, size_weights
+from labkit.models.fusion import auc_weights, fuse
 from labkit.models.rivals import Rival, Split
 from labkit.training import machines
 from labkit.training import progress as live
 from labkit.training.config import TrainingConfig
-from labkit.training.loop import Trained, network_seed, train_view
+from labkit.training.loop import network_seed, train_view
 from labkit.training.machines import Device, connect, describe_hardware, duration, one_thread
 from labkit.training.nine_views import (
     NineViewModel,
@@ -55,11 +54,11 @@ from labkit.training.nine_views import (
     labels_of,
     load,
     predict_rows,
-    train_rival,
+    train_tasks,
     training_and_validation,
     uncertain_rows,
 )
-from labkit.training.side_by_side import MOST_AT_ONCE, Task, choose, steps_of, train_many
+from labkit.training.side_by_side import MOST_AT_ONCE, Task, choose, steps_of
 
 Place = tuple[int, int, int]
 """Repeat, fold and view of a network."""
@@ -119,13 +118,12 @@ def make_folds(nodules: pd.DataFrame, folds: int, split: str = "patient", seed: 
         raise InputError("a nodule is of no patient, so no fold can keep it with its siblings; "
                          "give a patient_id on every row")  # fmt: skip
     labels, patients = nodules["label"].to_numpy(dtype=int), nodules["patient_id"].astype(str)
-    names = patients.unique()
-    require_ids(names, "patient_id", "the nodules")
+    require_ids(patients.unique(), "patient_id", "the nodules")
     smallest = int(np.bincount(labels, minlength=2).min())
     if folds < 2 or smallest < folds:
         raise InputError(f"{folds} folds need at least 2 folds and {folds} nodules of each class; "
                          f"the rarer class has {smallest}")  # fmt: skip
-    if split == "patient" and len(names) < folds:
+    if split == "patient" and patients.nunique() < folds:
         raise InputError(f"{folds} folds need {folds} patients; there are fewer")
     cure = "use fewer folds or more patients"
     if split == "subset":
@@ -133,10 +131,9 @@ def make_folds(nodules: pd.DataFrame, folds: int, split: str = "patient", seed: 
         cure = "LUNA-16's folds are its subsets, so build the cohort of more scans"
     else:
         splitter = StratifiedGroupKFold if split == "patient" else StratifiedKFold
-        parts = splitter(folds, shuffle=True, random_state=seed).split(
-            labels, labels, patients if split == "patient" else None
-        )
+        groups = patients if split == "patient" else None
         number = np.empty(len(labels), dtype=np.int64)
+        parts = splitter(folds, shuffle=True, random_state=seed).split(labels, labels, groups)
         for fold, (_, test) in enumerate(parts):
             number[test] = fold
     for fold in range(folds):
@@ -224,6 +221,7 @@ def run(
             cluster.check_folders([cohort.folder.absolute() / "cohort.json", out / "run.json"], out)
         _remove_half_written(out, older_than_s=_ABANDONED_S)
         todo = [n for n in networks if not is_done(out, n.place, keep_first_model)]
+        there = len(networks) - len(todo)
         # A CPU core gets one network at a time, GPUs get equal shares, and one of this machine all.
         alone = cluster is None and at_once == 1
         share = min(math.ceil(len(todo) / at_once), len(todo) if alone else MOST_AT_ONCE)
@@ -235,7 +233,6 @@ def run(
             seconds = (cluster.once(estimate_seconds, *timing) if cluster
                        else estimate_seconds(*timing))  # fmt: skip
             most = duration(seconds * len(todo) / len(networks) / at_once)
-            there = len(networks) - len(todo)
             print(f"{name}, {repeats} x {folds} folds x {len(config.views)} views on "
                   f"{hardware['device']}: {len(todo)} networks to train, "
                   f"{f'by {at_once} workers' if cluster else f'{at_once} at once'}"
@@ -243,17 +240,15 @@ def run(
                   f"{'about' if config.network.whole else 'at most'} {most}"
                   f"{' (timed on one of them)' if cluster else ''}, less when training stops early",
                   flush=True)  # fmt: skip
-        calls = ((cohort.folder.absolute(), config, out, device, task) for task in tasks)
+        calls = [(cohort.folder.absolute(), config, out, device, task) for task in tasks]
         results: Iterable[Iterable[_Outcome]] = (
-            (train_networks(*call) for call in calls) if cluster is None and at_once == 1
+            starmap(train_networks, calls) if cluster is None and at_once == 1
             else machines.run(_train_in_turn, calls, at_once, cluster)
         )  # fmt: skip
         lost = []
         try:
-            with tqdm(
-                total=len(networks), initial=len(networks) - len(todo), unit="network", desc=name,
-                disable=not progress, smoothing=0.1,
-            ) as bar:  # fmt: skip
+            with tqdm(total=len(networks), initial=there, unit="network", desc=name,
+                      disable=not progress, smoothing=0.1) as bar:  # fmt: skip
                 # As they finish; a kill loses only those under way.
                 for place, outcome in chain.from_iterable(results):
                     if isinstance(outcome, str):
@@ -289,17 +284,16 @@ def judge(cohort: Cohort, method: type[Rival], plan: Plan, seed: int = 0) -> pd.
     `method` is a class that need not be in `models.NETWORKS`, such as `rivals.of_features` makes.
     It is fitted in this process, and nothing is kept. Returns `run`'s predictions, without views.
     """
-    config, of_numbers = TrainingConfig.lab(model="size", seed=seed), baselines(cohort)
+    config, columns = TrainingConfig.lab(model="size", seed=seed), baselines(cohort)
     device, parts = Device.choose("cpu", "fp32"), list[_Part]()
     for of in networks_of(cohort, config, plan):
         with one_thread():
             fitted = method(config, device, network_seed(seed, *of.place))
-            fitted.fit(cohort, of.split(cohort), lambda row: None)
+            split = Split(of.train, of.val, uncertain_rows(cohort, of.val, of.test))
+            fitted.fit(cohort, split, lambda row: None)
             says = {FUSED: fitted.predict(cohort, of.test)}
-        train = training_rows(cohort, of.test, plan.split)
-        says |= {view: by_one_number(cohort.nodules, column, train, of.test)
-                 for view, column in of_numbers.items()}  # fmt: skip
-        parts += [(of.test, *of.place[:2], view, said) for view, said in says.items()]
+        says |= _by_one_number(cohort, columns, of.test, plan.split)
+        parts.append((of.test, of.place[:2], says))
     return _table(cohort.nodules, parts)
 
 
@@ -316,10 +310,6 @@ class Network:
     test: Indices  # to predict
     keep: bool = False  # whether the network is kept, too, and not only what it says
 
-    def split(self, cohort: Cohort) -> Split:
-        """Return what a whole-nodule method may look at: no nodule of a test patient."""
-        return Split(self.train, self.val, uncertain_rows(cohort, self.val, self.test))
-
 
 _Outcome = tuple[Place, float | str]
 """A network's place, and its AUC on the inner validation split, or why it was lost."""
@@ -333,12 +323,11 @@ def networks_of(
     Raises InputError for a cohort without labels, with too little for the folds or the inner split
     of one of them, or with a size or score that is no number.
     """
-    chosen, nodules = cohort.labelled, cohort.nodules
+    chosen, nodules, networks = cohort.labelled, cohort.nodules, list[Network]()
     if len(chosen) == 0:
         raise InputError(f"{cohort.folder}: no nodule has a label")
     baselines(cohort)
     diameters(cohort, config)
-    networks = []
     try:
         fold_of = [make_folds(nodules.iloc[chosen], plan.folds, plan.split,
                               network_seed(config.seed, r)) for r in range(plan.repeats)
@@ -431,8 +420,7 @@ def train_networks(
     since the one before was done: they sum to what all took.
     """
     cohort, device = Cohort.open(cohort_folder), Device.choose(device_name, config.precision)
-    labels = cohort.nodules["label"].fillna(0).to_numpy(dtype=np.int64)
-    tasks = [Task(n.place[2], n.train, n.val, network_seed(config.seed, *n.place))
+    tasks = [Task(n.place[2], n.train, n.val, network_seed(config.seed, *n.place), n.test)
              for n in networks]  # fmt: skip
     files = [network_file(out, n.place) for n in networks]
     notes: dict[int, Callable[[Mapping[str, Any]], None]] = {}
@@ -443,24 +431,8 @@ def train_networks(
         else:
             notes[number](row)
 
-    def rivals() -> Iterator[tuple[int, Trained | FloatingPointError]]:
-        for number, network in enumerate(networks):
-            note(number, None)
-            report = functools.partial(note, number)
-            try:
-                seed = tasks[number].seed
-                yield (
-                    number,
-                    train_rival(cohort, network.split(cohort), config, device, seed, report),
-                )
-            except FloatingPointError as error:
-                yield number, error
-
     start = time.perf_counter()
-    for number, trained in (
-        rivals() if config.network.whole
-        else train_many(cohort.views, labels, tasks, config, device, note)
-    ):  # fmt: skip
+    for number, trained in train_tasks(cohort, tasks, config, device, note):
         network, seconds = networks[number], time.perf_counter() - start
         if isinstance(trained, FloatingPointError):
             outcome: float | str = str(trained)
@@ -473,15 +445,14 @@ def train_networks(
                     pd.DataFrame(trained.history), device, trained.prior_shift,
                 ).save(kept_folder(out, view))  # fmt: skip
             held_out = network.val if trained.val_rows is None else trained.val_rows
-            values = {
+            write_json(files[number], {
                 "val_auc": trained.val_auc, "prior_shift": trained.prior_shift,
                 "best_epoch": trained.best_epoch, "seconds": seconds,
                 "test_probability": test.tolist(),
                 # From which other ways to fuse the views can be learnt without the test nodules.
                 "val_nodule_id": cohort.nodules["nodule_id"].iloc[held_out].tolist(),
                 "val_probability": trained.val_probability.tolist(), "history": trained.history,
-            }  # fmt: skip
-            write_json(files[number], values)
+            })  # fmt: skip
         live.finish(out, files[number].stem)
         yield network.place, outcome
         start = time.perf_counter()
@@ -508,10 +479,7 @@ def wait_for(files: Iterable[Path], seconds: float = 60.0) -> None:
 
 
 def _remove_half_written(out: Path, older_than_s: float) -> None:
-    """Remove what a killed process left half written, which nothing ever reads.
-
-    What is younger may be another process's, at work right now.
-    """
+    """Remove what a killed process left; what is younger may be another's, at work right now."""
     for rest in (out / "units").glob(".*"):
         with contextlib.suppress(FileNotFoundError):  # whoever wrote it has just finished
             if time.time() - rest.stat().st_mtime >= older_than_s:
@@ -531,15 +499,14 @@ def baselines(cohort: Cohort) -> dict[str, str]:
     for view, column in _BASELINES.items():
         if column not in table or table[column].isna().all():
             continue
-        values = pd.to_numeric(table[column], errors="coerce").to_numpy(float, na_value=np.nan)
-        wrong = ~np.isfinite(values) & ((view == DETECTOR) | table[column].notna().to_numpy())
+        values = table[column].to_numpy(dtype=float, na_value=np.nan)
+        wrong = ~np.isfinite(values) & ((view == DETECTOR) | ~np.isnan(values))
         if wrong.any():
             first = table.iloc[int(wrong.argmax())]
-            there = "missing" if pd.isna(first[column]) else repr(first[column])
             raise InputError(
-                f"{cohort.folder / 'nodules.csv'}: {column} is no number in {int(wrong.sum())} of "
-                f"{len(table)} rows, the first {first['nodule_id']}, where it is {there}; build "
-                "the cohort with a number in each row, or without the column")  # fmt: skip
+                f"{cohort.folder / 'nodules.csv'}: {column} is no number in {wrong.sum()} of "
+                f"{len(table)} rows, the first {first['nodule_id']}, where it is {first[column]}; "
+                "build the cohort with a number in each row, or without the column")  # fmt: skip
         if (values > 0).all():
             found[view] = column
     return found
@@ -554,29 +521,25 @@ def join_predictions(
     For LUNA-16 also `submission.csv`, as the challenge takes it. Of `keep_first_model`'s networks
     one model is made, in `out`/model.
     """
-    of_numbers, started = baselines(cohort), read_json(out / "run.json", "a run")
-    parts: list[_Part] = []
-    curves, seconds = [], 0.0
-    for (repeat, fold), of_fold in groupby(networks, key=lambda network: network.place[:2]):
+    columns, started = baselines(cohort), read_json(out / "run.json", "a run")
+    parts, curves, seconds = list[_Part](), [], 0.0
+    for place, of_fold in groupby(networks, key=lambda network: network.place[:2]):
         planned = list(of_fold)
-        test = planned[0].test
-        train = training_rows(cohort, test, started["plan"]["split"])
-        left = [read_network(out, network.place) for network in planned]
+        test, left = planned[0].test, [read_network(out, network.place) for network in planned]
         says = _by_view(left, config, "test_probability")
-        if config.with_size:
-            mm, val = diameters(cohort, config), _held_out(cohort, left[0])
-            known = _by_view(left, config, "val_probability")[FUSED]
-            weights = size_weights(known, mm[val], labels_of(cohort, val))
-            says[FUSED] = add_size(says[FUSED], mm[test], weights)
-        says |= {view: by_one_number(cohort.nodules, column, train, test)
-                 for view, column in of_numbers.items()}  # fmt: skip
-        parts += [(test, repeat, fold, view, probability) for view, probability in says.items()]
+        says |= _by_one_number(cohort, columns, test, started["plan"]["split"])
+        parts.append((test, place, says))
         seconds += sum(of["seconds"] for of in left)
-        curves += [pd.DataFrame(of["history"]).assign(repeat=repeat, fold=fold, view=view,
-                                                      best_epoch=of["best_epoch"])
-                   for view, of in zip(config.views, left, strict=True)]  # fmt: skip
+        curves += [
+            pd.DataFrame(of["history"]).assign(
+                repeat=place[0], fold=place[1], view=view, best_epoch=of["best_epoch"]
+            )
+            for view, of in zip(config.views, left, strict=True)
+        ]
     predictions = _table(cohort.nodules, parts)
-    del parts
+    if config.with_size:
+        both = with_diameter(predictions, validation_predictions(out, cohort), cohort.nodules)
+        predictions.loc[both.index, "probability"] = both["probability"]
     if keep_first_model and not (out / "model" / "model.json").is_file():
         singles = [load(kept_folder(out, view), "cpu") for view in config.views]
         histories = [m.history.assign(view=m.config.views[0]) for m in singles]
@@ -606,27 +569,31 @@ def _by_view(left: list[dict[str, Any]], config: TrainingConfig, what: str) -> d
     return {**{str(view): by_view[:, k] for k, view in enumerate(config.views)}, FUSED: fused}
 
 
-def _held_out(cohort: Cohort, left: Mapping[str, Any]) -> Indices:
-    """Return the rows of what a network said without having learnt from it; -1: not in here."""
-    return pd.Index(cohort.nodules["nodule_id"]).get_indexer(pd.Index(left["val_nodule_id"]))
+def _by_one_number(
+    cohort: Cohort, columns: Mapping[str, str], test: Indices, split: str
+) -> dict[str, NDArray]:
+    """Return probabilities of a fold by view of `baselines`."""
+    train = training_rows(cohort, test, split)
+    return {view: by_one_number(cohort.nodules, column, train, test)
+            for view, column in columns.items()}  # fmt: skip
 
 
-_Part = tuple[Indices, int, int, str, NDArray[np.float64]]
-"""Rows of the cohort, repeat, fold, view, and the probability of each row."""
+_Part = tuple[Indices, tuple[int, int], Mapping[str, NDArray]]
+"""Rows of the cohort, repeat and fold, and by view the probability of each row."""
 
 
 def _table(nodules: pd.DataFrame, parts: list[_Part]) -> pd.DataFrame:
     """Return predictions, made column by column: of LUNA-16, a second copy would be gigabytes."""
-    rows = np.concatenate([part[0] for part in parts])
-    counts = [len(part[0]) for part in parts]
+    flat = [(rows, *place, view, p) for rows, place, says in parts for view, p in says.items()]
+    of_rows, repeat, fold, view, probability = zip(*flat, strict=True)
+    rows, counts = np.concatenate(of_rows), [len(rows) for rows in of_rows]
     columns = {
         **{name: nodules[name].to_numpy()[rows] for name in ("nodule_id", "patient_id")},
-        "repeat": np.repeat([part[1] for part in parts], counts),
-        "fold": np.repeat([part[2] for part in parts], counts),
-        "view": np.repeat(np.array([part[3] for part in parts], dtype=object), counts),
-        "probability": np.concatenate([part[4] for part in parts]),
+        "repeat": np.repeat(repeat, counts), "fold": np.repeat(fold, counts),
+        "view": np.repeat(np.array(view, dtype=object), counts),
+        "probability": np.concatenate(probability),
         "label": nodules["label"].fillna(-1).to_numpy(dtype=np.int64)[rows],
-    }
+    }  # fmt: skip
     return pd.DataFrame(columns, copy=False)
 
 
@@ -642,15 +609,14 @@ def validation_predictions(out: Path, cohort: Cohort) -> pd.DataFrame:
     with run_folder(out) as folder:
         values = read_json(folder / "run.json", "a run")
     plan, config = Plan(**values["plan"]), TrainingConfig.from_dict(values["config"])
-    parts: list[_Part] = []
     networks = read_networks(out, plan.networks(config.views))
+    ids, parts = pd.Index(cohort.nodules["nodule_id"]), list[_Part]()
     for repeat, fold in plan.places():
         left = [networks[repeat, fold, view] for view in config.views]
-        rows = _held_out(cohort, left[0])
+        rows = ids.get_indexer(pd.Index(left[0]["val_nodule_id"]))
         if (rows < 0).any():
             raise InputError(f"{out}: was trained on other nodules than {cohort.folder} holds")
-        says = _by_view(left, config, "val_probability")
-        parts += [(rows, repeat, fold, view, probability) for view, probability in says.items()]
+        parts.append((rows, (repeat, fold), _by_view(left, config, "val_probability")))
     return _table(cohort.nodules, parts)
 
 
@@ -679,10 +645,10 @@ def estimate_seconds(
     From steps on noise; a CPU trains on one thread. Of methods that take nodules whole, what one
     core is known to take (`Network.seconds`), not the most.
     """
-    device, y = Device.choose(device_name, config.precision), np.asarray(labels, dtype=np.int64)
-    networks = len(plan.networks(config.views))
+    y, networks = np.asarray(labels, dtype=np.int64), len(plan.networks(config.views))
     if config.network.whole:
         return config.network.seconds * networks * len(y) / 500
+    device = Device.choose(device_name, config.precision)
     if device.torch_device.type == "cuda":
         a_step = choose(config, device, networks)[1]
     else:

@@ -40,7 +40,10 @@ RATES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 MAX_MARKS = 100
 LEVEL = 0.95
 
-_POINTS_AN_OCTAVE = 16  # of a band; the seven rates are among its points
+FOUND, AGAIN, EXCLUDED, FALSE = "nodule found", "found again", "excluded", "false positive"
+"""What a mark counts as."""
+
+_POINTS_AN_OCTAVE = 16  # of a band, between two of the seven rates
 _ROUNDING = 1e-9  # of shares that stand for whole numbers of nodules
 Floats = NDArray[np.float64]
 
@@ -67,10 +70,8 @@ class Band:
     """Sensitivities of bootstrap samples of scans; each bound holds at its rate by itself."""
 
     rates: Floats  # (G,) false positives a scan, 1/8 to 8, evenly on a logarithmic scale
-    mean: Floats  # (G,) over the samples
     low: Floats  # (G,)
     high: Floats  # (G,)
-    at_rates: tuple[Interval, ...]  # at each of the seven `RATES`
     cpm: Interval  # of the mean over the seven rates
     resamples: int  # how many samples had a nodule, and so a sensitivity
 
@@ -98,8 +99,8 @@ class Froc:
         table = pd.DataFrame({"false_positives_per_scan": RATES, "sensitivity": self.sensitivity})
         if self.band is None:
             return table
-        low, high = ([getattr(i, end) for i in self.band.at_rates] for end in ("low", "high"))
-        return table.assign(low=low, high=high)
+        seven = slice(None, None, _POINTS_AN_OCTAVE)
+        return table.assign(low=self.band.low[seven], high=self.band.high[seven])
 
     def __str__(self) -> str:
         c = self.counts
@@ -156,16 +157,15 @@ def evaluate(
     bent = (np.diff(false[1:], 2) != 0) | (np.diff(found[1:], 2) != 0)
     corner = np.concatenate([[True, True], bent, [True]])[: len(false)]
     x, y = (values[corner] for values in _rates(judged, ones, false, found))
-    thresholds = np.append(np.inf, judged.probability[judged.last])[corner]
     sensitivity = np.interp(RATES, x, y)
     band = _band(judged, sensitivity, bootstraps, seed) if bootstraps else None
-    return Froc(sensitivity, float(sensitivity.mean()), x, y, thresholds, band, judged.counts)
+    cpm = float(sensitivity.mean())
+    return Froc(sensitivity, cpm, x, y, judged.thresholds[corner], band, judged.counts)
 
 
 def cpm_difference(
     first: pd.DataFrame, second: pd.DataFrame, annotations: pd.DataFrame, excluded: pd.DataFrame,
-    series_uids: Sequence[str], *, max_marks: int | None = MAX_MARKS, bootstraps: int = 1000,
-    seed: int = 0,
+    series_uids: Sequence[str], *, bootstraps: int = 1000, seed: int = 0,
 ) -> Interval:  # fmt: skip
     """Compute CPM of the first marks less that of the second, with a 95 % percentile interval.
 
@@ -175,7 +175,7 @@ def cpm_difference(
     if bootstraps < 1 or seed < 0:
         raise InputError(f"bootstraps is {bootstraps}, seed {seed}; give 1 or more and 0 or more")
     scans = sorted(series_uids)
-    pair = [judge(marks, annotations, excluded, scans, max_marks) for marks in (first, second)]
+    pair = [judge(marks, annotations, excluded, scans, MAX_MARKS) for marks in (first, second)]
     every = np.vstack([np.ones(len(scans)), _samples(pair[0], bootstraps, seed)])
     one, two = (resampled(j, every, np.array(RATES)).mean(axis=1) for j in pair)
     return percentile_interval(one - two, LEVEL)
@@ -188,14 +188,22 @@ def cpm_difference(
 class Judged:
     """Marks sorted into nodules found and false positives: what a FROC curve is made of."""
 
-    probability: Floats  # (R,) of each nodule's best hit and of each false positive, descending
-    is_nodule: NDArray[np.bool_]  # (R,)
+    marks: (
+        pd.DataFrame
+    )  # by falling probability, with what each `counts_as` and nodules `newly` hit
+    probability: Floats  # (R,) of the marks that count, descending
+    newly: NDArray[np.int64]  # (R,) nodules that the mark finds; none where it is false
     scan: NDArray[np.int64]  # (R,) number of its scan
     last: NDArray[np.int64]  # (T,) rows after which the probability changes, one a threshold
     nodules: NDArray[np.int64]  # (scans,) nodules in each scan, detected or not
-    found: NDArray[np.int64]  # (scans,) nodules detected in each scan
+    found: NDArray[Any]  # (scans,) nodules detected in each scan
     false: NDArray[np.int64]  # (scans,) false positives in each scan
     counts: Counts
+
+    @property
+    def thresholds(self) -> Floats:
+        """(1 + T,) falling probabilities at which marks count; at first none does."""
+        return np.append(np.inf, self.probability[self.last])
 
 
 def judge(
@@ -220,16 +228,16 @@ def judge(
     if max_marks is not None and max_marks < 1:
         raise InputError(f"max_marks is {max_marks}; give 1 or more, or None for no limit")
 
-    place = {uid: k for k, uid in enumerate(series_uids)}
+    of_scan = pd.Index(series_uids)
 
     def in_scans(table: pd.DataFrame) -> tuple[pd.DataFrame, NDArray[np.int64]]:
         own = table[SERIES].astype("category").cat
-        number = np.array([place.get(uid, -1) for uid in own.categories] + [-1])[own.codes]
-        return table[number >= 0], number[number >= 0].astype(np.int64)
+        number = np.append(of_scan.get_indexer(own.categories), -1)[own.codes]
+        return table[number >= 0], number[number >= 0]
 
     annotated = len(annotations)
     annotations, scan_of_nodule = in_scans(annotations)
-    candidates, scan_of_mark = in_scans(candidates)
+    candidates, scan = in_scans(candidates)
     excluded, _ = in_scans(excluded)
     if not len(annotations):
         raise InputError(f"no nodule is annotated in these {scans} scans, and sensitivity needs "
@@ -238,45 +246,38 @@ def judge(
         raise InputError(f"none of the {given} marks is in one of these {scans} scans: marks name "
                          f"{named} and the like, the list {series_uids[0]}; write them alike"
                          )  # fmt: skip
-    probability: Floats = candidates["probability"].to_numpy(np.float64)
     there = len(candidates)
+    order = np.argsort(-candidates["probability"].to_numpy(np.float64), kind="stable")
+    marks, scan = candidates.iloc[order].reset_index(drop=True), scan[order]
     if max_marks is not None:
         # Kept are those strictly above the first one beyond the limit in their scan.
-        marks = np.bincount(scan_of_mark, minlength=scans)
-        crowded = marks > max_marks
-        beyond = (np.cumsum(marks) - marks + max_marks)[crowded]
-        floor = np.full(scans, -np.inf)
-        floor[crowded] = probability[np.lexsort((-probability, scan_of_mark))[beyond]]
-        kept = probability > floor[scan_of_mark]
-        candidates, scan_of_mark = candidates[kept], scan_of_mark[kept]
-        probability = probability[kept]
+        beyond = (marks.groupby(scan).cumcount() == max_marks).to_numpy()
+        said, floor = marks["probability"].to_numpy(np.float64), np.full(scans, -np.inf)
+        floor[scan[beyond]] = said[beyond]
+        kept = said > floor[scan]
+        marks, scan = marks[kept].reset_index(drop=True), scan[kept]
 
-    on_nodules = hits(candidates, annotations)
-    best = np.full(len(annotations), -np.inf)
-    np.maximum.at(best, on_nodules.finding, probability[on_nodules.candidate])
-    matches = np.bincount(on_nodules.finding, minlength=len(annotations))
-    detected = matches > 0
-    is_hit, is_excluded = np.zeros((2, len(candidates)), bool)
-    is_hit[on_nodules.candidate] = True
-    is_excluded[hits(candidates, excluded).candidate] = True
-    is_false = ~is_hit & ~is_excluded
-    scores = np.concatenate([best[detected], probability[is_false]])
-    order = np.argsort(-scores, kind="stable")
-    scores = scores[order]
-    scan_found, scan_false = scan_of_nodule[detected], scan_of_mark[is_false]
-    n_detected = len(scan_found)
+    on_nodules = hits(marks, annotations)
+    # Of a nodule's hits the first in this order is its best.
+    best = pd.Series(on_nodules.candidate).groupby(on_nodules.finding).min()
+    newly = np.bincount(best.to_numpy(np.int64), minlength=len(marks))
+    counts_as = np.full(len(marks), FALSE, dtype=object)
+    counts_as[hits(marks, excluded).candidate] = EXCLUDED
+    counts_as[on_nodules.candidate] = AGAIN
+    counts_as[newly > 0] = FOUND
+    counted = (newly > 0) | (counts_as == FALSE)
+    probability = marks["probability"].to_numpy(np.float64)[counted]
+    of_false = np.bincount(scan[counts_as == FALSE], minlength=scans)
     return Judged(
-        probability=scores, is_nodule=order < n_detected,
-        scan=np.concatenate([scan_found, scan_false])[order],
-        last=np.flatnonzero(np.append(np.diff(scores) != 0, True)[: len(scores)]),
+        marks.assign(counts_as=counts_as, newly=newly), probability, newly[counted], scan[counted],
+        last=np.flatnonzero(np.diff(probability, append=-np.inf)),
         nodules=np.bincount(scan_of_nodule, minlength=scans),
-        found=np.bincount(scan_found, minlength=scans),
-        false=np.bincount(scan_false, minlength=scans),
+        found=np.bincount(scan, newly, minlength=scans), false=of_false,
         counts=Counts(
-            scans, len(annotations), n_detected, len(annotations) - n_detected, len(candidates),
-            len(scan_false), int(matches.sum()) - n_detected, int((is_excluded & ~is_hit).sum()),
-            over_limit=there - len(candidates), elsewhere=given - there,
-            unjudged=annotated - len(annotations),
+            scans, len(annotations), len(best), len(annotations) - len(best), len(marks),
+            int(of_false.sum()), len(on_nodules.finding) - len(best),
+            int((counts_as == EXCLUDED).sum()), over_limit=there - len(marks),
+            elsewhere=given - there, unjudged=annotated - len(annotations),
         ),
     )  # fmt: skip
 
@@ -284,18 +285,15 @@ def judge(
 def _counted(judged: Judged, weights: Floats, last: NDArray[np.int64]) -> tuple[Floats, Floats]:
     """Count false positives and nodules found at the thresholds `last`, the first of `judged`."""
     end = int(last[-1]) + 1 if len(last) else 0
-    weight = weights[judged.scan[:end]]
-    found = np.cumsum(weight * judged.is_nodule[:end])[last]
-    false = np.cumsum(weight)[last] - found
+    weight, newly = weights[judged.scan[:end]], judged.newly[:end]
+    found, false = np.cumsum(weight * newly)[last], np.cumsum(weight * (newly == 0))[last]
     return np.append(0.0, false), np.append(0.0, found)
 
 
 def _rates(judged: Judged, weights: Floats, false: Floats, found: Floats) -> tuple[Floats, Floats]:
-    """Return false positives a scan and sensitivity from `_counted`.
-
-    Shares are taken and multiplied back, as the script does by way of scikit-learn's `roc_curve`:
-    on which side of a jump at exactly 1/8 a sensitivity is read hangs on the last bit.
-    """
+    """Return false positives a scan and sensitivity from `_counted`."""
+    # Shares are taken and multiplied back, as the script does by way of scikit-learn's `roc_curve`:
+    # on which side of a jump at exactly 1/8 a sensitivity is read hangs on the last bit.
     all_false, all_found = weights @ judged.false, weights @ judged.found
     nodules = weights @ judged.nodules
     x = false / all_false * all_false / len(weights) if all_false else np.zeros_like(false)
@@ -310,7 +308,7 @@ def resampled(judged: Judged, drawn: Floats, rates: Floats) -> Floats:
     """
     last = judged.last
     # Twice the false positives that the last rate needs are enough for nearly every sample.
-    false = np.cumsum(~judged.is_nodule)[last]
+    false = np.cumsum(judged.newly == 0)[last]
     enough = int(np.searchsorted(false, 2 * rates[-1] * len(judged.nodules))) + 1
     heights = np.empty((len(drawn), len(rates)))
     for i, weights in enumerate(drawn):
@@ -338,22 +336,13 @@ def bounds(samples: Floats) -> tuple[Floats, Floats]:
 
 
 def _band(judged: Judged, sensitivity: Floats, bootstraps: int, seed: int) -> Band:
-    octaves = round(np.log2(RATES[-1] / RATES[0]))
-    rates = RATES[0] * 2.0 ** (np.arange(octaves * _POINTS_AN_OCTAVE + 1) / _POINTS_AN_OCTAVE)
-    seven = np.searchsorted(rates, RATES)
+    points = np.arange(_POINTS_AN_OCTAVE * (len(RATES) - 1) + 1)
+    rates = RATES[0] * 2.0 ** (points / _POINTS_AN_OCTAVE)
     heights = resampled(judged, _samples(judged, bootstraps, seed), rates)
     low, high = bounds(heights)
-    cpm_low, cpm_high = bounds(heights[:, seven].mean(axis=1))
-    at_rates = tuple(Interval(float(value), float(low[i]), float(high[i]), LEVEL)
-                     for value, i in zip(sensitivity, seven, strict=True))  # fmt: skip
+    cpm_low, cpm_high = bounds(heights[:, ::_POINTS_AN_OCTAVE].mean(axis=1))
     cpm = Interval(float(sensitivity.mean()), float(cpm_low), float(cpm_high), LEVEL)
-    return Band(rates, heights.mean(axis=0), low, high, at_rates, cpm, len(heights))
-
-
-# One mark at a time: what each of a handful counts as, and where the curve goes.
-
-
-FOUND, AGAIN, EXCLUDED, FALSE = "nodule found", "found again", "excluded", "false positive"
+    return Band(rates, low, high, cpm, len(heights))
 
 
 def steps(
@@ -366,20 +355,11 @@ def steps(
     `seriesuid`, `probability`, `counts_as` (one of the four kinds above), and after it `found`
     (nodules), `false` (marks), `sensitivity` and `false_positives_per_scan`.
     """
-    counts = judge(candidates, annotations, excluded, sorted(series_uids), None).counts
-    marks = candidates[candidates[SERIES].isin(list(series_uids))]
-    marks = marks.sort_values("probability", ascending=False, kind="stable", ignore_index=True)
-    on_nodules = hits(marks, annotations)
-    # Of a nodule's hits the first in this order is its best.
-    first = pd.Series(on_nodules.candidate).groupby(on_nodules.finding).min()
-    newly = np.bincount(first.to_numpy(np.int64), minlength=len(marks))
-    counts_as = np.full(len(marks), FALSE, dtype=object)
-    counts_as[hits(marks, excluded).candidate] = EXCLUDED
-    counts_as[on_nodules.candidate] = AGAIN
-    counts_as[newly > 0] = FOUND
-    found, false = np.cumsum(newly), np.cumsum(counts_as == FALSE)
-    return marks[[SERIES, "probability"]].astype({SERIES: str, "probability": float}).assign(
-        counts_as=counts_as, found=found, false=false, sensitivity=found / counts.nodules,
+    judged = judge(candidates, annotations, excluded, sorted(series_uids), None)
+    marks, counts = judged.marks[[SERIES, "probability", "counts_as"]], judged.counts
+    found, false = judged.marks["newly"].cumsum(), (marks["counts_as"] == FALSE).cumsum()
+    return marks.astype({SERIES: str, "probability": float}).assign(
+        found=found, false=false, sensitivity=found / counts.nodules,
         false_positives_per_scan=false / counts.scans,
     )  # fmt: skip
 
@@ -402,7 +382,6 @@ def transferred(
     if len(scans) < 2 or splits < 1:
         raise InputError(f"{splits} splits of {len(scans)} scans; give 1 or more of 2 or more")
     judged = judge(candidates, annotations, excluded, scans, max_marks)
-    thresholds = np.append(np.inf, judged.probability[judged.last])
     rng = np.random.default_rng(seed)
     rows = []
     for _ in range(splits):
@@ -410,7 +389,7 @@ def transferred(
         chosen[rng.permutation(len(scans))[: len(scans) // 2]] = 1
         if not 0 < chosen @ judged.nodules < judged.counts.nodules:
             continue
-        row: dict[str, Any] = {"threshold": thresholds}
+        row: dict[str, Any] = {"threshold": judged.thresholds}
         for half, weights in (("chosen", chosen), ("elsewhere", 1 - chosen)):
             false, found = _counted(judged, weights, judged.last)
             row[f"sensitivity_{half}"] = found / (weights @ judged.nodules)
@@ -440,13 +419,12 @@ class Screening:
 
     def __str__(self) -> str:
         return (
-            f"{self.positives} marks on nodules and {self.negatives} others, those on excluded "
-            f"findings among them; called a nodule from {self.threshold:g} on:\n"
-            f"AUC {self.auc:.4f}, sensitivity {self.sensitivity:.4f} of the marks on nodules, "
-            f"specificity {self.specificity:.4f}\n"
-            f"false positive rate {self.false_positive_rate:.4f}, which is "
-            f"{self.false_positives_per_scan:.2f} false positives a scan"
-        )
+            "{positives} marks on nodules and {negatives} others, those on excluded findings among "
+            "them; called a nodule from {threshold:g} on:\n"
+            "AUC {auc:.4f}, sensitivity {sensitivity:.4f} of the marks on nodules, specificity "
+            "{specificity:.4f}\nfalse positive rate {false_positive_rate:.4f}, which is "
+            "{false_positives_per_scan:.2f} false positives a scan"
+        ).format(**vars(self))
 
 
 def screening(
@@ -468,12 +446,11 @@ def screening(
                          "nodule; AUC and rates need both kinds: judge without a threshold"
                          )  # fmt: skip
     y, s = statistics.checked(classes, probabilities)
-    point = statistics.sensitivity_specificity(y, s, threshold)
-    positives, negatives = int((y == 1).sum()), int((y == 0).sum())
-    wrongly = int((s[y == 0] >= threshold).sum())
+    sensitivity, specificity, _ = statistics.sensitivity_specificity(y, s, threshold)
+    called, negatives = s[y == 0] >= threshold, int((y == 0).sum())
     return Screening(
-        threshold, statistics.roc_auc(y, s), point.sensitivity, point.specificity,
-        wrongly / negatives, wrongly / scans, positives, negatives,
+        threshold, statistics.roc_auc(y, s), sensitivity, specificity, float(called.mean()),
+        int(called.sum()) / scans, len(y) - negatives, negatives,
     )  # fmt: skip
 
 
@@ -486,15 +463,10 @@ def marks(cohort: Cohort, predictions: pd.DataFrame, view: str = "fused") -> pd.
     `predictions` may be of some subsets only; `view` is "0" to "8", "fused" or "detector". Columns:
     seriesuid, x_mm, y_mm, z_mm (world), probability and label, in the cohort's order.
     """
-    chosen = select_view(predictions, view)
-    number, names = pd.factorize(chosen["nodule_id"])
-    total = np.bincount(number, chosen["probability"].to_numpy(dtype=np.float64), len(names))
-    mean = total / np.bincount(number, minlength=len(names))
-    place = pd.Index(names).get_indexer(pd.Index(cohort.nodules["nodule_id"]))
-    predicted = np.flatnonzero(place >= 0)
-    table = cohort.nodules.iloc[predicted].reset_index(drop=True)
-    table = table[["series_uid", *POSITION, "label"]].rename(columns={"series_uid": SERIES})
-    table.insert(4, "probability", mean[place[predicted]])
+    said = select_view(predictions, view).groupby("nodule_id", sort=False)["probability"].mean()
+    judged = cohort.nodules[cohort.nodules["nodule_id"].isin(said.index)].reset_index(drop=True)
+    table = judged[["series_uid", *POSITION, "label"]].rename(columns={"series_uid": SERIES})
+    table.insert(4, "probability", said.loc[judged["nodule_id"]].to_numpy())
     return table
 
 
@@ -510,14 +482,6 @@ def truth(cohort: Cohort, marked: pd.Series) -> tuple[pd.DataFrame, pd.DataFrame
         luna16.read_excluded(cohort.folder / "annotations_excluded.csv"),
         every if len(marked) == len(cohort) else [uid for uid in every if uid in there],
     )
-
-
-def evaluate_run(
-    cohort: Cohort, predictions: pd.DataFrame, view: str = "fused", *, bootstraps: int = 1000
-) -> Froc:
-    """Judge a run on LUNA-16's candidates as the challenge judges a submission (see `marks`)."""
-    of_run = marks(cohort, predictions, view)
-    return evaluate(of_run, *truth(cohort, of_run[SERIES]), bootstraps=bootstraps)
 
 
 def as_values(found: Froc) -> dict[str, Any]:

@@ -6,7 +6,6 @@ could answer with the sibling's label. `with_memory` does just that, with no ima
 
 from __future__ import annotations
 
-from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -35,17 +34,16 @@ def sibling_pairs(nodules: pd.DataFrame) -> dict[str, Any]:
     `likeness_beyond_size` of what a logistic regression on `diameter_mm` leaves of them. None
     without diameters or without pairs.
     """
-    y = nodules["label"].to_numpy(dtype=float)
-    patient = nodules["patient_id"].to_numpy()
-    rows_of = [np.flatnonzero(patient == p) for p in np.unique(patient)]
-    several = [rows for rows in rows_of if len(rows) > 1]
-    pairs = np.array([pair for rows in several for pair in combinations(rows, 2)], dtype=int)
-    ill, n = float(y.sum()), len(y)
+    y, n = nodules["label"].to_numpy(dtype=float), len(nodules)
+    own = pd.DataFrame({"patient": nodules["patient_id"].to_numpy(), "row": np.arange(n)})
+    pairs = own.merge(own, on="patient").query("row_x < row_y")[["row_x", "row_y"]].to_numpy()
+    count, ill = own["patient"].value_counts(), float(y.sum())
     chance = (ill * (ill - 1) + (n - ill) * (n - ill - 1)) / (n * (n - 1))
     values: dict[str, Any] = {
-        "nodules": n, "patients": len(rows_of), "patients_with_several": len(several),
-        "nodules_with_siblings": sum(map(len, several)), "pairs": len(pairs), "same_label": None,
-        "same_label_by_chance": chance, "likeness": None, "likeness_beyond_size": None,
+        "nodules": n, "patients": len(count), "patients_with_several": int((count > 1).sum()),
+        "nodules_with_siblings": int(count[count > 1].sum()), "pairs": len(pairs),
+        "same_label": None, "same_label_by_chance": chance, "likeness": None,
+        "likeness_beyond_size": None,
     }  # fmt: skip
     if len(pairs):
         values["same_label"] = float((y[pairs[:, 0]] == y[pairs[:, 1]]).mean())

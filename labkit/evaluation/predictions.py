@@ -199,25 +199,19 @@ def one_view(predictions: pd.DataFrame, view: str) -> OneView:
     if chosen.empty:
         there = ", ".join(map(str, predictions["view"].unique()))
         raise InputError(f"no predictions for view {view!r}; there are {there}")
-    # Counted by numbers rather than by names: LUNA-16 has half a million of them.
-    number, names = pd.factorize(chosen["nodule_id"])
+    number, names = pd.factorize(chosen["nodule_id"], sort=True)
     repeat, repeats = pd.factorize(chosen["repeat"], sort=True)
-    nodules = np.asarray(names, dtype=object)
-    order = np.argsort(nodules, kind="stable")
-    place = repeat * len(order) + np.argsort(order)[number]
-    if np.bincount(place).max() > 1:
+    if np.bincount(repeat * len(names) + number).max() > 1:
         raise InputError("a nodule is predicted twice in one repeat")
-    shape = (len(repeats), len(order))
-    probability, folds = np.full(shape, np.nan), np.empty(shape, dtype=np.int64)
-    probability.ravel()[place] = chosen["probability"].to_numpy(dtype=np.float64)
-    folds.ravel()[place] = chosen["fold"].to_numpy(dtype=np.int64)
-    if np.isnan(probability).any():
+    probabilities = np.full((len(repeats), len(names)), np.nan)
+    folds = np.zeros_like(probabilities, dtype=np.int64)
+    labels, patients = np.zeros(len(names), np.int64), np.empty(len(names), object)
+    probabilities[repeat, number], folds[repeat, number] = chosen["probability"], chosen["fold"]
+    labels[number], patients[number] = chosen["label"], chosen["patient_id"]
+    if np.isnan(probabilities).any():
         raise InputError("some nodules lack a prediction in some repeats; the run is not finished, "
                          "or only some of its folds were run more than once")  # fmt: skip
-    first = np.flatnonzero(~pd.Series(number).duplicated())[order]
-    labels = chosen["label"].to_numpy(dtype=np.int64)[first]
-    patients = chosen["patient_id"].to_numpy()[first]
-    return OneView(nodules[order], labels, probability, patients, folds)
+    return OneView(np.asarray(names, dtype=object), labels, probabilities, patients, folds)
 
 
 def paired(

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from labkit.annotations.lidc import UNCERTAIN
@@ -91,13 +90,13 @@ def comparisons(annotations: pd.DataFrame, min_readers: int = 3) -> pd.DataFrame
         raise InputError("one reader has no others to be compared with; min_readers is 2 or more")
     if not annotations["malignancy"].isin(range(1, 6)).all():
         raise InputError("malignancy is rated 1 to 5; some annotations have another value")
-    found = []
-    for (nodule, patient), group in annotations.groupby(["nodule_id", "patient_id"], sort=False):
-        opinions = group["malignancy"].to_numpy(dtype=np.int64)
-        for k, opinion in enumerate(opinions if len(opinions) >= min_readers else ()):
-            others = float(np.median(np.delete(opinions, k)))
-            if others != UNCERTAIN:
-                label = int(others > UNCERTAIN)
-                found.append((nodule, patient, len(opinions), opinion, label))
-    columns = ["nodule_id", "patient_id", "readers", "opinion", "label"]
-    return pd.DataFrame(found, columns=columns)
+    rated = annotations[["nodule_id", "patient_id", "malignancy"]].reset_index(drop=True)
+    rated["readers"] = rated.groupby(["nodule_id", "patient_id"])["malignancy"].transform("size")
+    rated = rated[rated["readers"] >= min_readers].rename_axis("reader").reset_index()
+    pairs = rated.merge(rated, on=["nodule_id", "patient_id"], suffixes=("", "_of_other"))
+    pairs = pairs[pairs["reader"] != pairs["reader_of_other"]]
+    others = pairs.groupby("reader")["malignancy_of_other"].median()
+    table = rated.assign(others=rated["reader"].map(others)).query("others != @UNCERTAIN")
+    table = table.assign(label=(table["others"] > UNCERTAIN).astype(int))
+    columns = ["nodule_id", "patient_id", "readers", "malignancy", "label"]
+    return table[columns].rename(columns={"malignancy": "opinion"}).reset_index(drop=True)

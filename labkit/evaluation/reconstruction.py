@@ -56,13 +56,13 @@ def outline_distance(diameter_mm: ArrayLike, size: int = 64) -> Floats:
     return np.hypot(axis[:, None], axis)[None] - diameter[:, None, None] / 2
 
 
-def zones(distance_mm: ArrayLike, rim_mm: float = RIM_MM) -> NDArray[np.int64]:
-    """Number each pixel's zone of `ZONES`; half of the rim's `rim_mm` is inside the outline.
+def zones(distance_mm: ArrayLike) -> NDArray[np.int64]:
+    """Number each pixel's zone of `ZONES`; half of the rim's `RIM_MM` is inside the outline.
 
     >>> zones([-9.0, -1.5, 0.0, 1.4, 1.5, 9.0]).tolist()
     [0, 1, 1, 1, 2, 2]
     """
-    return np.digitize(np.asarray(distance_mm), [-rim_mm / 2, rim_mm / 2])
+    return np.digitize(np.asarray(distance_mm), [-RIM_MM / 2, RIM_MM / 2])
 
 
 def by_zone(errors: ArrayLike, zone: NDArray[np.int64], count: int) -> Floats:
@@ -111,19 +111,19 @@ def share_drawn(spectrum: Floats, weights: NDArray) -> Floats:
     return (weights @ spectrum[1]) / (weights @ spectrum[0])
 
 
-def finest_mm(shares: NDArray, level: float = 0.5) -> Floats:
-    """Find the (...) wavelength, mm, down to which at least `level` of the power comes back right.
+def finest_mm(shares: NDArray) -> Floats:
+    """Find the (...) wavelength, mm, down to which at least half of the power comes back right.
 
     Between two frequencies the share is taken as a straight line. NaN where even the coarsest
     has less; the finest wavelength there is where all have more.
     """
     f, right = frequencies_per_mm(), np.asarray(shares, dtype=np.float64)
-    first = (right < level).argmax(axis=-1)[..., None]  # the first frequency that has less
+    first = (right < 0.5).argmax(axis=-1)[..., None]  # the first frequency that has less
     before = np.maximum(first - 1, 0)
     high, low = (np.take_along_axis(right, k, -1) for k in (before, first))
     with np.errstate(invalid="ignore", divide="ignore"):
-        at = f[before] + (f[first] - f[before]) * (high - level) / (high - low)
-    at = np.where(low >= level, f[-1], np.where(first == 0, np.nan, at))
+        at = f[before] + (f[first] - f[before]) * (high - 0.5) / (high - low)
+    at = np.where(low >= 0.5, f[-1], np.where(first == 0, np.nan, at))
     return 1 / at[..., 0]
 
 

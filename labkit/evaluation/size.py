@@ -7,7 +7,6 @@ itself has an AUC of about 0.94. Within a band of sizes it has less to go by.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,10 +16,12 @@ from sklearn.linear_model import LogisticRegression
 
 from labkit.errors import InputError
 from labkit.evaluation import statistics
-from labkit.evaluation.predictions import select_view
+from labkit.evaluation.predictions import FUSED, select_view
 from labkit.evaluation.statistics import RESAMPLES, Interval
+from labkit.models.fusion import add_size, size_weights
 
 EDGES_MM = (8.0, 15.0)
+BANDS = ("under 8 mm", "8 to 15 mm", "over 15 mm", "all sizes")
 METRICS = ("auc", "sensitivity", "specificity")
 _FEWEST = 5
 
@@ -39,30 +40,45 @@ def by_one_number(
     return model.predict_proba(x[test])[:, 1]
 
 
+def with_diameter(
+    predictions: pd.DataFrame, validation: pd.DataFrame, nodules: pd.DataFrame
+) -> pd.DataFrame:
+    """Put what a method says and the diameter together, fold by fold, as the view "fused".
+
+    What both weigh is learnt from nodules that the method had not learnt from, inside the training
+    nodules (`crossval.validation_predictions`, `fusion.size_weights`).
+    """
+    mm = nodules.set_index("nodule_id")["diameter_mm"]
+    known = dict(list(select_view(validation, FUSED).groupby(["repeat", "fold"])))
+    parts = []
+    for place, part in select_view(predictions, FUSED).groupby(["repeat", "fold"]):
+        val = known[place]
+        weights = size_weights(val["probability"], mm[val["nodule_id"]], val["label"])
+        said = add_size(part["probability"], mm[part["nodule_id"]], weights)
+        parts.append(part.assign(probability=said))
+    return pd.concat(parts)
+
+
 def by_size(
     runs: Mapping[str, tuple[pd.DataFrame, str]], nodules: pd.DataFrame, *,
-    edges_mm: tuple[float, ...] = EDGES_MM, resamples: int = RESAMPLES,
+    resamples: int = RESAMPLES,
 ) -> pd.DataFrame:  # fmt: skip
     """Compute AUC, sensitivity and specificity of methods in bands of diameter.
 
     Args:
         runs: method -> (predictions, view), such as {"size only": (table, "size_only")}.
         nodules: nodule table with `nodule_id` and `diameter_mm`.
-        edges_mm: rising; (8, 15) makes "under 8 mm", "8 to 15 mm" (both ends) and "over 15 mm".
         resamples: of the rates' bootstrap, over the patients with nodules in the band.
 
     Returns:
-        One row a method and band, and one over "all sizes": `method`, `band`, `nodules`,
-        `malignant`, `patients`, and for each of `METRICS` the value, its `_low` and its `_high`.
+        One row a method and band of `BANDS`, whose middle one has both ends: `method`, `band`,
+        `nodules`, `malignant`, `patients`, and for each of `METRICS` the value, its `_low` and its
+        `_high`.
         The AUC's interval is the bootstrap's over all sizes, and in the bands, which are small,
         that of `statistics.small_sample_auc`. NaN where there is nothing to say: intervals where a
         class has fewer than 5 patients, and everything where there is one class.
     """
-    edges = np.asarray(edges_mm, dtype=float)
-    if not len(edges) or np.any(~np.isfinite(edges)) or np.any(np.diff(edges) <= 0):
-        raise InputError(f"edges of size bands must be rising numbers of mm, not {edges_mm}")
-    between = [f"{a:g} to {b:g} mm" for a, b in pairwise(edges)]
-    names = [f"under {edges[0]:g} mm", *between, f"over {edges[-1]:g} mm", "all sizes"]
+    low, high = EDGES_MM
     diameters = nodules.set_index("nodule_id")["diameter_mm"]
     if diameters.index.has_duplicates:
         raise InputError("the nodule table has a nodule twice")
@@ -75,15 +91,16 @@ def by_size(
             raise InputError(f"{method}: {unknown} predicted nodules have no diameter in the table"
                              if unknown else f"{method}: no predictions for view {view!r}"
                              )  # fmt: skip
-        # A diameter on the last edge is not "over" it, as one on the first is not "under" it.
-        number = np.searchsorted(edges, mm, side="right") - (len(edges) > 1) * (mm == edges[-1])
-        parts = [chosen[number == band] for band in range(len(edges) + 1)]
-        rows += [{"method": method, "band": name, **_judged(part, view, part is chosen, resamples)}
-                 for name, part in zip(names, [*parts, chosen], strict=True)]  # fmt: skip
+        inside = [mm < low, mm.between(low, high), mm > high, pd.Series(True, mm.index)]
+        rows += [
+            {"method": method, "band": band,
+             **_judged(chosen[there], view, resamples, band == BANDS[-1])}
+            for band, there in zip(BANDS, inside, strict=True)
+        ]  # fmt: skip
     return pd.DataFrame(rows)
 
 
-def _judged(part: pd.DataFrame, view: str, whole: bool, resamples: int) -> dict[str, Any]:
+def _judged(part: pd.DataFrame, view: str, resamples: int, whole: bool) -> dict[str, Any]:
     nodules = part.drop_duplicates("nodule_id")
     by_class = nodules.groupby("label")["patient_id"].nunique()
     found = dict.fromkeys(METRICS, Interval(np.nan, np.nan, np.nan))

@@ -2,21 +2,19 @@
 
 Labels are 1 for malignant and 0 for benign; scores are higher when malignancy is more likely.
 Nodules of one patient resemble each other, so patients, not nodules, are drawn again. Time and
-memory grow with the nodules, LUNA-16's half a million too, and not with the pairs of them.
+memory grow with the nodules, LUNA-16's half a million too, and with the pairs of patients.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import special, stats
-from scipy.sparse import csr_array
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from labkit.errors import InputError
@@ -38,9 +36,9 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Measure = Callable[[Floats], Floats]
 """(samples, patients) how often each sample holds each patient -> (samples, ...) a value each."""
+MOST_PATIENTS = 10_000
+"""Of a bootstrap of AUCs, which counts the wins of every pair of them: 800 MB."""
 _AT_ONCE = 1 << 22  # numbers of a block of samples: 32 MB
-_WORTH_A_TABLE = 64  # numbers of it a nodule
-_SIDES: tuple[Literal["left"], Literal["right"]] = ("left", "right")
 
 
 @dataclass(frozen=True)
@@ -96,9 +94,9 @@ def roc_auc(labels: ArrayLike, scores: ArrayLike) -> float:
 
 def area(malignant: Floats, benign: Floats) -> float:
     """Compute the AUC of two classes' scores in a tenth of `roc_auc`'s time, for large sets."""
-    benign = np.sort(benign)
-    twice = sum(int(np.searchsorted(benign, malignant, side).sum()) for side in _SIDES)
-    return twice / (2 * len(malignant) * len(benign))
+    ranks = stats.rankdata(np.concatenate([malignant, benign]))[: len(malignant)]
+    won = ranks.sum() - len(malignant) * (len(malignant) + 1) / 2
+    return float(won / (len(malignant) * len(benign)))
 
 
 def roc(labels: ArrayLike, scores: ArrayLike) -> tuple[Floats, Floats]:
@@ -148,13 +146,14 @@ class Patients:
 
     def total(self, values: ArrayLike) -> Floats:
         """Sum over each patient's nodules: (patients, ...) of (n, ...) values."""
-        cells = (np.ones(len(self.codes)), (self.codes, np.arange(len(self.codes))))
-        whose = csr_array(cells, shape=(self.count, len(self.codes)))
-        return np.asarray(whose @ np.asarray(values, dtype=np.float64))
+        of_nodules = np.asarray(values, dtype=np.float64)
+        sums = np.zeros((self.count, *of_nodules.shape[1:]))
+        np.add.at(sums, self.codes, of_nodules)
+        return sums
 
     def distinct(self, chosen: NDArray[np.bool_]) -> int:
         """Count the patients that have one of the chosen (n,) nodules."""
-        return int(np.count_nonzero(np.bincount(self.codes[chosen], minlength=self.count)))
+        return len(np.unique(self.codes[chosen]))
 
     def resample(self, resamples: int, seed: int) -> Iterator[Floats]:
         """Draw bootstrap samples in blocks (b, patients): how often each holds each patient."""
@@ -197,61 +196,35 @@ def auc_of_samples(y: Ints, runs: Floats, patients: Patients, folds: Ints | None
 
 def _won(y: Ints, runs: Floats, patients: Patients, folds: Ints | None = None) -> Measure:
     """(samples, 2): twice the wins, and the pairs; whole numbers, so that nothing is rounded."""
-    fold_of = np.zeros(runs.shape, dtype=np.int64) if folds is None else folds
-    counted = [_counts(np.where(of == k, y, -1), run, patients)
-               for run, of in zip(runs, fold_of, strict=True) for k in np.unique(of)]  # fmt: skip
-    well, ill = (np.stack([counts.sum(axis=0) for counts in of], axis=1)
-                 for of in zip(*counted, strict=True))  # fmt: skip
-    widest = max(benign.shape[0] for benign, _ in counted)
+    codes, count = patients.codes, patients.count
+    if count > MOST_PATIENTS:
+        raise InputError(f"{count} groups are more than the {MOST_PATIENTS} for which a bootstrap "
+                         "has memory; give `groups`, each nodule's patient")  # fmt: skip
+    # A sample that draws patient p twice and q three times compares p's malignant nodules with
+    # q's benign ones six times, so that the wins of pairs of patients are enough.
+    twice, held = np.zeros((count, count)), []
+    for run, fold_of in zip(runs, np.zeros(runs.shape) if folds is None else folds, strict=True):
+        for k in np.unique(fold_of):
+            ill, well = (np.flatnonzero((fold_of == k) & (y == label)) for label in (1, 0))
+            # Benign nodules below the lowest malignant score, tied with it, between it and the next
+            # one, and so on, patient by patient.
+            scores, rank = np.unique(run[ill], return_inverse=True)
+            place = np.searchsorted(scores, run[well]) + np.searchsorted(scores, run[well], "right")
+            cells, size = place * count + codes[well], (2 * len(scores) + 1) * count
+            upto = np.bincount(cells, minlength=size).reshape(-1, count).cumsum(axis=0)
+            np.add.at(twice, codes[ill], (upto[:-1:2] + upto[1::2])[rank])
+            held.append([np.bincount(codes[of], minlength=count) for of in (ill, well)])
+    malignant, benign = np.array(held, dtype=np.float64).transpose(1, 2, 0)
 
-    def beaten(benign: Floats) -> Floats:
-        held = np.cumsum(benign, axis=0)
-        return held[:-1:2] + held[1::2]
+    def won(weights: Floats) -> Floats:
+        pairs = ((weights @ malignant) * (weights @ benign)).sum(axis=1)
+        return np.stack([((weights @ twice) * weights).sum(axis=1), pairs], axis=1)
 
-    def along_scores(weights: Floats) -> Floats:
-        drawn = np.ascontiguousarray(weights.T)
-        won = ((beaten(benign @ drawn) * (malignant @ drawn)).sum(axis=0)
-               for benign, malignant in counted)  # fmt: skip
-        return np.sum(list(won), axis=0)
-
-    twice = _in_blocks(along_scores, widest)
-    largest = min(_AT_ONCE, _WORTH_A_TABLE * int((well + ill).sum()))
-    if patients.count * max(patients.count, widest) <= largest:
-        # A sample that draws patient p twice and q three times compares p's malignant nodules with
-        # q's benign ones six times, so that the wins of pairs of patients are enough.
-        table = sum(malignant.T @ beaten(benign.toarray()) for benign, malignant in counted)
-        twice = lambda weights: ((weights @ table) * weights).sum(axis=1)  # noqa: E731
-    pairs = lambda weights: ((weights @ ill) * (weights @ well)).sum(axis=1)  # noqa: E731
-    return lambda weights: np.stack([twice(weights), pairs(weights)], axis=1)
+    return won
 
 
 def _share(twice: Floats, pairs: Floats) -> Floats:
     return np.divide(twice, 2 * pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)
-
-
-def _counts(y: Ints, keys: Floats, patients: Patients) -> tuple[csr_array, csr_array]:
-    """Each patient's benign nodules about, and malignant ones at, the T distinct malignant keys.
-
-    Benign (2 T + 1, patients) are those below the first key, tied with it, between it and the
-    second, and so on; malignant (T, patients).
-    """
-    ill, well = np.flatnonzero(y == 1), np.flatnonzero(y == 0)
-    levels, level = np.unique(keys[ill], return_inverse=True)
-    among = sum(np.searchsorted(levels, keys[well], side) for side in _SIDES)
-
-    def count(nodules: Ints, row: Any, rows: int) -> csr_array:
-        cells = (np.ones(len(nodules)), (row, patients.codes[nodules]))
-        return csr_array(cells, shape=(rows, patients.count))
-
-    return count(well, among, 2 * len(levels) + 1), count(ill, level, len(levels))
-
-
-def _in_blocks(measure: Measure, width: int) -> Measure:
-    """The same measure of fewer samples at once, for one that holds `width` numbers a sample."""
-    step = max(1, _AT_ONCE // (8 * width))  # a block that a processor's cache holds
-    return lambda weights: np.concatenate(
-        [measure(weights[i : i + step]) for i in range(0, len(weights), step)]
-    )
 
 
 # Intervals.
@@ -259,51 +232,46 @@ def _in_blocks(measure: Measure, width: int) -> Measure:
 
 def bootstrap_auc(
     labels: ArrayLike, scores: ArrayLike, *, groups: ArrayLike | None = None,
-    resamples: int = RESAMPLES, level: float = 0.95, seed: int = 0,
+    resamples: int = RESAMPLES, seed: int = 0,
 ) -> Interval:  # fmt: skip
-    """Compute the AUC with a percentile interval from a bootstrap over groups.
+    """Compute the AUC with a 95 % percentile interval from a bootstrap over groups.
 
     Args:
         labels: (n,) 1 malignant, 0 benign.
         scores: (n,) of one run, or (repeats, n), whose AUCs are averaged within every resample, so
             that repeats do not pass for new patients. (The AUC of a nodule's mean score is that of
             an ensemble, and higher.)
-        groups: (n,) patient of each nodule; None draws nodules.
-        resamples, level, seed: of the bootstrap; a seed and groups always draw the same patients.
+        groups: (n,) patient of each nodule, `MOST_PATIENTS` at most; None draws nodules.
+        resamples, seed: of the bootstrap; a seed and groups always draw the same patients.
     """
     y, (runs,) = _checked_runs(labels, scores)
     patients = Patients.of(groups, len(y))
-    found = patients.bootstrap(auc_of_samples(y, runs, patients), resamples, seed)
-    return percentile_interval(found, level)
+    return percentile_interval(
+        patients.bootstrap(auc_of_samples(y, runs, patients), resamples, seed)
+    )
 
 
 def bootstrap_auc_difference(
     labels: ArrayLike, first: ArrayLike, second: ArrayLike, *, groups: ArrayLike | None = None,
-    resamples: int = RESAMPLES, level: float = 0.95, seed: int = 0,
+    resamples: int = RESAMPLES, seed: int = 0,
 ) -> Interval:  # fmt: skip
     """Compute the AUC of `first` less that of `second` on the same nodules, by paired bootstrap.
 
     Over patients, with the networks as they are; arguments are those of `bootstrap_auc`.
     """
     y, runs = _checked_runs(labels, first, second)
-    folds = [np.zeros(of.shape, dtype=np.int64) for of in runs]
     patients = Patients.of(groups, len(y))
-    return percentile_interval(_differences(y, runs, folds, patients, resamples, seed), level)
+    return percentile_interval(_differences(y, runs, [None, None], patients, resamples, seed))
 
 
 def _differences(
-    y: Ints, runs: Sequence[Floats], folds: Sequence[Ints], patients: Patients, resamples: int,
-    seed: int, trainings: bool = False,
+    y: Ints, runs: Sequence[Floats], folds: Sequence[Ints | None], patients: Patients,
+    resamples: int, seed: int, trainings: bool = False,
 ) -> Floats:  # fmt: skip
-    """(1 + resamples,) AUCs within `folds`, the first method's less the second's.
-
-    With `trainings` each sample also draws repeats, the same of both methods, independently of
-    patients (Owen, Ann Appl Stat 1:386, 2007: if anything too wide), and one fewer than there are,
-    which keeps the variance of few from being too small (Rao and Wu, JASA 83:231, 1988).
-    """
+    """(1 + resamples,) AUCs within `folds` (None: pooled), the first method's less the second's."""
     repeats = len(runs[0])
     which: list[Any] = [[r] for r in range(repeats)] if trainings else [slice(None)]
-    parts = [[_won(y, of[k], patients, fold_of[k]) for k in which]
+    parts = [[_won(y, of[k], patients, None if fold_of is None else fold_of[k]) for k in which]
              for of, fold_of in zip(runs, folds, strict=True)]  # fmt: skip
     found = patients.bootstrap(
         lambda weights: np.array([[won(weights) for won in of] for of in parts]).swapaxes(0, 2),
@@ -311,6 +279,9 @@ def _differences(
     )  # fmt: skip
     times = np.ones((1 + resamples, len(which)))
     if trainings:
+        # Each sample also draws repeats, the same of both methods, independently of patients (Owen,
+        # Ann Appl Stat 1:386, 2007: if anything too wide), and one fewer than there are, since the
+        # variance of few would be too small (Rao and Wu, JASA 83:231, 1988).
         rng = np.random.default_rng([seed, repeats])
         times[1:] = rng.multinomial(repeats - 1, np.full(repeats, 1 / repeats), resamples)
     (first, pairs), (second, others) = np.einsum("srmk,sr->mks", found, times)
@@ -328,25 +299,23 @@ def bootstrap_rates(
     resample; its interval is Wilson's, with patients for trials.
     """
     y, (runs,) = _checked_runs(labels, scores)
-    right = ((runs >= threshold) == (y == 1)).mean(axis=0)
-    squared = ((runs - y) ** 2).mean(axis=0)
     patients = Patients.of(groups, len(y))
-    of = {"sensitivity": (right, y == 1), "specificity": (right, y == 0),
-          "accuracy": (right, y >= 0), "brier": (squared, y >= 0)}  # fmt: skip
-    sums = patients.total(np.stack([value * counted for value, counted in of.values()], axis=1))
-    counts = patients.total(np.stack([counted for _, counted in of.values()], axis=1))
+    right = ((runs >= threshold) == (y == 1)).mean(axis=0)
+    found = np.stack([right, right, right, ((runs - y) ** 2).mean(axis=0)], axis=1)
+    counted = np.stack([y == 1, y == 0, y >= 0, y >= 0], axis=1)
+    sums, counts = patients.total(found * counted), patients.total(counted)
 
     def rates(weights: Floats) -> Floats:
         with np.errstate(invalid="ignore"):
             return (weights @ sums) / (weights @ counts)
 
     intervals = {}
-    found = patients.bootstrap(rates, resamples, seed)
-    for (name, (_, counted)), samples in zip(of.items(), found.T, strict=True):
-        intervals[name] = percentile_interval(samples)
-        if name != "brier" and samples[0] in (0.0, 1.0):
-            low, high = wilson(samples[0], patients.distinct(counted))
-            intervals[name] = Interval(float(samples[0]), float(low), float(high))
+    names, samples = (*OperatingPoint._fields, "brier"), patients.bootstrap(rates, resamples, seed)
+    for name, of, nodules in zip(names, samples.T, counted.T, strict=True):
+        intervals[name] = percentile_interval(of)
+        if name != "brier" and of[0] in (0.0, 1.0):
+            low, high = wilson(of[0], patients.distinct(nodules))
+            intervals[name] = Interval(float(of[0]), float(low), float(high))
     return intervals
 
 
@@ -361,27 +330,25 @@ def roc_band(
     y, (runs,) = _checked_runs(labels, scores)
     patients = Patients.of(groups, len(y))
     grid: Floats = np.linspace(0, 1, points, dtype=np.float64)
+    down = np.argsort(-runs, axis=1)
+    ends = [
+        np.flatnonzero(np.diff(run[of], append=-np.inf)) for run, of in zip(runs, down, strict=True)
+    ]
 
-    # Between two malignant scores the curve is level, so only its points just before and at each
-    # malignant score are needed, however many benign nodules there are.
-    def of_samples(benign: csr_array, malignant: csr_array, weights: Floats) -> Floats:
-        start = np.zeros((1, len(weights)))
-        false, true = (np.vstack([start, np.cumsum(counts @ weights.T, axis=0)]).T
-                       for counts in (benign, malignant))  # fmt: skip
-        # At a threshold the false that tie with it come in one slope with what is found.
-        true = np.repeat(true, 2, axis=1)
-        curves = np.full((len(weights), len(grid)), np.nan)
-        for i in np.flatnonzero((false[:, -1] > 0) & (true[:, -1] > 0)):
-            curves[i] = np.interp(grid, false[i] / false[i, -1], true[i] / true[i, -1])
-        return curves
+    def curve(weights: Floats) -> Floats:
+        each = []
+        for of, last in zip(down, ends, strict=True):
+            drawn = weights[patients.codes[of]]
+            found, called = np.cumsum(drawn * y[of])[last], np.cumsum(drawn)[last]
+            true, false = (np.append(0, counts) for counts in (found, called - found))
+            if not (true[-1] and false[-1]):
+                return np.full(points, np.nan)
+            each.append(np.interp(grid, false / false[-1], true / true[-1]))
+        return np.mean(each, axis=0)
 
-    counted = [_counts(y, -run, patients) for run in runs]
-    curves = [_in_blocks(partial(of_samples, *both), both[0].shape[0]) for both in counted]
-    found = patients.bootstrap(
-        lambda weights: np.mean([of(weights) for of in curves], axis=0), resamples, seed
-    )
-    low, high = np.nanquantile(found[1:], [(1 - 0.95) / 2, 1 - (1 - 0.95) / 2], axis=0)
-    return grid, found[0], low, high
+    samples = patients.bootstrap(lambda weights: np.array([*map(curve, weights)]), resamples, seed)
+    low, high = np.nanquantile(samples[1:], [0.025, 0.975], axis=0)
+    return grid, samples[0], low, high
 
 
 def small_sample_auc(
@@ -422,7 +389,6 @@ class PairedTest(NamedTuple):
     """What DeLong's test finds."""
 
     difference: Interval  # first less second
-    auc: tuple[float, float]
     z: float  # the difference in standard errors
     p_value: float
 
@@ -446,33 +412,28 @@ def _paired_test(
     y: Ints, runs: Sequence[Floats], folds: Sequence[Ints | None], groups: ArrayLike | None,
     trainings: bool = False,
 ) -> PairedTest:  # fmt: skip
-    """DeLong's test of the pairs within `folds` (None: all).
-
-    With `trainings` the variance of the repeats' mean is added, as that of readers is in studies of
-    several readers (Obuchowski and Rockette, Commun Stat Simul 24:285, 1995), and Student's t has
-    Satterthwaite's degrees of freedom.
-    """
+    """DeLong's test of the pairs within `folds` (None: all), and of other `trainings`, too."""
     one, two = (_components(y, *of) for of in zip(runs, folds, strict=True))
-    auc, difference = (one[0], two[0]), one[0] - two[0]
+    difference, apart = one[0] - two[0], one[1] - two[1]
     variance = _variance(y, one[2] - two[2], groups)
     law: Any = stats.norm
-    if trainings and np.ptp(one[1] - two[1]):
-        between = float(np.var(one[1] - two[1], ddof=1)) / len(one[1])
+    if trainings and np.ptp(apart):
+        # The variance of the repeats' mean is added, as that of readers is in studies of several
+        # (Obuchowski and Rockette, Commun Stat Simul 24:285, 1995); degrees of freedom are
+        # Satterthwaite's.
+        between = float(np.var(apart, ddof=1)) / len(apart)
         variance += between
-        law = stats.t((len(one[1]) - 1) * (variance / between) ** 2)
+        law = stats.t((len(apart) - 1) * (variance / between) ** 2)
     error = float(np.sqrt(variance))
     half = float(law.ppf(0.975)) * error
     # Without an error the scores order every pair alike: nothing to test unless the AUCs differ.
     z = difference / error if error else float(np.copysign(np.inf, difference) if difference else 0)
     interval = Interval(difference, difference - half, difference + half)
-    return PairedTest(interval, auc, z, float(2 * law.sf(abs(z))))
+    return PairedTest(interval, z, float(2 * law.sf(abs(z))))
 
 
 def _components(y: Ints, runs: Floats, folds: Ints | None = None) -> tuple[float, Floats, Floats]:
-    """AUC within folds, that of each repeat, and (n,) nodules' share of wins less the expected.
-
-    Shares are means over repeats; a nodule whose fold holds more of the other class weighs more.
-    """
+    """AUC within folds, that of each repeat, and (n,) nodules' share of wins less the expected."""
     won, pairs = np.zeros((2, *runs.shape))
     for r, run in enumerate(runs):
         fold_of = np.zeros(len(y)) if folds is None else folds[r]
@@ -483,6 +444,7 @@ def _components(y: Ints, runs: Floats, folds: Ints | None = None) -> tuple[float
             won[r, ill] = ranks[: len(ill)] - stats.rankdata(run[ill])
             won[r, well] = len(ill) - (ranks[len(ill) :] - stats.rankdata(run[well]))
             pairs[r, ill], pairs[r, well] = len(well), len(ill)
+    # Shares are means over repeats; a nodule whose fold holds more of the other class weighs more.
     malignant = y == 1
     wins, total = (of[:, malignant].sum(axis=1) for of in (won, pairs))
     auc = float(wins.sum() / total.sum())
@@ -534,9 +496,9 @@ def equivalence(difference: Interval, margin: float = MARGIN_AUC) -> Equivalence
     smallest = max(abs(low), abs(high))
     shown = bool(smallest < margin)
     found = "no difference larger than" if shown else "not shown that the difference is within"
-    words = (f"{found} {margin:g}: {difference.value:+.3f} ({100 * difference.level:.0f} % "
-             f"interval {low:+.3f} to {high:+.3f}); shown for margins above {smallest:.3f}"
-             )  # fmt: skip
+    level = f"{100 * difference.level:.0f} % interval"
+    words = (f"{found} {margin:g}: {difference.value:+.3f} ({level} {low:+.3f} to {high:+.3f}); "
+             f"shown for margins above {smallest:.3f}")  # fmt: skip
     return Equivalence(margin, shown, smallest, words)
 
 
@@ -593,20 +555,19 @@ def holm(p_values: Mapping[Any, float], *, size: int | None = None) -> pd.DataFr
     >>> holm({"a": 0.01, "b": 0.04, "c": 0.03})["p_adjusted"].tolist()
     [0.03, 0.06, 0.06]
     """
-    p = np.array(list(p_values.values()), dtype=float)
-    if len(p) == 0:
+    if not p_values:
         raise InputError("there are no p-values to correct")
     if outside := [k for k, v in p_values.items() if not 0 <= v <= 1]:  # NaN is outside, too
         raise InputError(f"{outside[0]}: {p_values[outside[0]]} is no p-value")
-    family = len(p) if size is None else size
-    if family < len(p):
-        raise InputError(f"{len(p)} p-values in a family of {family}; give the size of all of it")
-    order = np.argsort(p, kind="stable")
-    steps = (family - np.arange(len(p))) * p[order]
-    adjusted = np.empty(len(p))
-    adjusted[order] = np.minimum(1, np.maximum.accumulate(steps))
-    columns = {"p_value": p, "p_adjusted": adjusted, "found": adjusted <= 0.05}
-    return pd.DataFrame({"comparison": list(p_values), **columns})
+    family = size or len(p_values)
+    if family < len(p_values):
+        raise InputError(f"{len(p_values)} p-values in a family of {family}; give the size of all "
+                         "of it")  # fmt: skip
+    p = pd.Series(list(p_values.values()), dtype=float).sort_values(kind="stable")
+    steps = (p * (family - np.arange(len(p)))).cummax().clip(upper=1)
+    table = pd.DataFrame({"p_value": p, "p_adjusted": steps, "found": steps <= 0.05}).sort_index()
+    table.insert(0, "comparison", list(p_values))
+    return table
 
 
 # From predictions, the tables that `crossval.run` returns, to all of this; errors are those of
@@ -649,16 +610,14 @@ def table(
 
     A view that a run lacks is left out; "size_only" is shown once for runs that share their folds.
     """
-    baselines = {"size_only": "size only", "detector": "detector's score"}
+    known = {"size_only": "size only", "detector": "detector's score"}
     lines: list[dict[str, str]] = []
     for name, predictions in runs.items():
-        present = set(predictions["view"].astype(str))
-        for view in (v for v in views if v in present):
+        for view in (v for v in views if v in set(predictions["view"].astype(str))):
             measured = summarise(select_view(predictions, view), threshold=threshold)[view]
-            line = {"method": {"fused": name, **baselines}.get(view, f"{name}, view {view}")}
+            line = {"method": {"fused": name, **known}.get(view, f"{name}, view {view}")}
             line |= {k: str(Interval(**of)) for k, of in measured.items() if isinstance(of, dict)}
-            if line not in lines:
-                lines.append(line)
+            lines += [line] if line not in lines else []
     return pd.DataFrame(lines)
 
 
@@ -684,10 +643,9 @@ def compare(
     samples = _within_samples(one, two, resamples, seed=0)
     same = equivalence(_within(samples, TOST_LEVEL), margin)
     try:
-        t = corrected_t_test(one, two, test_over_train=test_over_train)
-        over_folds = plain(t.difference) | {k: round(v, 6) for k, v in t._asdict().items()
-                                            if k not in ("difference", "p_value")}  # fmt: skip
-        over_folds["p_value"] = t.p_value
+        t = corrected_t_test(one, two, test_over_train=test_over_train)._asdict()
+        over_folds: dict[str, Any] = plain(t.pop("difference")) | {"p_value": t.pop("p_value")}
+        over_folds |= {k: round(v, 6) for k, v in t.items()}
     except InputError as error:  # the reader is told, and the figure has everything else
         over_folds = {"not_computed": str(error)}
     ends = plain(delong.difference, 8)
@@ -712,11 +670,9 @@ def correct(comparisons: Mapping[str, dict[str, Any]], size: int | None = None) 
     family: dict[str, Any] = {"method": "Holm", "size": size or len(comparisons)}
     if not comparisons:
         return family
-    p_values = {k: pair["p_value"] for k, pair in comparisons.items()}
-    corrected = holm(p_values, size=size)
-    for pair, p, found in zip(comparisons.values(), corrected["p_adjusted"].tolist(),
-                              corrected["found"].tolist(), strict=True):  # fmt: skip
-        pair |= {"p_holm": p, "found": found}
+    corrected = holm({k: pair["p_value"] for k, pair in comparisons.items()}, size=size)
+    for pair, p in zip(comparisons.values(), corrected["p_adjusted"].tolist(), strict=True):
+        pair |= {"p_holm": p, "found": p <= 0.05}
     return family | {"of": "DeLong's test by patient, of pairs within folds"}
 
 
@@ -746,11 +702,15 @@ def within_folds_difference(
     return _within(_within_samples(first, second, resamples, seed))
 
 
+def _sides(first: OneView, second: OneView) -> tuple[Ints, list[Floats], list[Ints | None]]:
+    both = (first, second)
+    return first.labels, [of.probabilities for of in both], [of.folds for of in both]
+
+
 def _within_samples(first: OneView, second: OneView, resamples: int, seed: int) -> Floats:
     patients = Patients.of(first.patients, len(first.labels))
-    runs, folds = zip(*((of.probabilities, of.folds) for of in (first, second)), strict=True)
-    how = (resamples, seed, retrained(first, second))
-    return _differences(first.labels, runs, folds, patients, *how)
+    y, runs, folds = _sides(first, second)
+    return _differences(y, runs, folds, patients, resamples, seed, retrained(first, second))
 
 
 def within_folds_test(first: OneView, second: OneView) -> PairedTest:
@@ -758,8 +718,8 @@ def within_folds_test(first: OneView, second: OneView) -> PairedTest:
 
     From `LEAST_TRAININGS` repeats of both on it is of other trainings, too.
     """
-    runs, folds = zip(*((of.probabilities, of.folds) for of in (first, second)), strict=True)
-    return _paired_test(first.labels, runs, folds, first.patients, retrained(first, second))
+    y, runs, folds = _sides(first, second)
+    return _paired_test(y, runs, folds, first.patients, retrained(first, second))
 
 
 def retrained(first: OneView, second: OneView) -> bool:

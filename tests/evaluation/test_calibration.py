@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy.special import expit, logit
 from sklearn.calibration import calibration_curve
@@ -17,7 +17,6 @@ from labkit.evaluation.calibration import (
     reliability_table,
     scale_run,
 )
-from labkit.evaluation.statistics import roc_auc
 from tests.evaluation.tables import predictions, refused
 
 
@@ -45,33 +44,27 @@ def _judged(draw):
     return y, p
 
 
-@settings(deadline=None)
-@given(_judged(), st.integers(1, 12))
-def test_brier_score_and_error_are_what_they_should_be(judged, bins):
+@given(_judged())
+def test_brier_score_and_error_are_what_they_should_be(judged):
     y, p = judged
-    found = calibration(_table(y, p), bins=bins, resamples=1)
+    found = calibration(_table(y, p), resamples=1)
     assert found.brier.value == pytest.approx(brier_score_loss(y, p), abs=1e-12)
-    bias = abs(y.mean() - p.mean())
-    assert bias - 1e-12 <= found.error.value <= 1
-    assert calibration(_table(y, p), bins=1, resamples=1).error.value == pytest.approx(bias)
-    assert calibration(_table(y, y.astype(float)), bins=bins, resamples=1).error.value == 0
+    assert abs(y.mean() - p.mean()) - 1e-12 <= found.error.value <= 1
+    assert calibration(_table(y, y.astype(float)), resamples=1).error.value == 0
 
 
 def test_the_table_is_scikit_learns_curve_with_wilsons_interval():
     y, p = _calibrated(0)
-    table = reliability_table(_table(y, p), bins=10)
+    table = reliability_table(_table(y, p))
     observed, predicted = calibration_curve(y, p, n_bins=10, strategy="quantile")
     assert table["observed"].to_numpy() == pytest.approx(observed)
     assert table["predicted"].to_numpy() == pytest.approx(predicted)
     assert table["predictions"].tolist() == [48] * 10
     assert (table["lowest"] <= table["predicted"]).all()
-    table = reliability_table(_table([0, 1] * 20, [0.3] * 30 + [0.7] * 10), bins=10)
-    assert table["predicted"].to_numpy() == pytest.approx([0.3, 0.7])
-    assert table["predictions"].tolist() == [30, 10]
-    table = reliability_table(_table(np.repeat([0, 1], 20), np.repeat([0.1, 0.9], 20)), bins=2)
-    assert table["observed"].tolist() == [0, 1]
-    assert table["high"].iloc[0] == pytest.approx(0.161, abs=1e-3)  # Wilson, 0 of 20
-    assert table["low"].iloc[1] == pytest.approx(1 - 0.161, abs=1e-3)
+    table = reliability_table(_table([0] * 30 + [1] * 10, [0.3] * 30 + [0.7] * 10))
+    assert table[["predictions", "observed"]].to_numpy().tolist() == [[30, 0], [10, 1]]
+    assert table["high"].iloc[0] == pytest.approx(0.114, abs=1e-3)  # Wilson, 0 of 30
+    assert table["low"].iloc[1] == pytest.approx(0.722, abs=1e-3)  # Wilson, 10 of 10
 
 
 def test_neither_siblings_nor_repeats_pass_for_patients():
@@ -102,7 +95,6 @@ def test_chance_alone_seldom_exceeds_what_is_said_of_it_and_overconfidence_does(
 
 def test_what_is_no_probability_is_refused():
     refused("between 0 and 1", calibration, _table([0, 1], [0.5, 1.5]))
-    refused("bins", calibration, _table([0, 1], [0.2, 0.3]), bins=0)
     refused("no predictions for view", reliability_table, _table([0, 1], [0.5, 0.5]), "3")
 
 
@@ -164,13 +156,9 @@ def test_every_fold_is_scaled_by_its_own_validation(run):
     assert ratio.to_numpy() == pytest.approx([1, 3, 1] * 2, rel=1e-3)
     unchanged = [c for c in run.columns if c != "probability"]
     pd.testing.assert_frame_equal(scaled[unchanged], run[unchanged])
-    folds = (t.groupby(["repeat", "fold"]) for t in (run, scaled))
-    parts = zip(*folds, temperatures["temperature"], strict=True)
-    for (_, before), (_, after), temperature in parts:
-        expected = apply_temperature(before["probability"], temperature)
-        assert after["probability"].to_numpy() == pytest.approx(expected)
-        aucs = [roc_auc(t["label"], t["probability"]) for t in (before, after)]
-        assert aucs[0] == pytest.approx(aucs[1])
+    folds = (t.groupby(["repeat", "fold"])["probability"] for t in (run, scaled))
+    for (_, before), (_, after), t in zip(*folds, temperatures["temperature"], strict=True):
+        assert after.to_numpy() == pytest.approx(apply_temperature(before, t))
 
 
 def test_validation_that_is_missing_or_is_the_test_is_refused(run):
@@ -181,4 +169,3 @@ def test_validation_that_is_missing_or_is_the_test_is_refused(run):
     refused("repeat 1, fold 2: no validation", scale_run, run, validation[there])
     perfect = validation.assign(probability=0.2 + 0.6 * validation["label"])
     refused(f"{where}no temperature", scale_run, run, perfect)
-    refused("no predictions for view", scale_run, run, validation, "7")

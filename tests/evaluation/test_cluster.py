@@ -147,12 +147,6 @@ def test_ctrl_c_leaves_the_cluster_usable_and_the_same_command_goes_on(
     _same_networks(out, local_out)
 
 
-def test_a_lost_network_on_a_cluster_is_named(discs, cluster, tmp_path):
-    wild = TrainingConfig.brief(learning_rate=1e30, views=(0,), batch_size=4)
-    with pytest.raises(FloatingPointError, match=r"2 of 2 networks were lost: .* batch 2 of"):
-        crossval.run(discs, wild, tmp_path / "r", scheduler=cluster.address, **{**RUN, "folds": 2})
-
-
 def test_results_come_in_as_they_finish_and_errors_are_raised_here(cluster):
     with connect(cluster.address) as there:
         # Not the order at the end: a short task may have been queued behind the long one.
@@ -185,12 +179,9 @@ def test_workers_with_other_versions_or_without_the_device_are_refused(cluster, 
         assert hardware["device"].endswith("fp32") and not on_gpu
         with pytest.raises(InputError, match=r"worker tcp://.*: .*labkit trains on cpu or cuda"):
             there.hardware("mps", "fp32")
-    monkeypatch.setattr(machines, "__version__", "9.9")
-    with (
-        pytest.raises(InputError, match=r"worker tcp://.*: labkit is .* there and 9\.9 here"),
-        connect(cluster.address),
-    ):
-        pass
+        monkeypatch.setattr(machines, "__version__", "9.9")
+        with pytest.raises(InputError, match=r"worker tcp://.*: labkit is .* there and 9\.9 here"):
+            there.hardware("cpu", "fp32")
 
 
 @pytest.mark.parametrize(

@@ -224,38 +224,27 @@ def test_bands_are_those_of_the_scans_drawn_again_one_by_one(case, seed):
     assert band.resamples == len(heights)
     ordered = np.sort(heights, axis=0)
     low, high = int(0.025 * len(heights)), int(0.975 * len(heights))
-    assert [i.low for i in band.at_rates] == pytest.approx(ordered[low], abs=1e-12)
-    assert [i.high for i in band.at_rates] == pytest.approx(ordered[high], abs=1e-12)
+    assert band.low[::16] == pytest.approx(ordered[low], abs=1e-12)
+    assert band.high[::16] == pytest.approx(ordered[high], abs=1e-12)
     cpm = np.sort(np.mean(heights, axis=1))
     assert (band.cpm.low, band.cpm.high) == pytest.approx((cpm[low], cpm[high]), abs=1e-12)
-    assert band.mean[::16] == pytest.approx(np.mean(heights, axis=0), abs=1e-12)
-
-
-def _submission(seed: int, scans: int = 40, each: int = 60):
-    """A plausible submission: 40 scans, most of 50 nodules found, 60 marks a scan."""
-    rng = np.random.default_rng(seed)
-    uids = [f"1.2.{i:03d}" for i in range(scans)]
-    nodules = pd.DataFrame(rng.uniform(-100, 100, (50, 3)), columns=MARK[1:4])
-    nodules.insert(0, "seriesuid", rng.choice(uids, 50))
-    nodules["diameter_mm"] = rng.uniform(4, 20, 50)
-    close = nodules.iloc[:44].drop(columns="diameter_mm").assign(probability=rng.beta(5, 2, 44))
-    noise = pd.DataFrame(rng.uniform(-100, 100, (scans * each, 3)), columns=MARK[1:4])
-    noise.insert(0, "seriesuid", np.repeat(uids, each))
-    noise["probability"] = rng.beta(1, 6, len(noise)).round(3)
-    return pd.concat([close, noise], ignore_index=True), nodules, nodules.iloc[:0], uids
 
 
 def test_bands_are_the_same_when_few_scans_hold_most_false_marks():
     """A sample may have few false positives: then all thresholds are gone through, not the top."""
-    tried, nodules, excluded, uids = _submission(1)
-    crowded = tried[tried["seriesuid"].isin(uids[:3])]
-    others = tried[~tried["seriesuid"].isin(uids[:3])].groupby("seriesuid").head(5)
-    many = pd.concat([crowded] * 8 + [others])
-    result = froc.evaluate(many, nodules, excluded, uids, max_marks=None, bootstraps=60, seed=3)
+    rng, uids = np.random.default_rng(1), [f"1.2.{i:03d}" for i in range(40)]
+    nodules = findings(*[(u, *rng.uniform(-99, 99, 3), 12) for u in rng.choice(uids, 50)])
+    found = [(*row[:4], rng.beta(5, 2)) for row in nodules[:44].itertuples(index=False)]
+    false = [(u, *rng.uniform(100, 300, 3), round(rng.beta(1, 6), 3))
+             for i, u in enumerate(uids) for _ in range(480 if i < 3 else 5)]  # fmt: skip
+    many = marks(*found, *false)
+    result = froc.evaluate(many, nodules, NOTHING, uids, max_marks=None, bootstraps=60, seed=3)
     rows, _ = sorted_out(many.to_dict("records"), nodules.to_dict("records"), [], uids, None)
     weights = statistics.resample_weights(len(uids), None, 60, 3).astype(int)
-    heights = [np.interp(RATES, *slow_curve(rows, np.repeat(uids, times))[:2]) for times in weights]
-    assert result.band.mean[::16] == pytest.approx(np.mean(heights, axis=0), abs=1e-12)
+    ordered = np.sort([np.interp(RATES, *slow_curve(rows, np.repeat(uids, times))[:2])
+                       for times in weights], axis=0)  # fmt: skip
+    assert result.band.low[::16] == pytest.approx(ordered[int(0.025 * 60)], abs=1e-12)
+    assert result.band.high[::16] == pytest.approx(ordered[int(0.975 * 60)], abs=1e-12)
 
 
 @settings(max_examples=60, deadline=None)
@@ -278,29 +267,16 @@ def test_the_walk_ends_where_the_curve_does_and_passes_its_points(case):
     assert after["sensitivity"].tolist() == pytest.approx(result.curve_sensitivity[1:])
 
 
-def test_the_walk_of_lesson_11():
-    tried, *against = LESSON
-    walk = froc.steps(tried.sample(frac=1, random_state=1), *against)
-    assert walk["counts_as"].tolist() == [
-        "nodule found", "found again", "false positive", "excluded", "false positive",
-        "nodule found", "false positive",
-    ]  # fmt: skip
-    assert walk["found"].tolist() == [1, 1, 1, 1, 1, 2, 2]
-    assert walk["false_positives_per_scan"].tolist() == [0, 0, 0.25, 0.25, 0.5, 0.5, 0.75]
-
-
 @pytest.mark.parametrize(
     ("change", "words"),
     [({"candidates": MARKS.drop(columns="probability")}, "candidates lacks probability"),
-        ({"candidates": MARKS.assign(probability=np.nan)}, "row 0 of the candidates"),
-        ({"annotations": NODULES.assign(x_mm=np.inf)}, "row 0 of the annotations"),
-        ({"annotations": NODULES.iloc[:0]}, "no nodule is annotated in these 4 scans"),
-        ({"candidates": MARKS.assign(seriesuid="z")}, "none of the 8 marks"),
-        ({"series_uids": []}, "no scan to judge"),
-        ({"series_uids": ["a", "a"]}, "twice"),
-        ({"max_marks": 0}, "max_marks is 0"),
-        ({"bootstraps": -1}, "bootstraps is -1"),
-        ({"seed": -1}, "seed is -1")],
+     ({"candidates": MARKS.assign(probability=np.nan)}, "row 0 of the candidates"),
+     ({"annotations": NODULES.assign(x_mm=np.inf)}, "row 0 of the annotations"),
+     ({"annotations": NODULES.iloc[:0]}, "no nodule is annotated in these 4 scans"),
+     ({"candidates": MARKS.assign(seriesuid="z")}, "none of the 8 marks"),
+     ({"series_uids": []}, "no scan to judge"), ({"series_uids": ["a", "a"]}, "twice"),
+     ({"max_marks": 0}, "max_marks is 0"), ({"bootstraps": -1}, "bootstraps is -1"),
+     ({"seed": -1}, "seed is -1")],
 )  # fmt: skip
 def test_bad_input_is_said(change, words):
     sound = {"candidates": MARKS, "annotations": NODULES, "excluded": EXCLUDED,
@@ -394,28 +370,25 @@ def programme(scans: int, seed: int):
 
 
 def test_what_was_chosen_is_kept_elsewhere_only_on_average_and_less_the_luck():
-    case = programme(400, 0)
-    splits = froc.transferred(*case, sensitivity=0.8, splits=100)
-    assert (splits["sensitivity_chosen"] >= 0.8).all()
-    assert (splits["sensitivity_chosen"] < 0.81).all()  # 200 nodules: steps of half a point
-    assert abs(splits["sensitivity_elsewhere"].mean() - 0.8) < 0.02
+    splits = froc.transferred(*programme(400, 0), sensitivity=0.8, splits=100)
+    chosen, elsewhere = (splits[f"sensitivity_{half}"] for half in ("chosen", "elsewhere"))
+    assert ((chosen >= 0.8) & (chosen < 0.81)).all()  # 200 nodules: steps of half a point
+    assert abs(elsewhere.mean() - 0.8) < 0.02
     # A sample's own threshold always reaches; on other scans it falls short half of the time.
-    assert 0.3 < (splits["sensitivity_elsewhere"] < 0.8).mean() < 0.7
-    again = froc.transferred(*case, sensitivity=0.8, splits=100)
-    pd.testing.assert_frame_equal(splits, again)
+    assert 0.3 < (elsewhere < 0.8).mean() < 0.7
 
 
 def test_halves_are_judged_as_they_would_be_alone():
     case = programme(6, 1)
     (split,) = froc.transferred(*case, sensitivity=0.6, splits=1).to_dict("records")
-    chosen = np.random.default_rng(0).permutation(6)[:3]
-    here = [case[3][i] for i in chosen]
-    for scans, end in ((here, "chosen"), (sorted(set(case[3]) - set(here)), "elsewhere")):
+    chosen = [case[3][i] for i in np.random.default_rng(0).permutation(6)[:3]]
+    halves = {"chosen": chosen, "elsewhere": sorted(set(case[3]) - set(chosen))}
+    for half, scans in halves.items():
         own = [table[table["seriesuid"].isin(scans)] for table in case[:3]]
         shown = own[0][own[0]["probability"] >= split["threshold"]]
         at = froc.evaluate(shown, *own[1:], scans, bootstraps=0)
-        assert at.curve_sensitivity[-1] == pytest.approx(split[f"sensitivity_{end}"])
-        assert at.false_positives_per_scan[-1] == pytest.approx(split[f"false_positives_{end}"])
+        assert at.curve_sensitivity[-1] == pytest.approx(split[f"sensitivity_{half}"])
+        assert at.false_positives_per_scan[-1] == pytest.approx(split[f"false_positives_{half}"])
     refused("2 or more", froc.transferred, *case[:3], ["a"], 0.5)
     missed = (LESSON[0][LESSON[0]["probability"] == 0.85], *LESSON[1:])
     refused("in none of", froc.transferred, *missed, sensitivity=0.5)
@@ -453,14 +426,6 @@ def test_the_command_prints_and_writes_the_same_numbers(command, tmp_path, capsy
     written = json.loads((tmp_path / "out" / "froc.json").read_text())
     assert written["settings"]["max_marks"] is None
     assert list(written["cpm"]) == ["value"]
-
-
-def test_the_command_says_which_line_is_bad_in_one_line(command, tmp_path, capsys):
-    file = tmp_path / "marks.csv"
-    file.write_text(file.read_text().replace("0.95", "likely"))
-    assert cli.main(command) == 2
-    (error,) = capsys.readouterr().err.strip().splitlines()
-    assert "marks.csv, line 4: probability is likely; give a finite number" in error
 
 
 @pytest.mark.real

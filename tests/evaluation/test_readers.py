@@ -64,9 +64,9 @@ def test_more_comparisons_of_a_patient_do_not_make_it_surer():
     rng = np.random.default_rng(2)
     ratings = {f"n{i}": rng.integers(1, 6, size=4).tolist() for i in range(80)}
     twice = {**ratings, **{f"{n}x": r for n, r in ratings.items()}}
-    once = readers.against_the_rest(_annotations(ratings), resamples=200)
     patients = {n: n.rstrip("x") for n in twice}
-    again = readers.against_the_rest(_annotations(twice, patients), resamples=200)
+    once, again = (readers.against_the_rest(_annotations(*of), resamples=200)
+                   for of in ((ratings,), (twice, patients)))  # fmt: skip
     assert again.comparisons == 2 * once.comparisons
     for one, two in ((again.auc, once.auc), (again.strict[0], once.strict[0])):
         assert dataclasses.astuple(one) == pytest.approx(dataclasses.astuple(two))

@@ -72,5 +72,4 @@ def test_what_does_not_fit_is_refused(run, nodules):
     runs = {"MT-CNN": (run, "fused")}
     refused("no diameter", by_size, runs, nodules.iloc[1:])
     refused("twice", by_size, runs, pd.concat([nodules, nodules]))
-    refused("rising", by_size, runs, nodules, edges_mm=(15, 8))
     refused("no predictions for view", by_size, {"MT-CNN": (run, "3")}, nodules)
