@@ -19,7 +19,15 @@ from labkit import paths
 from labkit.evaluation.statistics import Interval
 from labkit.io import read_json
 from labkit.paper import results
-from labkit.paper.declared import ALPHAS, L2_SHOWN, MARGIN, alpha_label, depth_label, l2_label
+from labkit.paper.declared import (
+    ALPHAS,
+    L2_SHOWN,
+    MARGIN,
+    OF_PAPERS,
+    alpha_label,
+    depth_label,
+    l2_label,
+)
 from labkit.paper.values import is_luna, not_converged
 
 SEEN, NOT_SEEN, CANNOT = "seen", "not seen under this protocol", "cannot tell"
@@ -53,9 +61,9 @@ def better(difference: Interval, at_least: float = 0.0, found: bool | None = Non
     return SEEN if counts and d.low > 0 and d.value >= at_least else CANNOT
 
 
-def better_pair(pair: Pair, at_least: float = 0.0) -> str:
+def better_pair(pair: Pair) -> str:
     """Judge a comparison by `better`, within folds."""
-    return better(within(pair), at_least, pair["found"])
+    return better(within(pair), found=pair["found"])
 
 
 def side(pair: Pair) -> int:
@@ -67,7 +75,7 @@ def side(pair: Pair) -> int:
 def inside(pair: Pair) -> bool:
     """Tell whether a difference is shown to be below its test's margin."""
     d, margin = within(pair), pair["equivalence"]["margin"]
-    return bool(pair["equivalence"]["shown"]) and -margin < d.low and d.high < margin
+    return bool(pair["equivalence"]["shown"]) and max(-d.low, d.high) < margin
 
 
 def pooled(pair: Pair) -> Interval:
@@ -130,25 +138,82 @@ def difference(
     Two that were not compared are so along the shortest chain of comparisons between them, whose
     widths add up. Raises KeyError where there is none, since a variant is not finished.
     """
-    zero = Interval(0.0, 0.0, 0.0)
     if less:
-        return difference_of_effects(
-            difference(values, first, second, of=of), difference(values, *less, of=of)
-        )
+        effects = (difference(values, *pair, of=of) for pair in ((first, second), less))
+        return difference_of_effects(*effects)
+    zero = Interval(0.0, 0.0, 0.0)
     steps: dict[str, dict[str, Interval]] = {}
     for name, pair in values["comparisons"].items():
         one, two = name.split(" less ")
         steps.setdefault(one, {})[two] = of(pair)
         steps.setdefault(two, {})[one] = difference_of_effects(zero, of(pair))
-    chains = [([first], zero)]
-    for chain, sum_of in chains:  # which grow
-        if chain[-1] == second:
-            return sum_of
-        reached = {name for known, _ in chains for name in known}
-        for name in sorted(steps.get(chain[-1], {}).keys() - reached):
-            back = steps[name][chain[-1]]
-            chains.append(([*chain, name], difference_of_effects(sum_of, back)))
-    raise KeyError(f"{first} less {second}")
+    to, names = {first: zero}, [first]
+    for here in names:  # which grow
+        for there in sorted(steps.get(here, {}).keys() - to.keys()):
+            to[there] = difference_of_effects(to[here], steps[there][here])
+            names.append(there)
+    if second not in to:
+        raise KeyError(f"{first} less {second}")
+    return to[second]
+
+
+# The rules: (values, what the table says) -> verdict, what was measured, and the same pooled. A key
+# that is missing from the values is a variant that is not finished.
+
+Judged = tuple[str, str, str]  # a verdict, the numbers in words, and the same of pooled AUCs
+
+
+def _better(values: Values, at_least: float, *pairs: tuple[str, ...]) -> Judged:
+    """The first of every pair is better than the second, by so much at least."""
+    apart = {pair: difference(values, *pair) for pair in pairs}
+    verdicts = {better(d, at_least, _found(values, *pair)) for pair, d in apart.items()}
+    verdict = NOT_SEEN if NOT_SEEN in verdicts else SEEN if verdicts == {SEEN} else CANNOT
+    return verdict, *_said(values, *min(apart, key=lambda pair: apart[pair].low))
+
+
+def _highest(values: Values) -> Judged:
+    """MT-CNN is better than every method of another paper; a family of its own."""
+    pairs = {**values, "comparisons": values["rivals"]}
+    return _better(pairs, 0.0, *((MT, name) for name in OF_PAPERS))
+
+
+def _equal(values: Values, *pair: str) -> Judged:
+    """The interval lies within `MARGIN`; not seen where it is found to lie beyond."""
+    d = difference(values, *pair)
+    beyond = _found(values, *pair) is not False and max(d.low, -d.high) > MARGIN
+    same = max(-d.low, d.high) < MARGIN
+    return SEEN if same else NOT_SEEN if beyond else CANNOT, *_said(values, *pair)
+
+
+def _peak(values: Values, *labels: str) -> Judged:
+    """One between the ends is better than both of these."""
+    ends = (labels[0], labels[-1])
+    judged = {x: _better(values, 0.0, *((x, end) for end in ends)) for x in labels[1:-1]}
+    verdicts = {verdict for verdict, *_ in judged.values()}
+    top = max(judged, key=lambda x: min(difference(values, x, end).value for end in ends))
+    verdict = SEEN if SEEN in verdicts else NOT_SEEN if verdicts == {NOT_SEEN} else CANNOT
+    return verdict, *judged[top][1:]
+
+
+def _dearer(values: Values, what: str) -> Judged:
+    """Memory is counted, and the same anywhere; time is that of a device, and the paper's a GPU."""
+    device, of = values["costs"]["device"], values["costs"]["of"]
+    times = [of[depth_label(m, 4)][what] / of[depth_label(m, 3)][what] for m in ("st", "mt")]
+    words = "ST-CNN {:.2f} times, MT-CNN {:.2f} times".format(*times)
+    much = {ratio >= MUCH_MORE for ratio in times}
+    verdict = CANNOT if len(much) == 2 else SEEN if True in much else NOT_SEEN
+    if what == "seconds_a_step":
+        words += f" ({device})"
+        verdict = NOT_HERE if device.startswith("CPU") else verdict
+    return verdict, words, ""
+
+
+def _reaches(values: Values, published: float) -> Judged:
+    """Our interval holds it, or lies on one side."""
+    metrics = values["rows"][MT]["metrics"]
+    primary = Interval(**metrics["auc_within_folds"])
+    verdict = SEEN if primary.low <= published <= primary.high else NOT_SEEN
+    return verdict, f"AUC {primary}", str(Interval(**metrics["auc"]))
 
 
 def _found(values: Values, first: str, second: str, *less: str) -> bool | None:
@@ -158,73 +223,10 @@ def _found(values: Values, first: str, second: str, *less: str) -> bool | None:
     return None if less else pair.get("found")
 
 
-# The rules: (values, what the table says) -> verdict, what was measured, and the same pooled. A key
-# that is missing from the values is a variant that is not finished.
-
-
-class Judged(NamedTuple):
-    """A verdict, the numbers in words, and the same of pooled AUCs."""
-
-    verdict: str
-    measured: str
-    pooled: str = ""
-
-
-def _all(verdicts: set[str]) -> str:
-    return NOT_SEEN if NOT_SEEN in verdicts else SEEN if verdicts == {SEEN} else CANNOT
-
-
 def _said(values: Values, *pair: str) -> tuple[str, str]:
     words = "{} less {}" if len(pair) == 2 else "({} less {}) less ({} less {})"
     beside = difference(values, *pair, of=pooled)
     return f"{words.format(*pair)}: {signed(difference(values, *pair))}", signed(beside)
-
-
-def _better(values: Values, at_least: float, *pairs: tuple[str, ...]) -> Judged:
-    """The first of every pair is better than the second, by so much at least."""
-    found = {pair: difference(values, *pair) for pair in pairs}
-    verdicts = {better(d, at_least, _found(values, *pair)) for pair, d in found.items()}
-    least = min(found, key=lambda pair: found[pair].low)  # on which it depends
-    return Judged(_all(verdicts), *_said(values, *least))
-
-
-def _equal(values: Values, *pair: str) -> Judged:
-    """The interval lies within `MARGIN`; not seen where it is found to lie beyond."""
-    d = difference(values, *pair)
-    beyond = _found(values, *pair) is not False and max(d.low, -d.high) > MARGIN
-    same = max(-d.low, d.high) < MARGIN
-    return Judged(SEEN if same else NOT_SEEN if beyond else CANNOT, *_said(values, *pair))
-
-
-def _peak(values: Values, *labels: str) -> Judged:
-    """One between the ends is better than both of these."""
-    ends = (labels[0], labels[-1])
-    judged = {x: _better(values, 0.0, *((x, end) for end in ends)) for x in labels[1:-1]}
-    verdicts = {of.verdict for of in judged.values()}
-    top = max(judged, key=lambda x: min(difference(values, x, end).value for end in ends))
-    verdict = SEEN if SEEN in verdicts else NOT_SEEN if verdicts == {NOT_SEEN} else CANNOT
-    return judged[top]._replace(verdict=verdict)
-
-
-def _dearer(values: Values, what: str) -> Judged:
-    """Memory is counted, and the same anywhere; time is that of a device, and the paper's a GPU."""
-    device, of = values["costs"]["device"], values["costs"]["of"]
-    times = [of[depth_label(m, 4)][what] / of[depth_label(m, 3)][what] for m in ("st", "mt")]
-    words = "ST-CNN {:.2f} times, MT-CNN {:.2f} times".format(*times)
-    if what == "seconds_a_step":
-        words += f" ({device})"
-        if device.startswith("CPU"):
-            return Judged(NOT_HERE, words)
-    much = [ratio >= MUCH_MORE for ratio in times]
-    return Judged(SEEN if all(much) else CANNOT if any(much) else NOT_SEEN, words)
-
-
-def _reaches(values: Values, published: float) -> Judged:
-    """Our interval holds it, or lies on one side."""
-    metrics = values["rows"][MT]["metrics"]
-    primary = Interval(**metrics["auc_within_folds"])
-    verdict = SEEN if primary.low <= published <= primary.high else NOT_SEEN
-    return Judged(verdict, f"AUC {primary}", str(Interval(**metrics["auc"])))
 
 
 class Claim(NamedTuple):
@@ -240,17 +242,17 @@ class Claim(NamedTuple):
     def judge(self, values: Values | None, data: str) -> Judged:
         """Judge by the values of its result on some data; None where it is not there."""
         if self.rule is None:
-            return Judged(NOT_HERE, *self.arguments)
+            return NOT_HERE, *self.arguments, ""
         if values is None:
-            return Judged(NOT_HERE, f"{self.result} is not measured on these images")
+            return NOT_HERE, f"{self.result} is not measured on these images", ""
         here = not self.data or data in self.data
         try:
-            judged = self.rule(values, *self.arguments)
+            verdict, measured, beside = self.rule(values, *self.arguments)
         except KeyError:
-            return Judged(NOT_FINISHED if here else NOT_HERE, "")
-        if self.data and here and not_converged(values):
-            return judged._replace(verdict=NOT_CONVERGED)
-        return judged if here else judged._replace(verdict=NOT_HERE)
+            return NOT_FINISHED if here else NOT_HERE, "", ""
+        if self.data and not_converged(values):
+            verdict = NOT_CONVERGED
+        return verdict if here else NOT_HERE, measured, beside
 
 
 ST, MT = "ST-CNN", "MT-CNN"
@@ -288,8 +290,7 @@ CLAIMS = (
         "fusing the nine views is better than any one of them", _better, 0.0,
         *((MT, _VIEW.format(MT, v)) for v in range(9)),
     )),
-    *_claims("table1", "Table 1", _BOTH,
-             ("MT-CNN has the highest AUC of all methods", None, _RIVALS)),
+    *_claims("table1", "Table 1", _BOTH, ("MT-CNN has the highest AUC of all methods", _highest)),
     *_claims("table1", "abstract", _LUNA,
              ("MT-CNN has the lowest false positive rate, 3.2 %", None, _RIVALS)),
     *_claims("fig4", "IV-B", _NODULES,

@@ -130,9 +130,10 @@ class Experiment:
     comparisons: tuple[tuple[str, str], ...] = ()
 
     def of(self, profile: Profile) -> tuple[Variant, ...]:
-        """Return the variants that a profile trains: not every method of Table 1, and of LUNA-16's
-        candidates, which have no cubes, none."""
-        taken = () if profile.task == "luna16" else profile.rivals
+        """Return the variants that a profile trains: not every method of Table 1, and on LUNA-16's
+        candidates, which have no cubes, the two beyond the paper that need none."""
+        taken = set(profile.rivals)
+        taken &= {"shared", "best"} if profile.task == "luna16" else taken
         return tuple(v for v in self.variants if v not in OTHERS or v.changes["model"] in taken)
 
     def printed(self, profile: Profile) -> list[dict[str, Any]]:
@@ -155,6 +156,8 @@ def _sweep(figure: str) -> dict[str, Any]:
 WITH_THE_DIAMETER = " + size"
 """After a method's name: with the log-diameter (`fusion.add_size`)."""
 OTHERS = tuple(Variant(NETWORKS[name].name, {"model": name}) for name in RIVALS)
+OF_PAPERS = tuple(of.name for name in RIVALS if (of := NETWORKS[name]).reference[0].isupper())
+"""Those of them that somebody published as they are; not what is after or beyond a paper."""
 ST, MT = Variant("ST-CNN", {"model": "st"}), Variant("MT-CNN", {"model": "mt"})
 # In each sweep what the paper shows comes first, so that an unfinished figure has it.
 _ALPHA = tuple(Variant(alpha_label(a), {"alpha": a}) for a in (0.3, 1.0, 0.6, 0.2, 0.4, 0.8))

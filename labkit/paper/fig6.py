@@ -26,7 +26,7 @@ from labkit.training.machines import Device, one_thread
 from labkit.training.nine_views import labels_of
 from labkit.training.side_by_side import step_flop
 
-_EPOCHS, _STEPS, _VALIDATED = 5, 3, 4
+_EPOCHS, _STEPS, _VALIDATED, _ROUNDS = 5, 3, 4, 3
 _ADAM_NUMBERS, _BYTES = 4, 4
 
 
@@ -114,22 +114,20 @@ def kept_mb(config: TrainingConfig) -> float:
     return sum(kept.values()) / 1e6
 
 
-def seconds_a_step(
-    configs: Mapping[Any, TrainingConfig], device: Device, rounds: int = 3
-) -> dict[Any, float]:
+def seconds_a_step(configs: Mapping[Any, TrainingConfig], device: Device) -> dict[Any, float]:
     """Measure one training step of each configuration, in the fastest of many short epochs.
 
     The time before an epoch's end is taken from the end of the one before: neither the making of
     the network counts, which takes as long as several steps where FC1 is large, nor the keeping of
-    its best weights. On a CPU processor time of one thread is taken, on a GPU the clock. Each is
-    trained `rounds` times, by turns, so that a busy moment hits none alone.
+    its best weights. On a CPU processor time of one thread is taken, on a GPU the clock. All are
+    trained by turns, so that a busy moment hits none alone.
     """
     clock = time.perf_counter if device.torch_device.type == "cuda" else time.process_time
     rng, fastest = np.random.default_rng(0), dict.fromkeys(configs, np.inf)
     short = {"epochs": _EPOCHS, "patience": _EPOCHS, "augmented_copies": _STEPS,
              "plain_copy": False}  # fmt: skip
     with one_thread():
-        for name, config in list(configs.items()) * rounds:
+        for name, config in list(configs.items()) * _ROUNDS:
             views = rng.integers(-1000, 400, (config.batch_size, 76, 76)).astype(np.int16)
             labels = np.resize(np.array([0, 1]), config.batch_size)
             quick = TrainingConfig.from_dict({**config.as_dict(), **short})

@@ -21,7 +21,7 @@ from scipy import integrate, stats
 
 from labkit.errors import InputError
 from labkit.evaluation import statistics
-from labkit.evaluation.predictions import one_view, select_view
+from labkit.evaluation.predictions import FUSED, one_view, select_view
 from labkit.evaluation.statistics import RESAMPLES, Interval, Patients, plain, roc_auc
 from labkit.paper.declared import ALPHAS, Experiment, alpha_label
 from labkit.paper.values import Runs, sweep
@@ -77,19 +77,19 @@ class Search:
 
 def search(
     runs: Mapping[float, pd.DataFrame], val_auc: Mapping[float, Mapping[Place, float]],
-    view: str = "fused", *, resamples: int = RESAMPLES, seed: int = 0,
+    *, resamples: int = RESAMPLES,
 ) -> Search:  # fmt: skip
     """Search the setting with the best AUC in both ways. Ties go to the smaller setting.
 
-    Of setting -> `runs`, predictions of the same nodules and folds, whose `view` is judged, and
-    setting -> (repeat, fold) -> `val_auc` on that fold's inner validation split. Raises InputError
-    for fewer than two settings, or runs of different nodules or folds.
+    Of setting -> `runs`, predictions of the same nodules and folds, fused, and setting -> (repeat,
+    fold) -> `val_auc` on that fold's inner validation split. Raises InputError for fewer than two
+    settings, or runs of different nodules or folds.
     """
     settings = sorted(runs)
     if len(settings) < 2:
         raise InputError("a search needs two settings or more to choose from")
-    parts = {s: select_view(runs[s], view) for s in settings}
-    of = {s: one_view(part, view) for s, part in parts.items()}
+    parts = {s: select_view(runs[s], FUSED) for s in settings}
+    of = {s: one_view(part, FUSED) for s, part in parts.items()}
     labels, patients = of[settings[0]].labels, of[settings[0]].patients
     for s in settings[1:]:
         same = (np.array_equal(getattr(of[s], k), getattr(of[settings[0]], k))
@@ -103,9 +103,9 @@ def search(
               for p in sorted(val_auc[settings[0]])}  # fmt: skip
     nested = [part[pd.MultiIndex.from_frame(part[["repeat", "fold"]]).map(chosen) == s]
               for s, part in parts.items()]  # fmt: skip
-    honest = one_view(pd.concat(nested, ignore_index=True), view).probabilities
-    drawn: dict[str, Any] = {"groups": patients, "resamples": resamples, "seed": seed}
-    corrected, share = _bias_corrected(labels, every, patients, resamples, seed)
+    honest = one_view(pd.concat(nested, ignore_index=True), FUSED).probabilities
+    drawn: dict[str, Any] = {"groups": patients, "resamples": resamples, "seed": 0}
+    corrected, share = _bias_corrected(labels, every, patients, resamples)
     printed = statistics.bootstrap_auc(labels, every[best], **drawn)
     return Search(
         best=settings[best], printed=printed, chosen=chosen,
@@ -117,12 +117,12 @@ def search(
 
 
 def _bias_corrected(
-    labels: NDArray, every: NDArray, patients: NDArray, resamples: int, seed: int
+    labels: NDArray, every: NDArray, patients: NDArray, resamples: int
 ) -> tuple[Interval, NDArray[np.float64]]:
     """AUC on the patients left out of what is best on those drawn; how often each is best."""
     whose = Patients.of(patients, len(labels))
     of_each = [statistics.auc_of_samples(labels, runs, whose) for runs in every]
-    blocks = list(whose.resample(resamples, seed))
+    blocks = list(whose.resample(resamples, seed=0))
     inside, outside = (
         np.stack([np.concatenate([of(w) for w in weights]) for of in of_each])
         for weights in (blocks, [(w == 0).astype(float) for w in blocks])

@@ -74,19 +74,29 @@ def reproduce(
         chosen, task=cohort.task, folds=chosen.folds if folds is None else folds,
         repeats=chosen.repeats if repeats is None else repeats,
     )  # fmt: skip
-    unfit = [e.name for e in experiments if e.of_nodules_alone and luna]
-    if unfit and len(unfit) == len(experiments):
-        raise InputError(
-            f"{unfit[0]} redraws nodules inside and outside their outline, and most of LUNA-16's "
-            "candidates are none; make it of a cohort of nodules, and of this one table1, fig5, "
-            "fig6 and fig7"
-        )
-    if unfit and progress:
-        print(f"left out, since it is of nodules: {', '.join(unfit)}")
-    experiments = [e for e in experiments if e.name not in unfit]
+    if luna and any(e.of_nodules_alone for e in experiments):
+        if not (experiments := [e for e in experiments if not e.of_nodules_alone]):
+            raise InputError(
+                "fig4 redraws nodules inside and outside their outline, and most of LUNA-16's "
+                "candidates are none; make it of a cohort of nodules, and of this one table1, "
+                "fig5, fig6 and fig7"
+            )
+        if progress:
+            print("left out, since it is of nodules: fig4")
     runs = Runs(cohort, chosen, out / "runs" / cohort.name, device)
     work = variants_of(experiments, chosen)
-    _refuse_what_is_of_others(experiments, work, runs, out)
+    # Before hours of training, rather than after them.
+    for experiment in experiments:
+        file, here = out / f"{experiment.name}.json", _header(experiment, runs)
+        there = read_json(file, "a figure or table") if file.is_file() else here
+        for part in ("cohort", "profile"):
+            if there.get(part) != here.get(part):
+                raise InputError(f"{file}: made of another {part}; choose another --out, one for "
+                                 "each cohort and profile")  # fmt: skip
+    for variant in work:
+        with run_folder(runs.run_folder(variant)) as folder:
+            if (folder / "run.json").is_file():
+                crossval.claim(folder, cohort, variant.config(chosen), runs.plan(variant), {})
     if any(not runs.has(v) for v in work):
         # The folds of a sweep are among those of the baselines, and every variant has the same.
         crossval.networks_of(cohort, work[0].config(chosen), chosen.plan())
@@ -120,9 +130,8 @@ def write(experiment: Experiment, runs: Runs | None, out: Path) -> Path:
 
     Nothing is drawn before the first variant is finished.
     """
-    computed = _named(experiment.compute)(experiment, runs)
+    file, computed = out / f"{experiment.name}.json", _named(experiment.compute)(experiment, runs)
     values = {**_header(experiment, runs), **computed, "complete": not computed["missing"]}
-    file = out / f"{experiment.name}.json"
     if done := next(iter(computed.values())):
         by_froc = any(judged(of["metrics"]) for of in done.values() if "metrics" in of)
         drawn: dict[str, tuple[str, Sequence[Any]]] = {
@@ -181,28 +190,6 @@ def variants_of(experiments: Iterable[Experiment], profile: Profile) -> list[Var
     return list(by_folder.values())
 
 
-def _refuse_what_is_of_others(
-    experiments: Sequence[Experiment], work: Sequence[Variant], runs: Runs, out: Path
-) -> None:
-    """Say before hours of training, rather than after them, that a folder is taken."""
-    for experiment in experiments:
-        file = out / f"{experiment.name}.json"
-        if not experiment.variants or not file.is_file():
-            continue
-        there, here = read_json(file, "a figure or table"), _header(experiment, runs)
-        for part in ("cohort", "profile"):
-            if there.get(part) != here[part]:
-                raise InputError(
-                    f"{file}: made of another {part}; choose another --out, one for each cohort "
-                    "and profile"
-                )
-    for variant in work:
-        with run_folder(runs.run_folder(variant)) as folder:
-            if (folder / "run.json").is_file():
-                config = variant.config(runs.profile)
-                crossval.claim(folder, runs.cohort, config, runs.plan(variant), {})
-
-
 def _header(experiment: Experiment, runs: Runs | None) -> Values:
     header: Values = {
         **{k: getattr(experiment, k) for k in ("name", "title", "where")},
@@ -250,29 +237,25 @@ def _save(figure: Any, file: Path) -> str:
 
 def _announce(work: Sequence[Variant], runs: Runs, jobs: int | None, scheduler: str | None) -> None:
     """Print what is trained, in order, and about how long it takes."""
-    profile = runs.profile
-    todo = {v.folder(profile): (v, runs.todo(v)) for v in work if not runs.has(v)}
-    total = {v.folder(profile): len(runs.plan(v).networks(v.config(profile).views)) for v in work}
+    profile, networks, seconds, each = runs.profile, 0, dict[str, float](), dict[Any, float]()
+    todo = {v.folder(profile): runs.todo(v) for v in work if not runs.has(v)}
+    at_once, labels = jobs or 1, labels_of(runs.cohort, runs.cohort.labelled)
+    if todo and scheduler is None and jobs is None:
+        at_once = default_jobs(Device.choose(runs.device, work[0].config(profile).precision))
+    for v in work:
+        name, config, plan = v.folder(profile), v.config(profile), runs.plan(v)
+        own = len(plan.networks(config.views))
+        networks += own
+        if name in todo and scheduler is None:
+            kind = (config.model, config.depth)  # what else differs costs next to nothing
+            if kind not in each:
+                each[kind] = crossval.estimate_seconds(labels, config, plan, runs.device) / own
+            seconds[name] = each[kind] * todo[name] / at_once
     print(
-        f"{runs.cohort.name}, profile {profile.name}: {len(work)} variants, {sum(total.values())} "
-        f"networks, {sum(count for _, count in todo.values())} of them to train; "
-        f"{_in_words(profile)}", flush=True,
+        f"{runs.cohort.name}, profile {profile.name}: {len(work)} variants, {networks} networks, "
+        f"{sum(todo.values())} of them to train; {_in_words(profile)}", flush=True,
     )  # fmt: skip
-    at_once, seconds = jobs or 1, {}
-    if todo and scheduler is None:
-        at_once = jobs or default_jobs(
-            Device.choose(runs.device, work[0].config(profile).precision)
-        )
-        labels = labels_of(runs.cohort, runs.cohort.labelled)
-        a_network: dict[Any, float] = {}
-        for name, (v, count) in todo.items():
-            config = v.config(profile)
-            key = (config.model, config.depth)  # what else differs costs next to nothing
-            if key not in a_network:
-                whole = crossval.estimate_seconds(labels, config, runs.plan(v), runs.device)
-                a_network[key] = whole / total[name]
-            seconds[name] = a_network[key] * count / at_once
-    for name, (_, count) in todo.items():
+    for name, count in todo.items():
         when = f"  {duration(math.ceil(seconds[name])):>8}" if name in seconds else ""
         print(f"  {name:<{max(map(len, todo))}}  {count:5d} networks{when}")
     if seconds:

@@ -56,11 +56,12 @@ def there(cohorts: Iterable[str] = NODULES) -> list[tuple[str, str]]:
     return [(n, c) for n in EXPERIMENTS for c in kinds if _file(n, c).is_file()]
 
 
-def picture(name: str, cohort: str = NODULES[0]) -> tuple[Path, str]:
+def picture(name: str) -> tuple[Path, str]:
     """Return a committed picture that no JSON can be drawn to, and its alternative text.
 
     Only pictures of simulated images are committed, such as "fig4_nodules".
     """
+    cohort = NODULES[0]
     known = {f"{e.name}_{ending}": e.name for e in EXPERIMENTS.values() for ending in e.draw_images}
     file = paths.results() / f"{cohort}_{name}.png"
     if name not in known or not file.is_file():

@@ -20,12 +20,13 @@ from sklearn.linear_model import LogisticRegression
 from labkit.cohorts.cohort import Cohort
 from labkit.evaluation.crossval import validation_predictions
 from labkit.evaluation.predictions import DETECTOR, FUSED, SIZE_ONLY, select_view
+from labkit.evaluation.size import with_diameter
 from labkit.evaluation.statistics import area
 from labkit.imaging.views import PLANES
 from labkit.models import NETWORKS
-from labkit.models.fusion import add_size, log_odds, moved, size_weights
+from labkit.models.fusion import log_odds, moved
 from labkit.models.rivals import mean_ratings
-from labkit.paper.declared import WITH_THE_DIAMETER, Experiment, Variant
+from labkit.paper.declared import OF_PAPERS, WITH_THE_DIAMETER, Experiment, Variant
 from labkit.paper.values import Run, Runs, Values, cells, correct, cpm, is_luna
 
 SIZE, SIZE_CALCIFICATION = "size only", "size + calcification"
@@ -245,21 +246,9 @@ def with_detector(predictions: pd.DataFrame) -> pd.DataFrame:
 
 
 def with_the_diameter(runs: Runs, variant: Variant) -> pd.DataFrame:
-    """Put what a method says and the diameter together, fold by fold, as the view "fused".
-
-    What both weigh is learnt from nodules that the method had not learnt from, inside the training
-    nodules (`crossval.validation_predictions`, `fusion.size_weights`).
-    """
-    mm = runs.cohort.nodules.set_index("nodule_id")["diameter_mm"]
+    """Put what a method says and the diameter together (`size.with_diameter`)."""
     held_out = validation_predictions(runs.run_folder(variant), runs.cohort)
-    known = dict(list(select_view(held_out, FUSED).groupby(["repeat", "fold"])))
-    parts = []
-    for place, part in select_view(runs.predictions(variant), FUSED).groupby(["repeat", "fold"]):
-        val = known[place]
-        weights = size_weights(val["probability"], mm[val["nodule_id"]], val["label"])
-        said = add_size(part["probability"], mm[part["nodule_id"]], weights)
-        parts.append(part.assign(probability=said))
-    return pd.concat(parts, ignore_index=True)
+    return with_diameter(runs.predictions(variant), held_out, runs.cohort.nodules)
 
 
 def size_and_calcification(predictions: pd.DataFrame, cohort: Cohort) -> pd.DataFrame | None:
@@ -295,6 +284,7 @@ def table1(experiment: Experiment, runs: Runs) -> Values:
     Returns:
         `rows`: label -> views, metrics, note; `comparisons` and `family`; `together`, of LUNA-16:
         both opinions less each alone, which the paper does not ask for, a family of its own;
+        `rivals`: MT-CNN less each method of another paper, another family;
         `fusion`: model -> ways, views left out, AUC by number of views, weights; `trained`;
         `missing`: labels not finished.
     """
@@ -306,7 +296,8 @@ def table1(experiment: Experiment, runs: Runs) -> Values:
     beside = {} if SIZE in entries else {SIZE: DETECTORS}
     pairs = [(a, beside.get(b, b)) for a, b in experiment.comparisons]
     both = [(f"{a} {WITH_DETECTOR}", alone) for a in there for alone in (DETECTORS, a)]
-    comparisons, together = (runs.compare_all(of_each, of) for of in (pairs, both))
+    rivals = [("MT-CNN", name) for name in OF_PAPERS]
+    comparisons, together, ahead = (runs.compare_all(of_each, of) for of in (pairs, both, rivals))
     metrics = runs.measure_all(of_each)
     return {
         "rows": {
@@ -318,6 +309,8 @@ def table1(experiment: Experiment, runs: Runs) -> Values:
         "family": correct(comparisons, len(pairs) if missing else len(comparisons)),
         "together": together,
         "together_family": correct(together),
+        "rivals": ahead,
+        "rivals_family": correct(ahead, len(rivals) if missing else len(ahead)),
         "fusion": {
             label: runs.once(("fusion", label), _fusion, runs, v)
             for label, v in there.items()
@@ -344,22 +337,21 @@ def _baselines(runs: Runs, variant: Variant) -> dict[str, Row]:
 
 def _of_model(runs: Runs, variant: Variant) -> dict[str, Row]:
     predictions, views, label = runs.predictions(variant), runs.profile.paper_views, variant.label
-    of_ruler: dict[str, Row] = {}
+    found: dict[str, Row] = {}
+    count = "nine" if len(views) == len(PLANES) else str(len(views))
+    if variant.config(runs.profile).network.whole:
+        count = "whole nodule"
+    else:
+        found = {f"{label}, {_plane(v)}": ((predictions, str(v)), "one", "") for v in views}
+        if set(ORTHOGONAL) < set(views):
+            three = partial(by_auc, columns=[views.index(v) for v in ORTHOGONAL])
+            said = runs.once(("views", label), _views, runs, variant)
+            run = (runs.once(("three", label), fused, said, three), FUSED)
+            found[f"{label}, three orthogonal"] = (run, "three", "")
+    found[label] = ((predictions, FUSED), count, "")
     if SIZE_ONLY in set(predictions["view"]):
         sized = runs.once(("with the diameter", label), with_the_diameter, runs, variant)
-        of_ruler[f"{label}{WITH_THE_DIAMETER}"] = ((sized, FUSED), "and a ruler", _RULER)
-    if variant.config(runs.profile).network.whole:
-        return {label: ((predictions, FUSED), "whole nodule", ""), **of_ruler}
-    found: dict[str, Row] = {
-        f"{label}, {_plane(v)}": ((predictions, str(v)), "one", "") for v in views
-    }
-    if set(ORTHOGONAL) < set(views):
-        three = partial(by_auc, columns=[views.index(v) for v in ORTHOGONAL])
-        said = runs.once(("views", label), _views, runs, variant)
-        run = (runs.once(("three", label), fused, said, three), FUSED)
-        found[f"{label}, three orthogonal"] = (run, "three", "")
-    count = "nine" if len(views) == len(PLANES) else str(len(views))
-    found |= {label: ((predictions, FUSED), count, ""), **of_ruler}
+        found[f"{label}{WITH_THE_DIAMETER}"] = ((sized, FUSED), "and a ruler", _RULER)
     if DETECTOR in set(predictions["view"]):
         run = (runs.once(("with detector", label), with_detector, predictions), FUSED)
         found[f"{label} {WITH_DETECTOR}"] = (run, count, _AS_INDEPENDENT)

@@ -138,17 +138,6 @@ def cpm(metrics: Mapping[str, Any]) -> dict[str, float] | None:
     return {"value": of["cpm"], "low": low, "high": high}
 
 
-def cpm_difference(cohort: Cohort, first: Run, second: Run, resamples: int) -> Values:
-    """Compute CPM of the first run less the second's, with its 95 % interval over scans."""
-
-    def difference() -> Values:
-        one, two = (froc.marks(cohort, *run) for run in (first, second))
-        against = froc.truth(cohort, one["seriesuid"])
-        return plain(froc.cpm_difference(one, two, *against, bootstraps=resamples))
-
-    return _or_why_not(difference)
-
-
 @dataclass
 class Runs:
     """The runs of one cohort at one profile, each variant's in `folder`, and what they are worth.
@@ -239,12 +228,12 @@ class Runs:
 
         Repeats are then judged by their mean, as they are submitted.
         """
-        cohort, cut, resamples = self.cohort, threshold(self.cohort), self.profile.resamples
+        cut, resamples = threshold(self.cohort), self.profile.resamples
         values = measure(run, resamples, threshold=cut) | {"threshold": round(cut, 6)}
-        if cohort.task != "luna16":
+        if self.cohort.task != "luna16":
             return values
-        marks = froc.marks(cohort, *run)
-        against = froc.truth(cohort, marks["seriesuid"])
+        marks = froc.marks(self.cohort, *run)
+        against = froc.truth(self.cohort, marks["seriesuid"])
         values["froc"] = _or_why_not(
             lambda: froc.as_values(froc.evaluate(marks, *against, bootstraps=resamples))
         )
@@ -261,8 +250,11 @@ class Runs:
         share = statistics.share_of_test(folds) if folds > 1 else None
         values = compare(first, second, self.profile.resamples, share)
         if self.cohort.task == "luna16":
-            run = (self.cohort, first, second, self.profile.resamples)
-            values["cpm_difference"] = cpm_difference(*run)
+            one, two = (froc.marks(self.cohort, *run) for run in (first, second))
+            against, resamples = froc.truth(self.cohort, one["seriesuid"]), self.profile.resamples
+            values["cpm_difference"] = _or_why_not(
+                lambda: plain(froc.cpm_difference(one, two, *against, bootstraps=resamples))
+            )
         return values
 
     def measure_all(self, runs: Mapping[str, Run]) -> dict[str, Values]:

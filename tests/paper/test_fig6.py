@@ -30,17 +30,6 @@ def test_parts_add_up_and_fc1_shrinks_by_the_features(model):
         assert parts["FC1"] == 256 * features + 256
 
 
-def test_memory_grows_with_the_batch_and_with_the_second_task():
-    def mb(**changes):
-        return fig6.memory_mb(TrainingConfig.brief(**changes))
-
-    one, two, four = (mb(model="st", batch_size=b) for b in (8, 16, 32))
-    assert four - two == pytest.approx(2 * (two - one), rel=0.01)
-    weights = 4 * 4 * fig6.parameters(TrainingConfig(model="st")) / 1e6
-    assert 2 * one - two == pytest.approx(weights, rel=0.02)
-    assert mb(model="mt", batch_size=16) > two
-
-
 def most_allocated_mb(config):
     """What a step allocates at most, watched: features, gradients, what kernels need for a time."""
     network = build_network(config)

@@ -8,22 +8,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.readme import whole_block
 from labkit import profiles
-from labkit.annotations import lidc, luna16
+from labkit.annotations import luna16
 from labkit.cohorts import simulated_luna16
 from labkit.errors import InputError
 from labkit.evaluation import froc
-from labkit.evaluation.crossval import make_folds
 from labkit.evaluation.predictions import threshold
 from labkit.io import write_csv
 from labkit.paper import fig6, reproduce, table1
 from labkit.paper import results as committed
 from labkit.paper import values as luna
-from labkit.paper.declared import ALPHAS, EXPERIMENTS, alpha_label
+from labkit.paper.declared import EXPERIMENTS
 from labkit.paper.values import Runs
 from labkit.plots import paper
-from labkit.training.nine_views import training_and_validation
 from tests.luna_discs import SUBSETS, luna_discs
 
 TINY = dataclasses.replace(profiles.get("smoke"), epochs=1, resamples=60)
@@ -97,27 +94,6 @@ def test_luna_is_the_simulated_one_of_the_profiles_size(discs, made, monkeypatch
         reproduce.reproduce("table1", "luna", TINY, made[0], **HERE)
 
 
-def test_the_scans_of_smoke_can_be_learnt_from_in_every_fold():
-    """Each fold, and each inner split, needs a nodule that was found; most are."""
-    profile = dataclasses.replace(profiles.get("smoke"), task="luna16")
-    series = simulated_luna16.sample(profile.luna16_scans, profile.luna16_seed)
-    patients = lidc.scans().set_index("series_uid")["patient_id"].loc[list(series)].tolist()
-    found = luna16.from_lidc(series).annotations.groupby("series_uid").size()
-    nodules = [int(found.get(uid, 0)) for uid in series]
-    subsets = simulated_luna16.subsets(patients, nodules, profile.luna16_seed)
-    columns = {"patient_id": patients, "series_uid": series, "subset": subsets, "n": nodules}
-    table = pd.DataFrame(columns).loc[lambda t: t.index.repeat(100)].reset_index(drop=True)
-    table["label"] = (table.groupby("series_uid").cumcount() < table["n"]).astype(int)
-    fold_of = make_folds(table, len(set(subsets)), "subset")
-    for fold in np.unique(fold_of):
-        parts = training_and_validation(
-            table, np.flatnonzero(fold_of != fold), profile.training(), seed=0
-        )
-        assert all(table["label"].iloc[part].nunique() == 2 for part in parts)
-    profile = dataclasses.replace(profile, folds=len(set(subsets)))
-    assert profile.plan(sweep=True).first_folds == 2
-
-
 def test_too_few_scans_are_told_before_anything_is_written(tmp_path):
     three = luna_discs(tmp_path / "three", scans=3)  # in the last of which no nodule was found
     with pytest.raises(InputError, match="three: fold 2 would hold one class .* of more scans"):
@@ -189,39 +165,6 @@ def test_sweeps_come_with_froc_and_the_detector_in_the_diameters_place(drawn):
         assert {"candidates", "cpm", "false_positives_per_scan", "cpm_difference"} <= set(table)
 
 
-def dots(ax):
-    """(x, y) of everything that is drawn as a single point."""
-    lines = [line for line in ax.get_lines() if len(line.get_xdata()) == 1]
-    return {(line.get_xdata()[0], line.get_ydata()[0]) for line in lines}
-
-
-def test_figures_have_a_cpm_for_every_variant_at_its_place(drawn):
-    values = drawn[1]["fig7"]
-    curves, right = paper.alpha_froc(values).axes
-    for alpha in ALPHAS:
-        cpm = values["variants"][alpha_label(alpha)]["metrics"]["froc"]["cpm"]
-        assert (alpha, cpm) in dots(right)
-    said = [t.get_text() for t in curves.get_legend().get_texts()]
-    assert said[0].startswith("detector's score: ") and len(said) == 1 + 7
-    assert len(dots(paper.depth_froc(drawn[1]["fig6"]).axes[2])) == 10
-    _, middle, dropout = paper.regularisation_froc(drawn[1]["fig5"]).axes
-    assert (len(dots(middle)), len(dots(dropout))) == (16, 6)
-
-
-def test_figures_say_candidates_scans_simulated_and_not_converged(made, drawn):
-    alphas, methods = paper.alpha_figure(drawn[1]["fig7"]), paper.table1_figure(values_of(made))
-    assert "144 candidates in 12 scans" in alphas.get_supxlabel()  # a sweep is of two folds
-    assert "216 candidates in 18 scans" in methods.get_supxlabel()
-    for figure in (alphas, methods):
-        assert "simulated CT" in [ax.get_title("right") for ax in figure.axes]
-        assert " ".join(figure.get_suptitle().split()).endswith(", not converged")  # one epoch
-    assert [ax.get_xlabel().split(" at ")[0] for ax in methods.axes] == [
-        "AUC within folds", "AUC, pooled", "sensitivity", "specificity", "false positives a scan",
-        "CPM",
-    ]  # fmt: skip
-    assert 0.973 in {x for x, _ in dots(methods.axes[1])}
-
-
 def test_what_froc_cannot_judge_is_said_and_the_rest_is_measured(discs, runs, monkeypatch):
     """Without an annotated nodule there is no sensitivity of nodules."""
     none = luna16.read_annotations(discs.folder / "annotations.csv").iloc[:0]
@@ -256,34 +199,3 @@ def test_collected_as_luna_and_as_nothing_else(made, drawn, results_folder):
         committed.collect(drawn[0], "real")
     assert ("table1", "luna") in committed.there(("luna",))
     assert committed.there() == []  # of nodules
-
-
-def test_the_readme_has_the_rows_the_sweeps_and_what_was_published(made, drawn, results_folder):
-    assert "LUNA-16" not in whole_block()  # nothing is committed yet
-    committed.collect(drawn[0], "luna")
-    committed.collect(made[0], "luna")
-    block = whole_block().splitlines()
-    table = [line.split(" | ") for line in block if line.startswith("| ")]
-    assert table[0][:4] == ["| Method", "AUC", "Sensitivity", "Specificity"]
-    assert table[0][4].startswith("False positives a scan")
-    values = values_of(made)
-    kinds = ("", ", axial", ", three orthogonal", f" {table1.WITH_DETECTOR}")
-    ours = [f"{model}{kind}" for model in ("ST-CNN", "MT-CNN") for kind in kinds]
-    assert [cells[0][2:] for cells in table[1:]] == [table1.DETECTORS, *ours]
-    cells, metrics = table[6], values["rows"]["MT-CNN"]["metrics"]
-    assert cells[1].startswith(f"{metrics['auc']['value']:.3f} (")
-    assert cells[4].startswith(f"{metrics['screening']['false_positives_per_scan']:.1f} (")
-    assert cells[5].startswith(f"{metrics['froc']['cpm']:.3f} (")
-    assert cells[6] == "AUC 0.973, Specificity 0.968, False positives a scan 19.8 |"
-    assert [row[6] for row in table[1:6]] == [" |"] * 5
-    said = next(line for line in block if "Candidates of a detector in simulated CT" in line)
-    assert f"216 in 18 scans, {metrics['screening']['positives']} of them on nodules" in said
-    assert f"1 x {SUBSETS} folds by subset" in said
-    compared = [line for line in block if line.startswith("- AUC of ")]
-    # Both opinions less each alone, of two models, are a family of their own.
-    for line, family in zip(compared, [3] * 3 + [4] * 4, strict=True):
-        assert f"Holm-corrected over {family}" in line and "; in CPM " in line
-    swept = [line for line in block if line.startswith("- LUNA-16, simulated, ")]
-    names = ["alpha", "depth", "regularisation"]
-    assert [line.split(", ")[2].split(" (")[0] for line in swept] == names
-    assert all("; in CPM " in line for line in swept)

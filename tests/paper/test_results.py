@@ -56,7 +56,7 @@ def test_pictures_of_images_are_copied_where_these_are_simulated(made, results_f
     else:
         assert [f.name for f in results_folder.iterdir()] == ["real_fig4.json"]
         with pytest.raises(InputError, match="not committed"):
-            results.picture("fig4_nodules", "real")
+            results.picture("fig4_nodules")
 
 
 def test_a_figure_of_labels_alone_is_of_no_images(made, results_folder):
@@ -97,30 +97,6 @@ def test_simulated_images_are_not_committed_as_real_ones(made, results_folder, s
         with pytest.raises(InputError, match=f"made of {right} images, not {wrong}"):
             results.collect(made, wrong)
     assert len(results.collect(made, right)[0]) == 1
-
-
-def test_what_is_not_committed_is_missed_by_name_with_what_there_is(made, results_folder):
-    with pytest.raises(InputError, match=r"real_fig7\.json: not committed; there are: none yet"):
-        results.read("fig7", "real")
-    write(made, figure("fig7"))
-    results.collect(made, "simulated")
-    for name, cohort, said in (
-        ("fig6", "simulated", r"there are: fig7 \(simulated\)\. `labkit reproduce fig6"),
-        ("fig99", "real", "no figure or table is called fig99"),
-        ("fig7", "mice", "one of simulated, real, luna, not 'mice'"),
-    ):
-        with pytest.raises(InputError, match=said):
-            results.read(name, cohort)
-    with pytest.raises(InputError, match="holds no figure"):
-        results.collect(results_folder, "real")
-
-
-def test_provenance_says_what_was_judged_where_and_when_and_what_is_missing():
-    said = results.provenance(figure("fig7", missing=["alpha 1"]))
-    for words in ("751", "simulated CT", "450 of them", "three folds", "2020-01-02", "abacus"):
-        assert words in said
-    assert said.endswith("not finished: alpha 1")
-    assert "not finished" not in results.provenance(figure("fig7"))
 
 
 def test_the_command_says_what_it_wrote_and_fails_with_one_line(made, results_folder, capsys):
