@@ -215,35 +215,21 @@ def _rules(options: Options) -> dict[str, Any]:
     return rules
 
 
-# What a kind of cohort cannot be built with, and why.
+# What a kind of cohort cannot be built with.
 _RULES = ("min_readers", "max_thickness", "nodules", "labelled_only")
 _ALLOW = ("allow_gaps", "allow_doubles", "allow_incomplete")
-_ITS_OWN = ("source", "candidates", "annotations", "excluded", "subsets", "lungs")
-_NOT_TAKEN: dict[str, list[tuple[tuple[str, ...], str]]] = {
-    "simulated": [
-        (("source",), "takes no source, but a folder by --out"),
-        (("lungs",), "sees no whole scans"),
-        (("simulated",), "makes nodules; --simulated goes with build luna16"),
-        (_ALLOW, "reads no DICOM"),
-    ],
-    "lidc": [(("simulated",), "reads real scans; --simulated goes with build luna16")],
-    "cubes": [
-        (("simulated",), "reads an .npz file; --simulated goes with build luna16"),
-        (("lungs",), "sees no whole scans"),
-        (_ALLOW, "reads no DICOM"),
-    ],
-    "luna16": [
-        (_ALLOW, "reads no DICOM"),
-        (_RULES, "takes all candidates of its scans, and no nodules by a rule"),
-        (("patients", "exclude_patients"), "chooses scans by its tables: a shorter --subsets does"),
-        (("seed",), "draws nothing by lot, but with --simulated"),
-    ],
-    "luna16 --simulated": [
-        (_ALLOW, "reads no DICOM"),
-        (_RULES, "takes all candidates of its scans, and no nodules by a rule"),
-        ((*_ITS_OWN, "patients", "exclude_patients"), "makes its own scans and tables"),
-    ],
-}
+_PATIENTS = ("patients", "exclude_patients")
+_NOT_TAKEN: dict[str, tuple[str, ...]] = {
+    "simulated": ("source", "lungs", "simulated", *_ALLOW),
+    "lidc": ("simulated",),
+    "cubes": ("simulated", "lungs", *_ALLOW),
+    "luna16": (*_ALLOW, *_RULES, *_PATIENTS, "seed"),
+    "luna16 --simulated": ("source", "candidates", "annotations", "excluded", "subsets", "lungs",
+                           *_ALLOW, *_RULES, *_PATIENTS),
+}  # fmt: skip
+_NEEDED = {
+    "lidc": ("source",), "cubes": ("source",), "luna16": ("source", "candidates", "annotations"),
+}  # fmt: skip
 
 
 @_command(
@@ -298,76 +284,55 @@ _NOT_TAKEN: dict[str, list[tuple[tuple[str, ...], str]]] = {
 )  # fmt: skip
 def build(options: Options) -> None:
     """Make a cohort."""
-    chosen: dict[str, Any] = {"patients": _patients(options.patients),
-              "exclude_patients": _patients(options.exclude_patients)}  # fmt: skip
-    kind, rules = options.kind, _rules(options)
+    from labkit.cohorts.cohort import Cohort
+    from labkit.io import read_list
+
+    kind, out, seed = options.kind, options.out, options.seed or 0
     if kind == "luna16" and options.simulated is not None:
         kind = "luna16 --simulated"
-    for names, why in _NOT_TAKEN[kind]:
-        values = {name: getattr(options, name) for name in names}
-        given = [
-            _flag(n) for n, value in values.items() if value is not None and value is not False
-        ]
-        if given:
-            raise InputError(f"build {kind} {why}; leave out {' and '.join(given)}")
-    needed = {"lidc": ("source",), "cubes": ("source",),
-              "luna16": ("source", "candidates", "annotations")}.get(kind, ())  # fmt: skip
-    missing = [_flag(name) for name in needed if getattr(options, name) is None]
-    if missing:
-        raise InputError(f"build {kind} needs {' and '.join(missing)}; see labkit build --help")
-    if kind.startswith("luna16"):
-        _build_luna16(options)
-        return
+    given = {n for n, value in vars(options).items() if value is not None and value is not False}
+    unfit = [name for name in _NOT_TAKEN[kind] if name in given]
+    missing = [name for name in _NEEDED.get(kind, ()) if name not in given]
+    for said, names in ((f"build {kind} takes no", unfit), (f"build {kind} needs", missing)):
+        if names:
+            flags = (n if n == "source" else f"--{n.replace('_', '-')}" for n in names)
+            raise InputError(f"{said} {' and '.join(flags)}; see labkit build --help")
+    chosen = _rules(options)
+    for name in _PATIENTS:
+        file = getattr(options, name)
+        chosen[name] = None if file is None else read_list(file, "patient_id", "patient")
     if kind == "simulated":
         from labkit.cohorts.simulated import build_simulated
 
-        build_simulated(
-            options.out, seed=options.seed or 0, n_nodules=options.nodules, jobs=options.jobs,
-            labelled_only=options.labelled_only, **rules, **chosen,
-        )  # fmt: skip
-    else:
-        from labkit.cohorts.build import build_cubes, build_lidc
+        build_simulated(out, seed=seed, n_nodules=options.nodules, jobs=options.jobs,
+                        labelled_only=options.labelled_only, **chosen)  # fmt: skip
+    elif kind == "lidc":
+        from labkit.cohorts.build import build_lidc
 
-        if kind == "lidc":
-            how = {name: getattr(options, name) for name in ("lungs", *_ALLOW)}
-            print(build_lidc(options.source, options.out, **how, **rules, **chosen))
-        else:
-            build_cubes(options.source, options.out, **chosen)
-    from labkit.cohorts.cohort import Cohort
+        how = {name: getattr(options, name) for name in ("lungs", *_ALLOW)}
+        print(build_lidc(options.source, out, **how, **chosen))
+    elif kind == "cubes":
+        from labkit.cohorts.build import build_cubes
 
-    cohort = Cohort.open(options.out)
-    print(f"{options.out}: {len(cohort)} nodules, {len(cohort.labelled)} of them labelled")
-
-
-def _build_luna16(options: Options) -> None:
-    if options.simulated is None:
+        build_cubes(options.source, out, **{name: chosen[name] for name in _PATIENTS})
+    elif kind == "luna16":
         from labkit.cohorts.candidates import build_luna16
 
         print(build_luna16(
-            options.source, options.candidates, options.out, annotations=options.annotations,
+            options.source, options.candidates, out, annotations=options.annotations,
             excluded=options.excluded, subsets=options.subsets, lungs=options.lungs,
             jobs=options.jobs,
         ))  # fmt: skip
         return
-    from labkit.cohorts.simulated_luna16 import simulated_luna16
+    else:
+        from labkit.cohorts.simulated_luna16 import simulated_luna16
 
-    seed = options.seed or 0
-    cohort = simulated_luna16(options.simulated, options.out, seed=seed, jobs=options.jobs)
-    table = cohort.nodules
-    print(
-        f"{options.out}: simulated CT, {len(table)} candidates in {table['series_uid'].nunique()} "
-        f"scans, {int(table['label'].sum())} of them on nodules"
-    )
-
-
-def _flag(name: str) -> str:
-    return "a source" if name == "source" else f"--{name.replace('_', '-')}"
-
-
-def _patients(file: Path | None) -> list[str] | None:
-    from labkit.io import read_list
-
-    return None if file is None else read_list(file, "patient_id", "patient")
+        table = simulated_luna16(options.simulated, out, seed=seed, jobs=options.jobs).nodules
+        print(f"{out}: simulated CT, {len(table)} candidates in {table['series_uid'].nunique()} "
+              f"scans, {int(table['label'].sum())} of them on nodules")  # fmt: skip
+        return
+    cohort = Cohort.open(out)
+    print(f"{out}: {len(cohort)} nodules, {len(cohort.labelled)} of them labelled")
 
 
 @_command(
@@ -497,20 +462,33 @@ def evaluate(options: Options) -> None:
     if options.views:
         views += tuple(str(number) for number in range(len(PLANES)))
     runs = _print_runs(options.runs, views)
-    names, pairs = list(runs), {}
+    names, pairs = list(runs), dict[str, dict[str, Any]]()
     for i, first in enumerate(names):
         rivals = {name: (runs[name], predictions.FUSED) for name in names[i + 1 :]}
         if predictions.SIZE_ONLY in set(runs[first]["view"]):
             rivals["size only"] = (runs[first], predictions.SIZE_ONLY)
-        for second, (rival, view) in rivals.items():
-            pairs[f"{first} less {second}"] = statistics.compare(
-                runs[first], rival, predictions.FUSED, view
-            )
+        pairs |= {
+            f"{first} less {second}": statistics.compare(runs[first], of, predictions.FUSED, view)
+            for second, (of, view) in rivals.items()
+        }
     family = statistics.correct(pairs)
     if family["size"] > 1:
         print(f"\np-values are corrected for {family['size']} comparisons ({family['method']})")
     for name, pair in pairs.items():
-        _print_pair(name, pair)
+        apart = "{value:+.4f} ({low:+.4f} to {high:+.4f})"
+        tested = pair["corrected_t_test"]
+        t_test = f"none, {tested.get('not_computed')}"
+        if "value" in tested:
+            t_test = f"{apart}, p = {{p_value:.3g}}".format(**tested)
+        print(
+            f"\nAUC within folds of {name}: {apart.format(**pair['within_folds_difference'])}, "
+            f"{pair['holds_for']}\n"
+            f"  DeLong by patient: p = {pair['p_value']:.3g}, corrected {pair['p_holm']:.3g}\n"
+            f"  pooled over folds: {apart.format(**pair['auc_difference'])}, p = "
+            f"{pair['delong']['p_value']:.3g}\n"
+            f"  corrected resampled t-test over folds: {t_test}\n"
+            f"  {pair['equivalence']['in_words']}"
+        )
     for run in options.runs if options.pack else ():
         file = options.pack / f"{run.resolve().name.removesuffix('.tar.xz')}.tar.xz"
         predictions.pack(run, file)
@@ -523,10 +501,9 @@ def _print_runs(folders: Sequence[Path], views: tuple[str, ...]) -> dict[str, pd
     from labkit.evaluation.predictions import convergence, read_predictions, read_threshold
 
     runs = {str(folder): read_predictions(folder) for folder in folders}
-    cuts = {read_threshold(folder) for folder in folders}
-    if len(cuts) > 1:
+    cut, *others = {read_threshold(folder) for folder in folders}
+    if others:
         raise InputError("the runs are of different tasks; give runs of one cohort")
-    (cut,) = cuts
     print(f"AUC within folds, then pooled over folds with rates at a threshold of {cut:.3g}; 95 % "
           "intervals over patients:")  # fmt: skip
     print(statistics.table(runs, views, cut).to_string(index=False))
@@ -536,23 +513,6 @@ def _print_runs(folders: Sequence[Path], views: tuple[str, ...]) -> dict[str, pd
               "before they stopped getting better, {at_chance} are at chance"
               .format(folder, **convergence(folder)))  # fmt: skip
     return runs
-
-
-def _print_pair(name: str, pair: dict[str, Any]) -> None:
-    inside, d, t = (
-        pair[k] for k in ("within_folds_difference", "auc_difference", "corrected_t_test")
-    )
-    print(f"\nAUC within folds of {name}: {inside['value']:+.4f} ({inside['low']:+.4f} to "
-          f"{inside['high']:+.4f}), {pair['holds_for']}")  # fmt: skip
-    print(f"  DeLong by patient: p = {pair['p_value']:.3g}, corrected {pair['p_holm']:.3g}")
-    print(f"  pooled over folds: {d['value']:+.4f} ({d['low']:+.4f} to {d['high']:+.4f}), p = "
-          f"{pair['delong']['p_value']:.3g}")  # fmt: skip
-    if "not_computed" in t:
-        print(f"  corrected resampled t-test over folds: none, {t['not_computed']}")
-    else:
-        print(f"  corrected resampled t-test over folds: {t['value']:+.4f} ({t['low']:+.4f} to "
-              f"{t['high']:+.4f}), p = {t['p_value']:.3g}")  # fmt: skip
-    print(f"  {pair['equivalence']['in_words']}")
 
 
 @_command(

@@ -35,52 +35,36 @@ def report() -> str:
                 lines.append(f"  ok       {package} {version(package)}")
             except PackageNotFoundError:
                 lines.append(f"  missing  {package}: run `make install`")
-    lines += ["", "Data and devices", *_labels(), *_devices(), *_disk(), *_real_data()]
-    return "\n".join(lines)
+    return "\n".join([*lines, "", "Data and devices", *_data_and_devices()])
 
 
-def _labels() -> list[str]:
+def _data_and_devices() -> Iterator[str]:
     from labkit.annotations import lidc
 
     try:
-        return [f"  ok       LIDC-IDRI's readings: {len(lidc.scans())} scans (all lessons)"]
+        yield f"  ok       LIDC-IDRI's readings: {len(lidc.scans())} scans (all lessons)"
     except InputError as error:
-        return [f"  missing  LIDC-IDRI's readings (all lessons): {error}"]
-
-
-def _devices() -> list[str]:
+        yield f"  missing  LIDC-IDRI's readings (all lessons): {error}"
     try:
-        import torch
+        from labkit.training.machines import Device
+
+        yield f"  ok       trains on {Device.choose('cpu').description}"
+        yield f"  ok       trains on {Device.choose('cuda').description}"
+    except InputError:
+        yield "  note     no CUDA device: the profile `paper` would take days, `lab` does not"
     except ImportError as error:
-        return [f"  missing  torch does not load (lessons 05 and 06): {error}"]
-    from labkit.training.machines import Device
-
-    lines = [f"  ok       trains on {Device.choose('cpu').description}"]
-    if torch.cuda.is_available():
-        lines.append(f"  ok       trains on {Device.choose('cuda').description}")
-    else:
-        lines.append(
-            "  note     no CUDA device: the profile `paper` would take days, `lab` does not"
-        )
-    return lines
-
-
-def _disk() -> list[str]:
-    folder = paths.runs()
-    there = next(p for p in (folder, *folder.parents) if p.is_dir())
-    free = shutil.disk_usage(there).free / 1e9
+        yield f"  missing  torch does not load (lessons 05 and 06): {error}"
+    runs, real = paths.runs(), paths.real_data()
+    free = shutil.disk_usage(next(p for p in (runs, *runs.parents) if p.is_dir())).free / 1e9
     word = "ok     " if free > 2 * _COHORT_GB else "missing"
-    return [f"  {word}  {free:.0f} GB free for runs and cohorts (a cohort takes {_COHORT_GB} GB)"]
-
-
-def _real_data() -> list[str]:
-    folder = paths.real_data()
-    if folder is None:
-        return [
+    yield f"  {word}  {free:.0f} GB free for runs and cohorts (a cohort takes {_COHORT_GB} GB)"
+    if real is not None:
+        yield f"  ok       real CT in {real}"
+    else:
+        yield (
             "  note     no real CT: set LABKIT_REAL_DATA to a folder of LIDC-IDRI for lessons 02 "
             "and 03 to show it; every lesson runs without"
-        ]
-    return [f"  ok       real CT in {folder}"]
+        )
 
 
 def of_folder(folder: Path) -> str:
@@ -147,9 +131,7 @@ def _mhd(folder: Path) -> Iterator[str]:
 
     for uid, files in candidates.find(folder).items() if folder.is_dir() else ():
         try:
-            if len(files) > 1:
-                raise InputError(f"{files[0]}: also in {files[1].parent}; keep one of them")
-            volume = candidates.read(candidates.read_header(files[0]))
+            volume = candidates.read(candidates.read_header(*files))
             yield f"  take    {files[0]}: build luna16 takes it, {volume.shape} voxels"
         except InputError as error:
             yield f"  refuse  series {uid}: {error}"

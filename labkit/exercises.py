@@ -60,11 +60,8 @@ def differences(solutions: Path, exercises: Path) -> dict[str, str]:
     if not made:
         raise InputError(f"{solutions}: no solution notebooks; run from a clone of the course")
     there = {path.name: path.read_text(encoding="utf-8") for path in exercises.glob("*.ipynb")}
-    wrong = dict.fromkeys(there.keys() - made.keys(), "orphan")
-    for name, text in made.items():
-        if there.get(name) != text:
-            wrong[name] = "drifted" if name in there else "missing"
-    return dict(sorted(wrong.items()))
+    wrong = {n: "drifted" if n in there else "missing" for n in made if there.get(n) != made[n]}
+    return dict(sorted({**wrong, **dict.fromkeys(there.keys() - made.keys(), "orphan")}.items()))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -77,18 +74,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     solutions, exercises = options.folder / "solutions", options.folder / "exercises"
     try:
         wrong = differences(solutions, exercises)
-        for name in [] if options.check else [n for n, what in wrong.items() if what != "orphan"]:
-            exercises.mkdir(exist_ok=True)
-            (exercises / name).write_text(exercise(solutions / name), "utf-8", newline="\n")
-            print(f"wrote {exercises / name}")
-            del wrong[name]
     except InputError as error:
         print(error, file=sys.stderr)
         return 2
+    status = 0
     for name, what in wrong.items():
+        if what != "orphan" and not options.check:
+            exercises.mkdir(exist_ok=True)
+            (exercises / name).write_text(exercise(solutions / name), "utf-8", newline="\n")
+            print(f"wrote {exercises / name}")
+            continue
         cure = "remove it" if what == "orphan" else "run `python -m labkit.exercises`"
         print(f"{exercises / name}: {what}; {cure}", file=sys.stderr)
-    return 1 if wrong else 0
+        status = 1
+    return status
 
 
 if __name__ == "__main__":

@@ -51,9 +51,8 @@ def available_cores() -> int:
     counts = [os.cpu_count() or 1, *paths.scheduled_cores()]
     if hasattr(os, "sched_getaffinity"):  # Linux
         counts.append(len(os.sched_getaffinity(0)))
-    for group in _cgroups("cpu"):
-        names = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
-        said = _words(group / "cpu.max") or [w for name in names for w in _words(group / name)]
+    for group in _cgroups("cpu", "cpu.max", "cpu.cfs_quota_us", "cpu.cfs_period_us"):
+        said = [word for words in group.values() for word in words]
         if len(said) == 2 and all(word.isdecimal() and int(word) for word in said):
             counts.append(math.ceil(int(said[0]) / int(said[1])))
     return max(1, min(counts))
@@ -67,43 +66,37 @@ def memory() -> tuple[int, int]:
     """
     machine = psutil.virtual_memory()
     total, free = machine.total, machine.available
-    for group in _cgroups("memory"):
-        limits = ("memory.max", "memory.high", "memory.limit_in_bytes")
-        said = [int(w) for name in limits for w in _words(group / name) if w.isdecimal()]
-        if not said or min(said) >= machine.total:
-            continue
-        held = [*_words(group / "memory.current"), *_words(group / "memory.usage_in_bytes"), "0"]
-        words = _words(group / "memory.stat")
-        stat = dict(zip(words[::2], words[1::2], strict=False))
-        files = int(stat.get("total_inactive_file", stat.get("inactive_file", 0)))
-        total = min(total, *said)
-        free = min(free, max(0, min(said) - max(0, int(held[0]) - files)))
+    limits = ("memory.max", "memory.high", "memory.limit_in_bytes")
+    uses = ("memory.current", "memory.usage_in_bytes")
+    for group in _cgroups("memory", *limits, *uses, "memory.stat"):
+        limit = min(
+            (int(w) for n in limits for w in group[n] if w.isdecimal()), default=machine.total
+        )
+        if limit < machine.total:
+            held = sum(int(w) for name in uses for w in group[name])
+            words = group["memory.stat"]
+            stat = dict(zip(words[::2], words[1::2], strict=False))
+            files = int(stat.get("total_inactive_file", stat.get("inactive_file", 0)))
+            total, free = min(total, limit), min(free, max(0, limit - max(0, held - files)))
     return total, free
 
 
-def _cgroups(controller: str) -> list[Path]:
-    """List the folders of this process's control groups (version 1 or 2), up to the outermost."""
-    found = dict[Path, None]()
+def _cgroups(controller: str, *names: str) -> Iterator[dict[str, list[str]]]:
+    """The words of some files of this process's control groups (version 1 or 2), to the top."""
     with suppress(OSError):
         for line in _OWN_CGROUPS.read_text().splitlines():
-            _, names, own = line.split(":", 2)
-            if names and controller not in names.split(","):
+            _, own, place = line.split(":", 2)
+            if own and controller not in own.split(","):
                 continue
-            top = next(t for n in (names, controller, "") if (t := _CGROUPS / n).is_dir())
+            top = next(t for n in (own, controller, "") if (t := _CGROUPS / n).is_dir())
             # In a container it may have the name that the machine gave it, and lie at the top.
-            group = top / own.lstrip("/")
-            found |= dict.fromkeys(
-                g for g in (group, *group.parents, top) if g.is_relative_to(top) and g.is_dir()
-            )
-    return list(found)
-
-
-def _words(file: Path) -> list[str]:
-    """Return the words of a small file; none where there is no such file."""
-    try:
-        return file.read_text().split()
-    except OSError:
-        return []
+            group = top / place.lstrip("/")
+            for folder in {group, *group.parents, top}:
+                if folder.is_relative_to(top):
+                    files = {name: folder / name for name in names}
+                    yield {
+                        n: f.read_text().split() if f.is_file() else [] for n, f in files.items()
+                    }
 
 
 def jobs_by_memory(bytes_each: float) -> int:
@@ -137,10 +130,9 @@ def in_turn(folder: Path, wait: bool = True) -> Iterator[None]:
     whether there is anything left to do. The operating system holds the lock, so that a killed
     process leaves none behind; what stays is an empty file, .NAME.lock beside the folder.
     """
-    target = folder.resolve()
     _make_parent(folder)
+    target, busy = folder.resolve(), f"{folder}: another process is making it"
     lock = FileLock(target.with_name(f".{target.name}.lock"))
-    busy = f"{folder}: another process is making it"
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -189,6 +181,14 @@ def require_room(folder: Path, needs_bytes: int) -> None:
         )
 
 
+def require_place(folder: Path, check: Callable[[Path], object], needs_bytes: int = 0) -> None:
+    """Refuse what `whole_folder` would refuse, before the work begins."""
+    check(folder)
+    _make_parent(folder)
+    clear_after_kill(folder)
+    require_room(folder, needs_bytes)
+
+
 @contextmanager
 def whole_folder(
     folder: Path, check: Callable[[Path], object], needs_bytes: int = 0
@@ -200,27 +200,11 @@ def whole_folder(
     not be replaced; a disk with less room than `needs_bytes` is refused.
     """
     require_place(folder, check, needs_bytes)
-    partial = _beside(folder, str(os.getpid()))
-    try:
+    with _hidden(folder) as partial:
         partial.mkdir()
-    except FileExistsError:
-        raise InputError(f"{folder}: this process is already writing it") from None
-    _filling.add(partial)
-    try:
         yield partial
         check(folder)
         replace_folder(partial, folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        _filling.discard(partial)
-
-
-def require_place(folder: Path, check: Callable[[Path], object], needs_bytes: int = 0) -> None:
-    """Refuse what `whole_folder` would refuse, before the work begins; clear up after kills."""
-    check(folder)
-    _make_parent(folder)
-    clear_after_kill(folder)
-    require_room(folder, needs_bytes)
 
 
 def replace_folder(made: Path, folder: Path) -> None:
@@ -237,6 +221,32 @@ def replace_folder(made: Path, folder: Path) -> None:
         shutil.rmtree(aside, ignore_errors=True)
 
 
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a temporary file beside `path`, then move it into place.
+
+    What a kill leaves of it is cleared by the next call for the same path.
+    """
+    path = path.resolve()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    clear_after_kill(path)
+    with _hidden(path) as temporary:
+        write(temporary)
+        temporary.chmod(0o644)
+        temporary.replace(path)
+
+
+@contextmanager
+def _hidden(path: Path) -> Iterator[Path]:
+    """Give a hidden name beside a path, of which nothing is left when the block ends."""
+    name = _beside(path, f"{os.getpid()}-{uuid.uuid4().hex[:8]}{path.suffix}")
+    _filling.add(name)
+    try:
+        yield name
+    finally:
+        _remove(name)
+        _filling.discard(name)
+
+
 def clear_after_kill(path: Path) -> None:
     """Remove what killed runs left beside a file or folder; put back what they had moved aside."""
     target, prefix = path.resolve(), _beside(path, "").name
@@ -244,16 +254,24 @@ def clear_after_kill(path: Path) -> None:
         pid, _, kind = left.name.removeprefix(prefix).partition("-")
         if not left.name.startswith(prefix) or not pid.isdigit():
             continue
-        own = int(pid) == os.getpid()
-        if left in _filling if own else psutil.pid_exists(int(pid)):
+        if left in _filling if int(pid) == os.getpid() else psutil.pid_exists(int(pid)):
             continue
         with suppress(FileNotFoundError):  # another process clears up, too
             if kind == "replaced" and not target.exists():
                 left.rename(target)
-            elif left.is_dir():
-                shutil.rmtree(left, ignore_errors=True)
-            else:
-                left.unlink()
+        _remove(left)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _beside(path: Path, whose: str) -> Path:
+    target = path.resolve()
+    return target.with_name(f".{target.name}.partial-{platform.node()}-{whose}")
 
 
 def _make_parent(folder: Path) -> None:
@@ -264,30 +282,6 @@ def _make_parent(folder: Path) -> None:
     except OSError as error:
         raise InputError(f"{folder}: cannot be written there ({error.strerror}); name a folder on "
                          "another disk, or of your own") from None  # fmt: skip
-
-
-def _beside(path: Path, whose: str) -> Path:
-    target = path.resolve()
-    return target.with_name(f".{target.name}.partial-{platform.node()}-{whose}")
-
-
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file beside `path`, then move it into place.
-
-    What a kill leaves of it is cleared by the next call for the same path.
-    """
-    path = path.resolve()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    clear_after_kill(path)
-    temporary = _beside(path, f"{os.getpid()}-{uuid.uuid4().hex[:8]}{path.suffix}")
-    _filling.add(temporary)
-    try:
-        write(temporary)
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-        _filling.discard(temporary)
 
 
 def write_json(path: Path, values: Any) -> None:
@@ -380,23 +374,26 @@ def read_csv(
     Raises:
         InputError: with line and column, what cannot be read, or not without a doubt.
     """
-    path = Path(path)
-    header, separator = _header(path, [*text, *numbers], what)
-    lack = np.isin(list(numbers), list(may_lack))
-
-    def rows() -> Iterator[tuple[int, list[str]]]:
-        below = _lines(path, separator)
-        next(below)
-        return below
-
+    path, needed = Path(path), [*text, *numbers]
+    separator, header = _first_line(path, needed)
+    if missing := [name for name in needed if name not in header]:
+        raise InputError(f"{path}: the header {_short(','.join(header)) or 'is empty and'} lacks "
+                         f"{', '.join(missing)}; {what} needs {','.join(needed)}")  # fmt: skip
+    if doubled := [name for name in needed if header.count(name) > 1]:
+        raise InputError(f"{path}: two columns are named {doubled[0]}; leave one out")
+    # Columns that nobody reads are numbered.
+    header = [name if name in needed else f"{i}: {name}" for i, name in enumerate(header)]
     decimal = "."
     if separator != ",":
         at = [header.index(name) for name in numbers]
-        found = any("," in "".join(fields[i : i + 1]) for _, fields in rows() for i in at)
+        below = (fields for line, fields in _lines(path, separator) if line > 1)
+        found = any("," in "".join(fields[i : i + 1]) for fields in below for i in at)
         decimal = "," if found else "."
 
     def require_sound() -> None:
-        for line, fields in rows():
+        below = _lines(path, separator)
+        next(below)
+        for line, fields in below:
             if why := _fault(fields, header, text, numbers, may_lack, decimal, what):
                 raise InputError(f"{path}, line {line}: {why}")
 
@@ -404,7 +401,9 @@ def read_csv(
         blocks = iter(lambda: b"".join(file.readlines(1 << 20)).lower(), b"")
         if any(sign in block for block in blocks for sign in _SUSPICIOUS):
             require_sound()
-    kinds: dict[Hashable, Any] = {name: "float64" if name in numbers else object for name in header}
+    kinds: dict[Hashable, Any] = dict.fromkeys(header, object)
+    kinds |= dict.fromkeys(numbers, "float64")
+    lack = np.isin(list(numbers), list(may_lack))
     ids: dict[str, list[pd.Categorical]] = {name: [] for name in text}
     spellings: dict[str, set[str]] = {name: set() for name in text}
     values: list[pd.DataFrame] = []
@@ -428,12 +427,10 @@ def read_csv(
                 for name in text:
                     codes, raw = pd.factorize(part[name])
                     spellings[name].update(raw)
-                    names = np.array([name.strip() for name in raw], dtype=object)
-                    if (names != np.asarray(raw)).any():
-                        again, names = pd.factorize(names)
-                        codes = np.append(again, -1)[codes]
-                    own[name] = pd.Categorical.from_codes(codes, pd.Index(names, dtype=object))
-                    sound &= np.append(names != "", False)[codes]
+                    again, names = pd.factorize(np.array([n.strip() for n in raw], dtype=object))
+                    stripped: Any = again[codes]
+                    own[name] = pd.Categorical.from_codes(stripped, pd.Index(names))
+                    sound &= np.asarray(own[name] != "")
                 if not sound.all():
                     require_sound()  # what passes are lines of blanks, which lack everything
                 keep = sound if only is None else sound & np.asarray(own[only[0]] == only[1])
@@ -516,9 +513,8 @@ def _encoding(path: Path) -> str:
         return "utf-16" if file.read(2) in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    """Open a file of text; what is none is refused, also while it is read."""
+def _lines(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
+    """(line number, fields) of every line that is not blank; of several in quotes, the first's."""
     if path.is_dir():
         raise InputError(f"{path}: is a folder; give the CSV file")
     if not path.is_file():
@@ -531,19 +527,13 @@ def _opened(path: Path) -> Iterator[Any]:
             raise InputError(f"{path}: {what}")
     try:
         with path.open(encoding=_encoding(path), newline="") as file:
-            yield file
+            rows, before = csv.reader(file, delimiter=separator), 0
+            for fields in rows:
+                if any(field.strip() for field in fields):
+                    yield before + 1, fields
+                before = rows.line_num
     except (UnicodeError, csv.Error) as error:
         raise InputError(f"{path}: not a CSV file in UTF-8 ({error}); save it as CSV") from None
-
-
-def _lines(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
-    """(line number, fields) of every line that is not blank; of several in quotes, the first's."""
-    with _opened(path) as file:
-        rows, before = csv.reader(file, delimiter=separator), 0
-        for fields in rows:
-            if any(field.strip() for field in fields):
-                yield before + 1, fields
-            before = rows.line_num
 
 
 def _first_line(path: Path, needed: Sequence[str]) -> tuple[str, list[str]]:
@@ -554,23 +544,6 @@ def _first_line(path: Path, needed: Sequence[str]) -> tuple[str, list[str]]:
         found[separator] = [known.get(_key(field), field.strip()) for field in fields]
     separator = max(found, key=lambda s: len(set(needed) & set(found[s])))
     return separator, found[separator]
-
-
-def _header(path: Path, needed: list[str], what: str) -> tuple[list[str], str]:
-    """The columns' names, and what separates them; those that nobody reads are numbered."""
-    separator, header = _first_line(path, needed)
-    if not header:
-        raise InputError(f"{path}: empty; {what} needs the header {','.join(needed)}")
-    missing = [name for name in needed if name not in header]
-    if missing:
-        raise InputError(
-            f"{path}: the header {_short(','.join(header))} lacks "
-            f"{', '.join(missing)}; {what} needs {','.join(needed)}"
-        )
-    doubled = [name for name in needed if header.count(name) > 1]
-    if doubled:
-        raise InputError(f"{path}: two columns are named {doubled[0]}; leave one out")
-    return [name if name in needed else f"{i}: {name}" for i, name in enumerate(header)], separator
 
 
 def _fault(

@@ -12,6 +12,7 @@ import pytest
 
 from labkit import cli, paths, profiles
 from labkit.errors import InputError
+from labkit.io import read_list
 from labkit.training import TrainingConfig
 
 SMALL = ["--epochs", "2", "--views", "0,1", "--device", "cpu", "--precision", "fp32"]
@@ -80,47 +81,34 @@ def test_crossval_evaluate_train_predict(discs, capsys, tmp_path):
 
 
 def test_bad_input_is_one_line_and_status_2(discs, capsys, tmp_path):
-    cohort = discs.folder
-    assert "labkit build" in _fails(capsys, "crossval", tmp_path / "none", "--out", tmp_path / "r")
-    assert "give numbers" in _fails(
-        capsys, "train", cohort, "--views", "axial", "--out", tmp_path / "m"
-    )
+    cohort, out, luna = discs.folder, ("--out", tmp_path / "c"), ("build", "luna16")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").touch()
-    told = _fails(capsys, "train", cohort, "--out", tmp_path / "full")  # before it trains
-    assert "thesis.txt, which is no part of a model" in told
-    assert "not a labkit model" in _fails(
-        capsys, "predict", cohort, cohort, "--out", tmp_path / "p.csv"
-    )
-    assert "not finished" in _fails(capsys, "evaluate", tmp_path)
-    assert "needs a source" in _fails(capsys, "build", "lidc", "--out", tmp_path / "c")
-    assert "takes no source" in _fails(
-        capsys, "build", "simulated", cohort, "--out", tmp_path / "c"
-    )
-    empty = tmp_path / "patients.txt"
+    empty, one = tmp_path / "none.txt", tmp_path / "one.txt"
     empty.write_text("\n")
-    assert "names no patient" in _fails(
-        capsys, "build", "simulated", "--patients", empty, "--out", tmp_path / "c"
-    )
-    luna = ("--simulated", "2", "--out", tmp_path / "c")
-    assert "leave out a source" in _fails(capsys, "build", "luna16", tmp_path, *luna)
-    empty.write_text("LIDC-IDRI-0001\n")
-    assert "leave out --patients" in _fails(capsys, "build", "luna16", *luna, "--patients", empty)
-    assert "goes with build luna16" in _fails(
-        capsys, "build", "simulated", "--simulated", "2", "--out", tmp_path / "c"
-    )
-    rules = {"--min-readers": ["3"], "--max-thickness": ["2.5"], "--nodules": ["0"],
-             "--labelled-only": []}  # fmt: skip
-    for source in ([tmp_path, "--out", tmp_path / "c"], list(luna)):
-        for rule, value in rules.items():
-            told = _fails(capsys, "build", "luna16", *source, rule, *value)
-            assert told.endswith(f"leave out {rule}")
-    tables = ("--candidates", empty, "--annotations", empty, "--out", tmp_path / "c")
-    assert "leave out --seed" in _fails(capsys, "build", "luna16", tmp_path, *tables, "--seed", "0")
-    assert "scans is 0" in _fails(
-        capsys, "build", "luna16", "--simulated", "0", "--out", tmp_path / "c"
-    )
-    assert "min_readers" in _fails(capsys, "nodules", "--min-readers", "0")
+    one.write_text("LIDC-IDRI-0001\n")
+    tables, made = ("--candidates", one, "--annotations", one), ("--simulated", "2")
+    for arguments, words in (
+        (("crossval", tmp_path / "none", *out), "labkit build"),
+        (("train", cohort, "--views", "axial", *out), "give numbers"),
+        # before it trains
+        (("train", cohort, "--out", tmp_path / "full"), "thesis.txt, which is no part of a model"),
+        (("predict", cohort, cohort, *out), "not a labkit model"),
+        (("evaluate", tmp_path), "not finished"),
+        (("build", "lidc", *out), "needs source"),
+        (("build", "simulated", cohort, *out), "takes no source"),
+        (("build", "simulated", "--patients", empty, *out), "names no patient"),
+        (("build", "simulated", *made, *out), "takes no --simulated"),
+        ((*luna, tmp_path, *made, *out), "takes no source"),
+        ((*luna, *made, *out, "--patients", one), "takes no --patients"),
+        ((*luna, tmp_path, *tables, *out, "--seed", "0"), "takes no --seed"),
+        ((*luna, tmp_path, *tables, *out, "--min-readers", "3"), "takes no --min-readers"),
+        ((*luna, *made, *out, "--nodules", "0"), "takes no --nodules"),
+        ((*luna, *made, *out, "--labelled-only"), "takes no --labelled-only"),
+        ((*luna, "--simulated", "0", *out), "scans is 0"),
+        (("nodules", "--min-readers", "0"), "min_readers"),
+    ):
+        assert words in _fails(capsys, *arguments)
 
 
 def test_a_full_disk_is_one_line_with_the_place_and_the_cure(capsys, tmp_path, monkeypatch):
@@ -230,10 +218,10 @@ def test_a_scan_that_is_in_no_table_is_refused_unless_it_is_meant(tmp_path, caps
 def test_lists_of_patients_are_read_as_any_system_writes_them(tmp_path, text, ids):
     (tmp_path / "list").write_bytes(text)
     if isinstance(ids, list):
-        assert cli._patients(tmp_path / "list") == ids
+        assert read_list(tmp_path / "list", "patient_id", "patient") == ids
     else:
         with pytest.raises(InputError, match=ids):
-            cli._patients(tmp_path / "list")
+            read_list(tmp_path / "list", "patient_id", "patient")
 
 
 def test_froc_tells_what_is_wrong_in_the_words_of_the_command_line(tmp_path, capsys):

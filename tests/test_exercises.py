@@ -50,25 +50,21 @@ def test_the_stub_stands_where_each_solution_stood_and_raises_until_it_is_replac
 
 
 @pytest.mark.parametrize(
-    "broken",
+    ("text", "words"),
     [
-        "### BEGIN SOLUTION\nx = 1",
-        "x = 1\n### END SOLUTION",
-        "### BEGIN SOLUTION\n### BEGIN SOLUTION\n### END SOLUTION",
+        ("### BEGIN SOLUTION\nx = 1", r"01_x\.ipynb: cell 2: .*pair up"),
+        ("x = 1\n### END SOLUTION", "pair up"),
+        ("### BEGIN SOLUTION\n### BEGIN SOLUTION\n### END SOLUTION", "pair up"),
+        ("x = 1", "no cell has a"),
+        (None, r"01_x\.ipynb: not a notebook"),
     ],
 )
-def test_marks_that_do_not_pair_up_are_refused_with_file_and_cell(tmp_path, broken):
-    path = write_notebook(tmp_path / "01_x.ipynb", ("markdown", "# Title"), ("code", broken))
-    with pytest.raises(InputError, match=r"01_x\.ipynb: cell 2: .*pair up"):
+def test_what_is_no_solution_is_refused_with_file_and_cell(tmp_path, text, words):
+    path = write_notebook(tmp_path / "01_x.ipynb", ("markdown", "# Title"), ("code", text or ""))
+    if text is None:
+        path.write_text("not json")
+    with pytest.raises(InputError, match=words):
         exercises.exercise(path)
-
-
-def test_a_notebook_without_solutions_or_that_is_none_is_refused(tmp_path):
-    with pytest.raises(InputError, match="no cell has a"):
-        exercises.exercise(write_notebook(tmp_path / "a.ipynb", ("code", "x = 1")))
-    (tmp_path / "b.ipynb").write_text("not json")
-    with pytest.raises(InputError, match=r"b\.ipynb: not a notebook"):
-        exercises.exercise(tmp_path / "b.ipynb")
 
 
 def test_an_exercise_shows_no_answers_in_outputs_and_keeps_its_cell_ids(tmp_path):
@@ -107,22 +103,14 @@ def test_the_committed_exercises_are_what_their_solutions_give():
 
 
 @pytest.mark.parametrize("solution", COMMITTED, ids=lambda path: path.stem)
-def test_a_committed_solution_has_two_to_four_exercises_each_followed_by_a_check(solution):
+def test_a_committed_solution_has_a_lesson_and_exercises_each_followed_by_a_check(solution):
+    lesson = (NOTEBOOKS / solution.name).read_text(encoding="utf-8")
+    assert f"exercises/{solution.name}" in lesson
     cells = json.loads(solution.read_text(encoding="utf-8"))["cells"]
     code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
     asked = [number for number, text in enumerate(code) if exercises.BEGIN in text]
     assert 2 <= len(asked) <= 4
     for number in asked:
-        checks = [
-            node for node in ast.walk(ast.parse(code[number + 1])) if isinstance(node, ast.Assert)
-        ]
-        assert checks, f"exercise cell {number}: the next cell checks nothing"
-        assert all(check.msg is not None for check in checks), (
-            f"a check in cell {number + 1} is mute"
-        )
-
-
-@pytest.mark.parametrize("solution", COMMITTED, ids=lambda path: path.stem)
-def test_a_committed_exercise_has_a_lesson_that_links_to_it(solution):
-    lesson = (NOTEBOOKS / solution.name).read_text(encoding="utf-8")
-    assert f"exercises/{solution.name}" in lesson
+        check = ast.walk(ast.parse(code[number + 1]))
+        said = [node.msg is not None for node in check if isinstance(node, ast.Assert)]
+        assert said and all(said), f"exercise cell {number}: the next checks nothing, or is mute"

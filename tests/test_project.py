@@ -14,13 +14,13 @@ PACKAGE = REPO / "labkit"
 # folder has at most, docstrings and blank lines included: what is reached now, and only to be
 # lowered, towards 17,000 in all of labkit, 3,600 in benchmarks and 10,000 in tests.
 HOUSE = {
-    "annotations": 930, "imaging": 2210, "simulate": 2570, "cohorts": 2030, "models": 510,
-    "training": 2330, "evaluation": 3400, "paper": 2550, "plots": 4010,
+    "annotations": 920, "imaging": 2190, "simulate": 2550, "cohorts": 1940, "models": 510,
+    "training": 2320, "evaluation": 3290, "paper": 2520, "plots": 3880,
 }  # fmt: skip
 LAYERS = tuple(HOUSE)
 RIVALS = 2090  # of models/rivals, the methods that Table 1 compares with
-BESIDE_THE_FOLDERS = 2060
-MOST_LINES = {"labkit": 24_650, "benchmarks": 5_890, "tests": 15_100}
+BESIDE_THE_FOLDERS = 1960
+MOST_LINES = {"labkit": 24_110, "benchmarks": 5_150, "tests": 13_910}
 MOST_FILES = 90
 
 
