@@ -19,6 +19,8 @@ _LOOKS = {
     froc.FOUND: (style.GREEN, "o"), froc.AGAIN: (style.GREEN, "x"),
     froc.EXCLUDED: (style.ORANGE, "s"), froc.FALSE: (style.SKY, "D"),
 }  # fmt: skip
+# A curve is straight between its points on a linear axis, and so bent on this one.
+_FINE = np.union1d(np.geomspace(RATES[0], RATES[-1], 4000), RATES)
 
 
 def froc_axes(ax: Axes) -> None:
@@ -42,11 +44,8 @@ def froc_figure(results: Mapping[str, Froc], *, simulated: bool = False) -> Draw
     colours = style.method_colours(results)
     for name, of in results.items():
         label = f"{name}: {of.band.cpm if of.band else format(of.cpm, '.3f')}"
-        # Straight between the curve's points on a linear axis, and so bent on this one.
-        x = np.r_[np.geomspace(RATES[0], RATES[-1], 400), RATES, of.false_positives_per_scan]
-        x = np.unique(x[(x >= RATES[0]) & (x <= RATES[-1])])
         band = (of.band.rates, of.band.low, of.band.high) if of.band else None
-        style.banded(ax, x, of.at(x), band, colours[name], label)
+        style.banded(ax, _FINE, of.at(_FINE), band, colours[name], label=label)
         ax.plot(RATES, of.sensitivity, "o", color=colours[name], ms=4.5)
     froc_axes(ax)
     style.titles(ax, "", simulated)
@@ -66,12 +65,11 @@ def steps_figure(steps: pd.DataFrame, result: Froc) -> Drawn:
     reach = max(x.max(), 1e-9)
     for kind, (colour, marker) in _LOOKS.items():
         of = (steps["counts_as"] == kind).to_numpy()
-        look = Look(mfc=colour if marker == "o" else "white", ls="", ms=8, mew=1.8)
-        left.plot(x[of], lifted[of], marker, color=colour, label=kind, **look)
+        look = Look(color=colour, mfc=colour if marker == "o" else "white", ms=8, mew=1.8)
+        left.plot(x[of], lifted[of], marker, label=kind, **look)
     for p, *at in zip(steps["probability"], x + 0.025 * reach, lifted - 0.012, strict=True):
         left.annotate(f"{p:g}", at, va="top", fontsize=8)
-    fine = np.union1d(np.geomspace(RATES[0], RATES[-1], 400), RATES)
-    right.plot(fine, result.at(fine), color=style.GREY, lw=1.2)
+    right.plot(_FINE, result.at(_FINE), color=style.GREY, lw=1.2)
     right.plot(RATES, result.sensitivity, "o", color=style.BLACK)
     right.axhline(result.cpm, color=style.VERMILION, lw=1.2, ls="--")
     right.text(RATES[0], result.cpm + 0.015, f"CPM {result.cpm:.3f}", color=style.VERMILION)

@@ -24,10 +24,8 @@ from labkit.plots.style import SIMULATED, Arrays, Drawn, Look
 
 _SCALE_ENDS = {"internal_structure": 4, "calcification": 6}  # the others end at 5
 _SHADES = LinearSegmentedColormap.from_list("shades", ["#FFFFFF", style.SKY])
+_READERS = [f"reader {letter}" for letter in "ABCDEFGH"]
 _MEDIAN = "malignancy, median over the readers"
-
-
-# What readers drew and rated
 
 
 @style.figure
@@ -48,7 +46,7 @@ def outlines(
     if volume is not None and center_xyz_mm is None:
         raise InputError("outlines over CT need center_xyz_mm, the nodule's centre in that volume")
     levels = sorted({contour.z_mm for contour in contours})
-    readers = list(dict.fromkeys(contour.annotation_id for contour in contours))
+    readers = dict.fromkeys(contour.annotation_id for contour in contours)
     colours = dict(zip(readers, cycle(style.READERS), strict=False))
     middle = nodule[["center_row_px", "center_col_px"]].to_numpy(dtype=float)
     pixel = float(nodule["pixel_spacing_mm"])
@@ -58,35 +56,29 @@ def outlines(
     height, shared = 0.5 + 1.45 * (bottom - top) / (right - left), {"sharex": True, "sharey": True}
     figure, axes = style.panels(len(levels), 5, 7.6, height, **shared)
     for ax, z_mm in zip(axes, levels, strict=True):
-        if volume is not None:
-            _draw_slice(ax, volume, np.asarray(center_xyz_mm, dtype=float), z_mm)
+        if volume is not None and center_xyz_mm is not None:
+            _draw_slice(ax, volume, [*np.ravel(center_xyz_mm)[:2], z_mm])
         for contour in contours:
             if contour.z_mm == z_mm:
                 closed = np.vstack([contour.vertices_row_col_px, contour.vertices_row_col_px[:1]])
                 row, col = ((closed - middle) * pixel).T
                 look = Look(lw=1.3, ls="-" if contour.inclusion else ":")
                 ax.plot(col, row, color=colours[contour.annotation_id], **look)
-        ax.set_title(f"z = {z_mm:.1f} mm", fontsize=9, fontweight="normal")
+        ax.set_title(f"z = {z_mm:.1f} mm", **style.PLAIN)
         ax.set(aspect="equal", xlim=(left, right), ylim=(bottom, top))
     figure.supxlabel("to the patient's left, mm", fontsize=9)
     figure.supylabel("to the back, mm", fontsize=9)
-    names = _readers(len(readers))
-    lines = [Line2D([], [], color=colours[reader]) for reader in readers]
-    figure.legend(lines, names, loc="outside upper left", ncols=len(readers))
+    lines = [Line2D([], [], color=colour) for colour in colours.values()]
+    figure.legend(lines, _READERS, loc="outside upper left", ncols=len(lines))
     return figure
 
 
-def _readers(n: int) -> list[str]:
-    return [f"reader {letter}" for letter in "ABCDEFGH"[:n]]
-
-
-def _draw_slice(ax: Axes, volume: Volume, center: NDArray[Any], z_mm: float) -> None:
-    index, row, col = volume.index_from_world([*center[:2], z_mm])
-    _, rows, cols = volume.shape
+def _draw_slice(ax: Axes, volume: Volume, at_xyz_mm: ArrayLike) -> None:
+    z, *middle = volume.index_from_world(at_xyz_mm)
     # imshow's extent runs along the outer edges of the pixels, half a pixel beyond their centres.
-    x = (np.array([0, cols]) - 0.5 - col) * volume.spacing_xyz_mm[0]
-    y = (np.array([rows, 0]) - 0.5 - row) * volume.spacing_xyz_mm[1]
-    style.show_ct(ax, volume.voxels[round(index)], extent=(*x, *y), ticks=True, mark=SIMULATED)
+    edges = [np.array([-0.5, n - 0.5]) for n in volume.shape[1:]]
+    y, x = (np.array(edges).T - middle).T * np.c_[volume.spacing_zyx_mm[1:]]
+    style.show_ct(ax, volume.voxels[round(z)], extent=(*x, *y[::-1]), ticks=True, mark=SIMULATED)
 
 
 @style.figure
@@ -95,11 +87,10 @@ def ratings(table: pd.DataFrame) -> Drawn:
     values = table[list(RATINGS)].to_numpy()
     ends = np.array([_SCALE_ENDS.get(name, 5) for name in RATINGS])
     figure, ax = style.subplots(size=(7.6, 0.42 * len(values) + 1.5))
-    _matrix(ax, (values - 1) / (ends - 1), [f"{v:g}" for v in values.flat], vmax=1, aspect="auto")
-    names = [name.replace("_", " ") for name in RATINGS]
-    ticks = [f"{name}\n1 to {end}" for name, end in zip(names, ends, strict=True)]
-    ax.set_xticks(range(len(RATINGS)), ticks, rotation=35, ha="right")
-    ax.set_yticks(range(len(values)), _readers(len(values)))
+    words, readers = [f"{v:g}" for v in values.flat], _READERS[: len(values)]
+    names = [f"{n}\n1 to {end}".replace("_", " ") for n, end in zip(RATINGS, ends, strict=True)]
+    _matrix(ax, (values - 1) / (ends - 1), words, names, readers, vmax=1, aspect="auto")
+    ax.set_xticks(ax.get_xticks(), names, rotation=35, ha="right")
     return figure, {name: ", ".join(f"{v:g}" for v in table[name]) for name in RATINGS}
 
 
@@ -113,21 +104,24 @@ def agreement(pairs: ArrayLike) -> Drawn:
     percent = 100 * counts / counts.sum(axis=1, keepdims=True)
     scores = [str(s + 1) for s in range(len(counts))]
     figure, ax = style.subplots(size=(4.8, 4.2))
-    _matrix(ax, percent, [f"{value:.0f} %" for value in percent.flat])
+    _matrix(ax, percent, [f"{value:.0f} %" for value in percent.flat], scores, scores)
     for text in ax.texts[:: len(counts) + 1]:
         text.set_fontweight("bold")
-    ax.set_xticks(range(len(counts)), scores)
-    ax.set_yticks(range(len(counts)), scores)
     ax.set(xlabel="malignancy by another reader", ylabel="malignancy by one reader")
     ax.set_title("Each row adds up to 100 %")
     same = 100 * np.trace(counts) / counts.sum()
     return figure, {"the same, %": same} | dict(zip(scores, np.diag(percent), strict=True))
 
 
-def _matrix(ax: Axes, shades: NDArray[Any], texts: Sequence[str], **look: Any) -> None:
+def _matrix(
+    ax: Axes, shades: NDArray[Any], texts: Sequence[str], columns: Sequence[str],
+    rows: Sequence[str], **look: Any,
+) -> None:  # fmt: skip
     ax.imshow(shades, cmap=_SHADES, vmin=0, **look)
     for (row, column), text in zip(np.ndindex(shades.shape), texts, strict=True):
         ax.text(column, row, text, ha="center", va="center")
+    ax.set_xticks(range(len(columns)), columns)
+    ax.set_yticks(range(len(rows)), rows)
     ax.grid(visible=False)
     ax.tick_params(length=0)
 
@@ -142,9 +136,6 @@ def rating_agreement(shares: Mapping[str, float]) -> Drawn:
     style.named_bars(ax, found, colors, [f"{share:.2f}" for share in found])
     ax.set(xlim=(0, 1.05), xlabel="intraclass correlation (1: readers always agree)")
     return figure, found
-
-
-# Labels under the printed rule, and under others
 
 
 @style.figure
@@ -162,11 +153,9 @@ def class_counts(rules: style.Tables) -> pd.DataFrame:
 
     Returns a row a rule; columns `benign`, `uncertain` and `malignant`.
     """
-    rows = {
-        name: [(t["label"] == 0).sum(), t["label"].isna().sum(), (t["label"] == 1).sum()]
-        for name, t in rules.items()
-    }
-    return pd.DataFrame.from_dict(rows, "index", dtype=int, columns=list(style.CLASS_COLUMNS))
+    label = {name: table["label"].to_numpy(float, na_value=0.5) for name, table in rules.items()}
+    counts = {name: [(of == at).sum() for at in (0, 0.5, 1)] for name, of in label.items()}
+    return pd.DataFrame.from_dict(counts, "index", dtype=int, columns=list(style.CLASS_COLUMNS))
 
 
 @style.figure
@@ -182,9 +171,6 @@ def classes(counts: pd.DataFrame, emphasis: Sequence[str] = (), percent: bool = 
     ax.set_xlabel("share of the nodules, % (numbers: nodules)" if percent else "nodules")
     figure.legend(loc="outside upper right", ncols=3)
     return figure, counts
-
-
-# What the labels already know: size, calcium and the patient
 
 
 @style.figure
@@ -232,8 +218,7 @@ def _in_mm(axis: Any) -> None:
 
 @style.figure
 def rocs(
-    labels: ArrayLike, scores: Arrays, *, groups: ArrayLike | None = None, resamples: int = 0,
-    seed: int = 0,
+    labels: ArrayLike, scores: Arrays, *, groups: ArrayLike | None = None, resamples: int = 0
 ) -> Drawn:  # fmt: skip
     """Draw ROC curves of a few scores of the same nodules, with bands if resamples are asked for.
 
@@ -243,15 +228,16 @@ def rocs(
         groups: (n,) patients, for the bootstrap of the bands.
     """
     others, dashes = cycle((style.VERMILION, style.SKY, style.PURPLE)), cycle(("-", "--", ":"))
-    how = Look(groups=groups, resamples=resamples, seed=seed)
     figure, ax = style.subplots(size=(4.6, 4.9))
     for name, score in scores.items():
         by_size = name.startswith("diameter")
         color, line = (style.SIZE_ONLY, next(dashes)) if by_size else (next(others), "-")
-        found = statistics.roc_band(labels, score, **how) if resamples else None
-        band = found and [found[0], *found[2:]]
+        band = None
+        if resamples:
+            x, _, *ends = statistics.roc_band(labels, score, groups=groups, resamples=resamples)
+            band = (x, *ends)
         label = f"{name}: AUC {statistics.roc_auc(labels, score):.3f}"
-        style.banded(ax, *statistics.roc(labels, score), band, color, label, ls=line)
+        style.banded(ax, *statistics.roc(labels, score), band, color, label=label, ls=line)
     roc_axes(ax)
     ax.set_xlabel("1 - specificity (benign called malignant)")
     ax.set_ylabel("sensitivity (malignant found)")

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
+import SimpleITK as sitk
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.lines import Line2D
@@ -28,12 +29,7 @@ Masks = Mapping[str, Mask]
 LANDMARKS = {"air": -1000.0, "fat": -100.0, "water": 0.0, "bone": 300.0}
 _PARTS = (style.SKY, style.ORANGE, style.GREEN, style.PURPLE)
 _MASKS = (style.VERMILION, style.SKY, style.YELLOW, style.GREEN)
-_PAIR = (style.BLUE, style.VERMILION)
-_WINDOWS = (style.BLUE, style.VERMILION, style.GREEN, style.PURPLE)
 Plane = Literal["axial", "coronal", "sagittal"]
-
-
-# HU, spacing, thickness and kernels
 
 
 @style.figure
@@ -62,21 +58,22 @@ def windows(
 
     `limits`: name -> HU that are drawn black and white.
     """
-    values = np.asarray(image, dtype=float)
+    hu = np.asarray(image, dtype=float)
     columns = 2 if len(limits) == 4 else len(limits)
     plan = [*np.arange(len(limits)).reshape(-1, columns).tolist(), ["hu"] * columns]
-    tall = 7.4 / columns * len(values) / values.shape[1] + 0.3
+    tall = 7.4 / columns * len(hu) / hu.shape[1] + 0.3
     heights = [*[tall] * (len(plan) - 1), 1.8]
     figure, axes = style.mosaic(plan, (7.4, sum(heights)), height_ratios=heights)
     below = axes["hu"]
-    below.hist(values.ravel(), np.arange(-1200, 1401, 25).tolist(), color=style.GREY)
+    below.hist(hu.ravel(), np.arange(-1200, 1401, 25).tolist(), color=style.GREY)
     below.set(xlabel="HU", ylabel="pixels")
     top = below.get_ylim()[1]
-    for k, ((name, (low, high)), color) in enumerate(zip(limits.items(), _WINDOWS, strict=False)):
-        show_ct(axes[k], window(values, low, high), 0, 1, pixel_mm=(pixel_mm,) * 2, mark=SIMULATED)
+    of_each = zip(limits.items(), style.COLOURS, strict=False)
+    for k, ((name, (low, high)), color) in enumerate(of_each):
+        show_ct(axes[k], window(hu, low, high), 0, 1, pixel_mm=pixel_mm, mark=SIMULATED)
         axes[k].set_title(f"{name}: {low:g} to {high:g} HU", fontsize=9, color=color)
         below.plot([low, high], [top * (1.1 + 0.1 * k)] * 2, color=color, linewidth=4)
-    scale_bar(axes[0], 100.0 if values.shape[1] * pixel_mm > 200 else 10.0)
+    scale_bar(axes[0], 100.0 if hu.shape[1] * pixel_mm > 200 else 10.0)
     return figure
 
 
@@ -111,7 +108,7 @@ def slabs(images: Mapping[float, tuple[ArrayLike, ArrayLike]], pixel_mm: float) 
     for (above, below), (thickness, (coronal, axial)) in zip(axes.T, images.items(), strict=True):
         title = f"{thickness:g} mm slices"
         show_ct(above, coronal, pixel_mm=(thickness, pixel_mm), mark=SIMULATED, title=title)
-        show_ct(below, axial, pixel_mm=(pixel_mm, pixel_mm), mark=SIMULATED)
+        show_ct(below, axial, pixel_mm=pixel_mm, mark=SIMULATED)
         above.set_ylim(half_mm, -half_mm)
     scale_bar(axes[1, 0], 5.0)
     axes[0, 0].set_ylabel("coronal")
@@ -125,17 +122,17 @@ def peaks(thickness_mm: ArrayLike, measured: Arrays, formula: Arrays, surround_h
 
     `measured` and `formula`: name -> (n,) HU; `surround_hu`: of the lung around it, a line.
     """
-    t = np.asarray(thickness_mm, dtype=float)
+    table = pd.DataFrame(dict(measured), np.asarray(thickness_mm, dtype=float))
     figure, ax = style.subplots(size=(6.4, 3.4))
-    for (name, hu), color in zip(measured.items(), _PAIR, strict=False):
-        ax.plot(t, formula[name], color=color, linestyle="--", linewidth=1.2)
-        ax.plot(t, hu, "o", color=color, label=name)
+    pd.DataFrame(dict(formula), table.index).plot(ax=ax, style="--", color=style.COLOURS, lw=1.2)
+    table.plot(ax=ax, style="o", color=style.COLOURS)
     ax.plot([], [], color=style.GREY, linestyle="--", linewidth=1.2, label="formula")
     ax.axhline(surround_hu, color=style.GREY, linewidth=1.0)
-    ax.text(t[-1], surround_hu + 15, "lung", color=style.GREY, fontsize=9, ha="right")
+    ax.text(table.index[-1], surround_hu + 15, "lung", color=style.GREY, fontsize=9, ha="right")
     ax.set(xlabel="slice thickness, mm", ylabel="HU of the brightest slice")
-    ax.legend(loc="lower left", bbox_to_anchor=(0.0, 0.15))
-    return figure, pd.DataFrame(dict(measured), t).T
+    named = (of[len(table.columns) :] for of in ax.get_legend_handles_labels())
+    ax.legend(*named, loc="lower left", bbox_to_anchor=(0.0, 0.15))
+    return figure, table.T
 
 
 @style.figure
@@ -147,12 +144,13 @@ def kernels(images: Arrays, lines: Arrays, pixel_mm: float) -> Drawn:
     ratios = [1] * len(images) + [1.3]
     figure, (*panels, right) = style.subplots(1, len(ratios), (7.4, 2.8), width_ratios=ratios)
     for ax, (name, image) in zip(panels, images.items(), strict=True):
-        show_ct(ax, image, pixel_mm=(pixel_mm, pixel_mm), mark=SIMULATED, title=name)
+        show_ct(ax, image, pixel_mm=pixel_mm, mark=SIMULATED, title=name)
     scale_bar(panels[0], 10.0)
-    for (name, hu), color in zip(lines.items(), _PAIR, strict=False):
-        at = (np.arange(np.size(hu)) - (np.size(hu) - 1) / 2) * pixel_mm
-        right.plot(at, hu, ".-", color=color, label=name, linewidth=1.2)
-    right.set(xlabel="mm", ylabel="HU without noise")
+    across = pd.DataFrame(dict(lines))
+    across.index = (across.index - (len(across) - 1) / 2) * pixel_mm
+    across.plot(
+        ax=right, style=".-", color=style.COLOURS, lw=1.2, xlabel="mm", ylabel="HU without noise"
+    )
     right.legend(loc="upper right", fontsize=8)
     return figure, "The sharper the kernel, the steeper the edge"
 
@@ -178,15 +176,15 @@ def steps(volume: Volume, found: Steps, at: int | None = None, plane: Plane = "a
     }
     if at is None:
         tubes = found.airways if found.airways.any() else found.closed
-        tube, lung = (_seen(volume, m, plane).sum(axis=(1, 2)) for m in (tubes, found.closed))
+        masks = (_slices(volume, mask, plane)[0] for mask in (tubes, found.closed))
+        tube, lung = (mask.sum(axis=(1, 2)) for mask in masks)
         at = int(np.argmax(tube * (lung > 0.3 * lung.max())))
-    image, aspect = _seen(volume, volume.voxels, plane)[at], _aspect(volume, plane)
-    tall = aspect * len(image) / image.shape[1]
-    figure, axes = style.panels(6, 3, 7.4, 7.4 / 3 * tall + 0.25)
-    for number, (ax, title) in enumerate(zip(axes, layers, strict=True), start=1):
-        show_ct(ax, image, aspect=aspect, title=f"{number}  {title}", mark=SIMULATED)
-        for mask, color in layers[title]:
-            _tint(ax, _seen(volume, mask, plane)[at], color)
+    slices, aspect = _slices(volume, volume.voxels, plane)
+    images = {f"{number}  {title}": slices[at] for number, title in enumerate(layers, start=1)}
+    figure, axes = style.image_panels(images, 3, words=0.25, aspect=aspect, mark=SIMULATED)
+    for ax, layer in zip(axes, layers.values(), strict=True):
+        for mask, color in layer:
+            _tint(ax, _slices(volume, mask, plane)[0][at], color)
     return figure
 
 
@@ -199,27 +197,28 @@ def over_slices(
     for name, mask in masks.items():
         if mask.shape != volume.shape:
             raise InputError(f"{name}: of shape {mask.shape}, the scan has {volume.shape}")
-    columns, aspect = min(len(at), 4), _aspect(volume, plane)
-    images = _seen(volume, volume.voxels, plane)[list(at)]
-    tall = 7.4 / columns * aspect * images.shape[1] / images.shape[2] + 0.4
-    figure, axes = style.panels(len(at), columns, 7.4, tall)
-    for ax, number, image in zip(axes, at, images, strict=True):
-        show_ct(ax, image, aspect=aspect, title=f"slice {number}", mark=mark)
-        for mask, color in reversed([*zip(masks.values(), _MASKS, strict=False)]):
-            _outline(ax, _seen(volume, mask, plane)[number], color)
-    lines = [Line2D([], [], color=color) for _, color in zip(masks, _MASKS, strict=False)]
-    figure.legend(lines, list(masks), loc="outside upper left", ncols=len(masks), fontsize=8)
+    slices, aspect = _slices(volume, volume.voxels, plane)
+    images = {f"slice {number}": slices[number] for number in at}
+    columns = min(len(at), 4)
+    figure, axes = style.image_panels(images, columns, words=0.4, aspect=aspect, mark=mark)
+    colours = dict(zip(masks, _MASKS, strict=False))
+    for name in reversed(colours):
+        seen = _slices(volume, masks[name], plane)[0]
+        for ax, number in zip(axes, at, strict=True):
+            _outline(ax, seen[number], colours[name])
+    lines = [Line2D([], [], color=color) for color in colours.values()]
+    figure.legend(lines, list(colours), loc="outside upper left", ncols=len(lines), fontsize=8)
     return figure, f"{plane} slices of a {mark} chest CT"
 
 
 @style.figure
-def kept(volume: Volume, nodules: Masks, masks: Masks, half_width_mm: float = 26.0) -> Drawn:
+def kept(volume: Volume, nodules: Masks, masks: Masks) -> Drawn:
     """Draw what lung masks (a column each) keep of nodules (a row each), all (Z, Y, X).
 
-    Each nodule is shown in the slice in which it is largest, up to `half_width_mm` around it.
+    Each nodule is shown in the slice in which it is largest, up to 26 mm around it.
     """
     pixel = volume.spacing_zyx_mm[1:]
-    reach = [round(half_width_mm / p) for p in pixel]
+    reach = [round(26 / p) for p in pixel]
     size = (7.4, (7.4 / len(masks) + 0.3) * len(nodules))
     figure, axes = style.subplots(len(nodules), len(masks), size, squeeze=False)
     for row, (name, nodule) in zip(axes, nodules.items(), strict=True):
@@ -248,22 +247,13 @@ def _tint(ax: Axes, mask: Mask, color: str, extent: Any = None) -> None:
     _outline(ax, mask, color, extent)
 
 
-def _axes_zyx(volume: Volume) -> list[int]:
-    """Which of (z, y, x) of the array runs, as near as they come, along head, back and left."""
-    return [2 - int(axis) for axis in np.argmax(np.abs(volume.direction), axis=1)[::-1]]
-
-
-def _seen(volume: Volume, array: NDArray, plane: Plane) -> NDArray:
-    """Slices as they are looked at: head or front up, the patient's right at the left."""
-    axes = _axes_zyx(volume)
-    signs = [volume.direction[world, 2 - axis] for world, axis in zip((2, 1, 0), axes, strict=True)]
-    upright = np.transpose(array, axes)[tuple(slice(None, None, int(np.sign(s))) for s in signs)]
-    slices = np.moveaxis(upright, get_args(Plane).index(plane), 0)
-    return slices if plane == "axial" else slices[:, ::-1]
-
-
-def _aspect(volume: Volume, plane: Plane) -> float:
-    """Height of a pixel over its width."""
-    spacing = [volume.spacing_zyx_mm[axis] for axis in _axes_zyx(volume)]
-    down, right = np.delete(spacing, get_args(Plane).index(plane))
-    return float(down / right)
+def _slices(volume: Volume, array: NDArray, plane: Plane) -> tuple[NDArray, float]:
+    """Slices as they are looked at, and the height of a pixel over its width."""
+    image = sitk.GetImageFromArray(array * 1)  # masks as numbers
+    image.SetSpacing(volume.spacing_xyz_mm)
+    image.SetDirection(volume.direction.ravel().tolist())
+    upright = sitk.DICOMOrient(image, "LPS")
+    axis = get_args(Plane).index(plane)
+    down, right = np.delete(upright.GetSpacing()[::-1], axis)
+    slices = np.moveaxis(sitk.GetArrayFromImage(upright), axis, 0)
+    return slices if plane == "axial" else slices[:, ::-1], down / right

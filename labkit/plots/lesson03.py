@@ -44,7 +44,7 @@ def in_space(views: ArrayLike) -> Drawn:
         _paint(ax, plane, image)
         around = plane.points_xyz_mm((0, 0, 0), 2, SIZE_MM)[[0, 0, 1, 1, 0], [0, 1, 1, 0, 0]]
         ax.plot(*around.T, color=color, linewidth=2.4, zorder=10)  # in front of the image
-        ax.set_title(f"{number}  {plane.name}", fontsize=9, fontweight="normal")
+        ax.set_title(f"{number}  {plane.name}", **style.PLAIN)
     figure.text(0.99, 0.005, "images: simulated", ha="right", va="bottom", fontsize=8)
     return figure, "Three are parallel to the faces, the others run through two opposite edges"
 
@@ -122,7 +122,7 @@ def side_by_side(
     figure, axes = style.panels(len(images), columns, 7.4, 7.4 / columns + 0.7)
     for ax, (title, image) in zip(axes, images.items(), strict=True):
         pixel = (pixel_mm or {}).get(title, (1.0, 1.0))
-        show_ct(ax, image, pixel_mm=pixel or (1.0, 1.0), ticks=True, title=title, mark=mark)
+        show_ct(ax, image, pixel_mm=pixel or 1.0, ticks=True, title=title, mark=mark)
         ax.set_xlabel("mm" if pixel else "voxels")
     return figure, mark
 
@@ -130,11 +130,10 @@ def side_by_side(
 @style.figure
 def differences(reference: ArrayLike, others: Arrays) -> Drawn:
     """Draw an image (rows, columns), and how some others (by title) differ from it, in HU."""
-    base = np.asarray(reference, dtype=float)
-    gaps = {title: np.asarray(image, dtype=float) - base for title, image in others.items()}
+    gaps = {title: np.subtract(image, reference, dtype=float) for title, image in others.items()}
     panels = len(others) + 1
     figure, (first, *axes) = style.subplots(1, panels, (7.4, 7.4 / panels + 0.6))
-    show_ct(first, base, title="one interpolation", mark=SIMULATED)
+    show_ct(first, reference, title="one interpolation", mark=SIMULATED)
     for ax, (title, gap) in zip(axes, gaps.items(), strict=True):
         show_ct(ax, gap, -100, 100, cmap="PuOr_r", title=title, mark=SIMULATED)
     figure.colorbar(axes[-1].images[0], ax=axes[-1], label="difference, HU", shrink=0.8)
@@ -158,7 +157,7 @@ def hidden_samples(lines: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> Drawn:
         ax.plot(x[known], y[known], "o", color="black", label="known voxel")
         ax.plot(x[1::2], y[1::2], "o", color="black", markerfacecolor="white", label="hidden")
         ax.set_xlabel("mm from the centre")
-        ax.set_title(title, fontsize=9, fontweight="normal")
+        ax.set_title(title, **style.PLAIN)
     axes[0].set_ylabel("HU")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=4)
     return figure
@@ -172,7 +171,7 @@ def margin(view: ArrayLike, shifts: Sequence[tuple[int, int]]) -> Drawn:
     """
     values, inner = np.asarray(view), 64
     room = (len(values) - inner) // 2
-    if any(abs(step) > room for shift in shifts for step in shift):
+    if np.abs(shifts).max() > room:
         raise InputError(f"a view of {len(values)} pixels has room for shifts of {room} at most")
     figure, (whole, *axes) = style.subplots(1, len(shifts) + 2, (7.2, 2.3))
     show_ct(whole, values, title=f"{len(values)} x {len(values)}", mark=SIMULATED)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -44,28 +43,22 @@ def network_table(network: MTCNN | STCNN) -> pd.DataFrame:
     >>> table["layer"][0], table["output"][0], int(table["parameters"][0])
     ('convolution 5 x 5', '24 x 64 x 64', 624)
     """
-    rows: list[dict[str, Any]] = []
-
-    def note(branch: str, layer: nn.Module, output: torch.Tensor) -> None:
-        name, shape = _KINDS[type(layer).__name__], " x ".join(map(str, output.shape[1:]))
-        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
-            name += " {} x {}".format(*layer.kernel_size)
-        parameters = sum(p.numel() for p in layer.parameters())
-        rows.append({"branch": branch, "layer": name, "output": shape, "parameters": parameters})
-
-    hooks = [
-        layer.register_forward_hook(lambda layer, _, out, branch=branch: note(branch, layer, out))
-        for attribute, branch in _BRANCHES.items()
-        for layer in getattr(network, attribute, ())
-        if type(layer).__name__ in _KINDS and getattr(layer, "p", 1) > 0  # no dropout of nothing
-    ]
-    try:
-        with torch.inference_mode():
-            network(next(network.parameters()).new_zeros(1, 1, IMAGE_SIZE, IMAGE_SIZE))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return pd.DataFrame(rows)
+    rows, shared = [], next(network.parameters()).new_zeros(1, 1, IMAGE_SIZE, IMAGE_SIZE)
+    with torch.inference_mode():
+        for attribute, branch in _BRANCHES.items():
+            x = shared
+            for layer in getattr(network, attribute, ()):
+                x = layer(x)
+                shared = x if branch == "ShareNet" else shared
+                name = _KINDS.get(type(layer).__name__)
+                if name is None or getattr(layer, "p", 1) == 0:  # dropout of nothing
+                    continue
+                if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+                    name += " {} x {}".format(*layer.kernel_size)
+                shape = " x ".join(map(str, x.shape[1:]))
+                parameters = sum(p.numel() for p in layer.parameters())
+                rows.append((branch, name, shape, parameters))
+    return pd.DataFrame(rows, columns=["branch", "layer", "output", "parameters"])
 
 
 @style.figure
@@ -93,7 +86,7 @@ def network_figure(network: MTCNN | STCNN) -> Drawn:
         for x, shape in zip(across, shapes, strict=True):
             _draw_block(ax, x, y, shape, _BRANCH_COLOURS[branch])
         # Each branch goes on where ShareNet ends.
-        path = np.r_[across if branch == "ShareNet" else (last, *across)]
+        path = across if branch == "ShareNet" else np.append(last, across)
         for middle, half in zip((path[1:] + path[:-1]) / 2, 0.08 * np.diff(path), strict=True):
             arrow = Look(arrowstyle="->", lw=0.9)
             ax.annotate("", (middle + half, y), (middle - half, y), arrowprops=arrow)
@@ -168,21 +161,14 @@ def floor_figure(cohort: Cohort, row: int) -> Drawn:
     return figure, "Entropy is highest in mid-grey: an arch from 0 over 0.693 at one half to 0"
 
 
-# How it is trained
-
-
 @style.figure
-def slopes_figure(
-    loss: Callable[[NDArray[Any]], float], ways: Mapping[str, NDArray[Any]], *, reach: float = 4.0
-) -> Drawn:
+def slopes_figure(loss: Callable[[NDArray[Any]], float], ways: Mapping[str, NDArray[Any]]) -> Drawn:
     """Draw the loss of a network of two weights as a map, ways down it, and the loss on the way.
 
-    Args:
-        loss: of the two weights.
-        ways: name -> (steps, 2) weights, the first ones first.
-        reach: of the map, -reach to reach in both weights.
+    `loss`: of the two weights; `ways`: name -> (steps, 2) weights, the first ones first.
     """
     figure, (left, right) = style.subplots(1, 2, (9.0, 3.9))
+    reach = 4.0
     side = np.linspace(-reach, reach, 61)
     heights = np.array([[loss(np.array([a, b])) for a in side] for b in side])
     lines = left.contour(side, side, heights, levels=np.arange(0.3, 1.8, 0.1), cmap="viridis")
@@ -212,57 +198,48 @@ def signal(network: STCNN, images: torch.Tensor) -> pd.Series:
     >>> signal(STCNN(), torch.rand(4, 1, 64, 64)).index.tolist()
     ['conv 1', 'conv 2', 'conv 3', 'FC1', 'FC2', 'output']
     """
-    names, sizes, x = list[str](), list[float](), images
+    convs, sizes, x = [f"conv {k + 1}" for k in range(network.depth)], list[float](), images
     with torch.inference_mode():
         for layer in (*network.eval().share, *network.classify):
             x = layer(x)
             if isinstance(layer, nn.Conv2d | nn.Linear):
-                k, conv = len(names) + 1, isinstance(layer, nn.Conv2d)
-                names.append(f"conv {k}" if conv else f"FC{k - network.depth}")
                 sizes.append(float(x.square().mean().sqrt()))
-    return pd.Series(sizes, [*names[:-1], "output"])
+    return pd.Series(sizes, [*convs, "FC1", "FC2", "output"])
 
 
 @style.figure
 def signals_figure(signals: Mapping[str, pd.Series]) -> Drawn:
     """Draw how large a signal is behind each layer, on a logarithmic scale, by first weights."""
     figure, ax = style.subplots(size=(6.0, 3.4))
-    colours = (style.VERMILION, style.GREEN, style.BLUE)
-    for (name, of), colour, marker in zip(signals.items(), colours, "vo^", strict=False):
-        ax.plot(of.index, of.to_numpy(), marker=marker, color=colour, label=name)
-    ax.set(yscale="log", ylabel="root mean square", title="signal behind each layer")
+    looks = Look(color=[style.VERMILION, style.GREEN, style.BLUE], legend=False, logy=True)
+    table = pd.DataFrame(dict(signals))
+    table.plot(ax=ax, style=["v-", "o-", "^-"], ylabel="root mean square", **looks)
+    ax.set_title("signal behind each layer")
     figure.legend(loc="outside right center")
-    return figure, {name: of.to_dict() for name, of in signals.items()}
+    return figure, table.T
 
 
-# Whether networks had learnt when they stopped
-
-
-def printed_curves(run: Path | None = None) -> dict[str, Any]:
-    """Load the learning curves of the packed run by the printed protocol, or of another run.
+def printed_curves() -> dict[str, Any]:
+    """Load the learning curves of the packed run by the printed protocol.
 
     Returns what its `run.json` says, and `networks`: of each `fold`, `view`, `best_epoch` (the
     first is 0), and the losses `train_cls` and `val_cls` by epoch.
     """
-    with run_folder(run or paths.results() / "predictions" / "real_st_printed.tar.xz") as folder:
+    with run_folder(paths.results() / "predictions" / "real_st_printed.tar.xz") as folder:
         about = read_json(folder / "run.json", "a run")
         curves = pd.read_csv(folder / "history.csv")
-    networks = [
-        {"fold": fold, "view": view, "best_epoch": int(of["best_epoch"].iloc[0]),
-         "train_cls": of["train_cls"].tolist(), "val_cls": of["val_cls"].tolist()}
-        for (fold, view), of in curves.groupby(["fold", "view"])
-    ]  # fmt: skip
-    return {**about, "networks": networks}
+    losses = curves.groupby(["fold", "view"]).agg(
+        {"best_epoch": "first", "train_cls": list, "val_cls": list}
+    )
+    return {**about, "networks": losses.reset_index().to_dict("records")}
 
 
 @style.figure
-def curves_figure(curves: Mapping[str, Any], marks: Mapping[str, int], shown: int = 0) -> Drawn:
+def curves_figure(curves: Mapping[str, Any], marks: Mapping[str, int]) -> Drawn:
     """Draw every network's validation loss, one in colour beside its training loss, and its best.
 
-    Args:
-        curves: as `printed_curves` loads them.
-        marks: words -> epoch, counted from 1, to draw a line at.
-        shown: which network is in colour.
+    `curves`: as `printed_curves` loads them; `marks`: words -> epoch, counted from 1, to draw a
+    line at.
     """
     figure, ax = style.subplots(size=(8.0, 4.0))
     networks = curves["networks"]
@@ -270,15 +247,13 @@ def curves_figure(curves: Mapping[str, Any], marks: Mapping[str, int], shown: in
         loss = pd.Series(of["val_cls"]).rename(lambda epoch: epoch + 1)
         ax.plot(loss, color=style.GREY, lw=0.6, alpha=0.5)
         ax.plot(of["best_epoch"] + 1, loss.iloc[of["best_epoch"]], ".", color=style.GREY, ms=6)
-    one = networks[shown]
-    for column, colour, name in (
-        ("train_cls", style.SKY, "one network, training (with dropout)"),
-        ("val_cls", style.BLUE, "the same, validation"),
-    ):
-        ax.plot(range(1, len(one[column]) + 1), one[column], color=colour, lw=1.8, label=name)
-    best = one["best_epoch"]
+    one, best = networks[0], networks[0]["best_epoch"] + 1
+    epochs = range(1, len(one["val_cls"]) + 1)
+    name = "one network, training (with dropout)"
+    ax.plot(epochs, one["train_cls"], color=style.SKY, lw=1.8, label=name)
+    ax.plot(epochs, one["val_cls"], color=style.BLUE, lw=1.8, label="the same, validation")
     look = Look(color=style.VERMILION, label="its best epoch: kept")
-    ax.plot(best + 1, one["val_cls"][best], "o", **look)
+    ax.plot(best, one["val_cls"][best - 1], "o", **look)
     for words, epoch in marks.items():
         ax.axvline(epoch, color=style.BLACK, ls=":", lw=1)
         ax.text(epoch, 0.97, f" {words}", transform=ax.get_xaxis_transform(), va="top", fontsize=9)
@@ -287,7 +262,7 @@ def curves_figure(curves: Mapping[str, Any], marks: Mapping[str, int], shown: in
     figure.legend(loc="outside upper left", ncols=3)
     ran = [len(of["val_cls"]) for of in networks]
     stopped = f"{len(networks)} networks stopped after {min(ran)} to {max(ran)} epochs"
-    return figure, f"{stopped}; the one in colour was best in epoch {best + 1} of {ran[shown]}"
+    return figure, f"{stopped}; the one in colour was best in epoch {best} of {ran[0]}"
 
 
 def stopped() -> pd.DataFrame:
@@ -300,14 +275,13 @@ def stopped() -> pd.DataFrame:
     rows = {}
     for name, images in results.there(results.COHORTS):
         values = results.read(name, images)
-        trained = [of["trained"] for of in values.get("variants", {}).values()]
-        if not all("epochs_a_network" in of for of in trained) or not trained:
+        trained = pd.DataFrame([of["trained"] for of in values.get("variants", {}).values()])
+        if "epochs_a_network" not in trained or trained["epochs_a_network"].isna().any():
             continue
         rows[name, images] = {
-            "networks": sum(of["networks"] for of in trained),
-            "at most": values["config"]["epochs"],
-            "median epochs": float(np.median([of["epochs_a_network"] for of in trained])),
-            "at chance": sum(of["at_chance"] for of in trained),
+            "networks": trained["networks"].sum(), "at most": values["config"]["epochs"],
+            "median epochs": trained["epochs_a_network"].median(),
+            "at chance": trained["at_chance"].sum(),
             "date": values["date"][:10], "machine": values["hardware"]["processor"],
         }  # fmt: skip
     return pd.DataFrame.from_dict(rows, orient="index")

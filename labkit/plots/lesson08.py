@@ -10,42 +10,36 @@ from labkit.plots import style
 from labkit.plots.paper import experiment_title
 from labkit.plots.style import Drawn, Look
 
-_CLS, _IMG = style.VERMILION, style.PURPLE
-
 
 @style.figure
 def gradients_figure(
-    watched: pd.DataFrame, alpha: float, floor: float | None = None, *, simulated: bool = False
+    watched: pd.DataFrame, alpha: float, floor: float, *, simulated: bool = False
 ) -> Drawn:
     """Draw both losses by epoch, and how hard each pulls at ShareNet.
 
     `watched`: of `training.probes.watch`; `alpha`: with which it was trained; `floor`: of the
     reconstruction's loss.
     """
-    epoch = watched["epoch"] + 1
+    by_epoch = watched.set_index(watched["epoch"] + 1).rename_axis("epoch")
     figure, (sizes, pulls) = style.subplots(1, 2, (9.0, 3.8))
-    sizes.plot(epoch, watched["train_cls"], "o-", color=_CLS, label="class, $L_{cls}$")
-    sizes.plot(epoch, watched["train_img"], "o-", color=_IMG, label="image, $L_{img}$")
-    if floor is not None:
-        sizes.axhline(floor, color=style.GREY, ls="--", lw=1, label="floor of $L_{img}$")
-    sizes.set(ylabel="loss, nats", ylim=(0, None))
-    pulls.plot(epoch, watched["cls"], "o-", color=_CLS, label="class")
-    pulls.plot(epoch, watched["img"], "o-", color=_IMG, label="image")
-    if alpha != 1:
-        of = f"image, times alpha = {alpha:g}"
-        pulls.plot(epoch, alpha * watched["img"], "o--", color=_IMG, lw=1, ms=3, label=of)
-    pulls.set(yscale="log", ylabel="norm of the gradient on ShareNet")
+    look = Look(style="o-", color=[style.VERMILION, style.PURPLE], title="how large the losses are")
+    losses = {"train_cls": "class, $L_{cls}$", "train_img": "image, $L_{img}$"}
+    by_epoch.rename(columns=losses)[[*losses.values()]].plot(ax=sizes, ylabel="loss, nats", **look)
+    sizes.axhline(floor, color=style.GREY, ls="--", lw=1, label="floor of $L_{img}$")
+    sizes.set_ylim(0, None)
+    gradients = by_epoch[["cls", "img"]].set_axis(["class", "image"], axis=1)
+    words = "norm of the gradient on ShareNet"
+    gradients.plot(ax=pulls, logy=True, ylabel=words, **look | {"title": "how hard they pull"})
+    scaled = Look(color=style.PURPLE, lw=1, ms=3, label=f"image, times alpha = {alpha:g}")
+    pulls.plot(alpha * gradients["image"], "o--", **scaled)
     # No more exponents than there are decades, which are two.
-    pulls.yaxis.set_major_formatter(ticker.FuncFormatter(lambda y, _: f"{y:g}"))
+    pulls.yaxis.set_major_formatter("{x:g}")
     pulls.yaxis.set_minor_formatter(ticker.NullFormatter())
-    style.titles(sizes, "how large the losses are", False)
     style.titles(pulls, "how hard they pull", simulated)
     for ax in (sizes, pulls):
-        ax.set_xlabel("epoch")
         ax.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
         ax.legend()
-    ends = watched.iloc[[0, -1]].set_axis(["at first", "at last"])
-    return figure, ends[["train_cls", "train_img", "cls", "img"]]
+    return figure, watched[[*losses, "cls", "img"]].iloc[[0, -1]].set_axis(["at first", "at last"])
 
 
 @style.figure

@@ -42,8 +42,8 @@ def fields_figure(hu: ArrayLike, nodules: pd.DataFrame) -> Drawn:
     for label, name in ((0, "benign"), (1, "malignant")):
         mm = nodules.loc[nodules["label"] == label, "diameter_mm"]
         fits.ecdf(mm, color=style.CLASSES[label], label=f"{name}, n = {len(mm)}")
-        shares = {f"{f.size_px} mm": f"{(mm <= f.size_px).mean():.0%}" for f in fields.values()}
-        fitting[name] = shares
+        within = {of.size_px: (mm <= of.size_px).mean() for of in fields.values()}
+        fitting[name] = {f"{px} mm": f"{share:.0%}" for px, share in within.items()}
     fits.set(xscale="log", xlim=(3, 110), ylim=(0, 1), xlabel="diameter; side of the field, mm")
     fits.set_ylabel("share of nodules no wider")
     style.name_ticks(fits, [3, 6, 12, 24, 48, 96])
@@ -62,16 +62,17 @@ def influence_figure(
     """
     # A root, so that the faint rim is seen beside the bright middle.
     images = [np.sqrt(moved / moved.max()) for moved in maps.values()]
-    look = Look(cmap="magma", columns=[_layers(depth) for depth in maps], words=0.7)
-    figure, axes = style.image_grid([images], 0, 1, inches=2.05, **look)
-    said = {}
-    for ax, depth in zip(axes[0], maps, strict=True):
+    columns = [_layers(depth) for depth in maps]
+    figure, ((*axes,),) = style.image_grid(
+        [images], 0, 1, inches=2.05, cmap="magma", columns=columns, words=0.7
+    )
+    for ax, depth in zip(axes, maps, strict=True):
         start, end = receptive_field(depth).of(central(depth))
         _draw_field(ax, start, end, style.SKY)
-        said[_layers(depth)] = f"field {end - start} mm\n90 % within {reach[depth]} mm"
-        ax.set_xlabel(said[_layers(depth)], fontsize=9)
+        ax.set_xlabel(f"field {end - start} mm\n90 % within {reach[depth]} mm", fontsize=9)
     figure.suptitle(title, ha="left", x=0.01)
-    return figure, said
+    within = (ax.get_xlabel() for ax in axes)
+    return figure, dict(zip(columns, within, strict=True))
 
 
 @style.figure
@@ -83,10 +84,9 @@ def costs_figure(costs: pd.DataFrame, parts: pd.DataFrame) -> Drawn:
     """
     batch = int(costs["batch_size"].iloc[0])
     figure, ((numbers, sums), (memory, seconds)) = style.subplots(2, 2, (9.2, 5.6))
-    below = np.zeros(len(parts))
-    for part, colour in zip(parts, _PARTS, strict=True):
-        numbers.bar(parts.index, parts[part] / 1e6, 0.7, below, color=colour, label=part)
-        below += parts[part] / 1e6
+    for (part, of), colour in zip(parts.items(), _PARTS, strict=True):
+        below = parts.loc[:, :part].sum(axis=1) - of
+        numbers.bar(parts.index, of / 1e6, 0.7, below / 1e6, color=colour, label=part)
     numbers.set(ylabel="millions of parameters", title="what is trained (MT-CNN)")
     for ax, key, scale, what, unit in (
         (sums, "gflop_a_step", 1, "arithmetic of a step", "GFLOP"),

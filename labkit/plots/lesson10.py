@@ -27,21 +27,20 @@ def filters_figure(networks: Mapping[str, MTCNN | STCNN], *, simulated: bool = F
         name: network.get_parameter("share.0.weight").detach().float().cpu().numpy()[:, 0]
         for name, network in networks.items()
     }
-    sums = {name: f"{np.square(of).sum():.2f}" for name, of in filters.items()}
     first = next(iter(filters.values()))
     order = np.argsort(-np.square(first).sum(axis=(1, 2)))
     reach = max(float(np.abs(first).max()), 1e-6)
-    images = [of[order] for of in filters.values()]
-    figure, axes = style.image_grid(images, -reach, reach, inches=0.36, words=0.16)
-    figure.set_figheight(figure.get_figheight() + 0.5)  # for the words above
-    figure.set_layout_engine("constrained", wspace=0.01, hspace=0.01, w_pad=0.01)
-    for row, (name, of) in zip(axes, sums.items(), strict=True):
-        row[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
-        row[-1].text(1.25, 0.5, of, transform=row[-1].transAxes, va="center", fontsize=9)
-    axes[0, -1].set_title("$\\Sigma w^2$", fontsize=9, loc="left", fontweight="normal")
+    sums = {name: f"{np.square(of).sum():.2f}" for name, of in filters.items()}
+    figure, axes = style.subplots(len(filters), 1, (8.9, 0.45 + 0.4 * len(filters)), squeeze=False)
+    for ax, (name, of) in zip(axes[:, 0], filters.items(), strict=True):
+        apart = np.pad(of[order], ((0, 0), (0, 0), (0, 1)), constant_values=np.nan)
+        style.show_ct(ax, np.hstack([*apart]), -reach, reach)
+        ax.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
+        ax.text(1.01, 0.5, sums[name], transform=ax.transAxes, va="center", fontsize=9)
+    axes[0, 0].set_title("$\\Sigma w^2$", loc="right", **style.PLAIN)
     scale = f"{len(first)} filters of the first layer, black {-reach:.1f} to white {reach:.1f}"
     scale += ", trained on simulated CT" * simulated
-    figure.suptitle(scale, x=0.01, ha="left", fontsize=9, fontweight="normal")
+    figure.suptitle(scale, x=0.01, ha="left", **style.PLAIN)
     return figure, sums
 
 

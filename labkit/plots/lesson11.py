@@ -25,9 +25,6 @@ _LOOKS = {NODULE: (style.GREEN, "o"), EXCLUDED: (style.ORANGE, "s"),
 _SHOWN_MM = 40
 
 
-# Candidates in a scan
-
-
 def kind(table: pd.DataFrame) -> NDArray[np.str_]:
     """Return what each candidate of a cohort's table is: nodule, excluded, or false positive."""
     excluded = table["excluded"].to_numpy() == 1
@@ -86,21 +83,19 @@ def shares_on(table: pd.DataFrame) -> pd.Series:
 
 
 @style.figure
-def kinds_figure(cohort: Cohort, places: Sequence[str], n: int = 7) -> Drawn:
+def kinds_figure(cohort: Cohort, places: Sequence[str]) -> Drawn:
     """Draw nodules in a row, and of simulated false positives a row for each of some places.
 
-    Each row of n is spread evenly over the detector's scores, its surest candidate first; `places`
-    are of `simulate.scene.KINDS`.
+    Each row of seven is spread evenly over the detector's scores, its surest candidate first;
+    `places` are of `simulate.scene.KINDS`.
     """
-    rows = kinds_rows(cohort, places, n)
+    rows = kinds_rows(cohort, places, 7)
     start = (cohort.views.shape[-1] - _SHOWN_MM) // 2
     part = slice(start, start + _SHOWN_MM)
     images = [cohort.views[of, 0, part, part] * (1400 / 255) - 1000 for of in rows.values()]
-    mark = SIMULATED * cohort.simulated
-    figure, grid = style.image_grid(images, inches=1.15, words=0.17, rows=list(rows), mark=mark)
-    sizes = cohort.nodules["diameter_mm"].iloc[rows.get(NODULE, np.array([], int))]
-    for ax, mm in zip(grid[0], sizes, strict=False):
-        ax.set_title(f"{mm:.0f} mm", fontsize=9, fontweight="normal")
+    mm = cohort.nodules["diameter_mm"].iloc[rows.get(NODULE, np.array([], int))]
+    look = Look(columns=[f"{of:.0f} mm" for of in mm], mark=SIMULATED * cohort.simulated)
+    figure, _ = style.image_grid(images, inches=1.15, words=0.17, rows=list(rows), **look)
     counts = {name: len(numbers) for name, numbers in rows.items()}
     return figure, f"{_SHOWN_MM} mm, the detector's surest first", counts
 
@@ -131,31 +126,27 @@ def detector_figure(values: style.Values, here: Found, where: str) -> Drawn:
     results/luna16_detector.json; `here`: what it did on simulated scans that it was not tuned on,
     `where`.
     """
-    curve, luna, scans = values["curve"], values["luna16"], values["settings"]["scans"]
+    curve, scans = values["curve"], values["settings"]["scans"]
     figure, ax = style.subplots()
     label = f"{scans} scans of the tuning, threshold moved"
     ax.plot(curve["candidates_a_scan"], curve["sensitivity"], color=style.BLUE, lw=1.2, label=label)
-    said, others = {}, dict(zip(("candidates_a_scan", "hit", "nodules"), here, strict=True))
-    for name, of, colour, marker in (
-        ("at work, same scans", values, style.BLUE, "o"),
-        (where, others, style.VERMILION, "s"),
-        ("LUNA-16, as published", luna, style.BLACK, "D"),
+    keys, found = ("candidates_a_scan", "hit", "nodules"), dict[str, statistics.Interval]()
+    for name, (candidates, hit, nodules), colour, marker in (
+        ("at work, same scans", [values[key] for key in keys], style.BLUE, "o"),
+        (where, here, style.VERMILION, "s"),
+        ("LUNA-16, as published", [values["luna16"][key] for key in keys], style.BLACK, "D"),
     ):
-        hit, nodules = int(of["hit"]), of["nodules"]
-        low, high = statistics.wilson(np.array([hit / nodules]), np.array([float(nodules)]))
-        said[name] = statistics.Interval(hit / nodules, low[0], high[0])
-        place, label = (of["candidates_a_scan"], said[name]), f"{name}: {hit:,} of {nodules:,}"
-        style.whisker(ax, *place, colour, marker, label, ls="")
+        (low,), (high,) = statistics.wilson([hit / nodules], [nodules])
+        found[name] = statistics.Interval(hit / nodules, low, high)
+        label = f"{name}: {hit:,.0f} of {nodules:,}"
+        style.whisker(ax, candidates, found[name], colour, marker, label, ls="")
     ax.axhline(1, color=style.GREY, lw=0.8, ls=":")
     ax.set(xscale="log", xlabel="candidates a scan", ylabel="share of nodules hit")
     ax.set(ylim=(0.3, 1.03), xlim=(None, 1_100))
     style.name_ticks(ax, [2, 5, 10, 20, 50, 100, 200, 500, 1000])
     ax.legend(loc="lower right")
     titles(ax, "", True)
-    return figure, said
-
-
-# One nodule among hundreds of candidates
+    return figure, found
 
 
 @style.figure
@@ -196,10 +187,9 @@ def epochs_figure(labels: ArrayLike, shown: Sequence[ArrayLike]) -> Drawn:
 
     `labels`: (n,) 1 a nodule; `shown`: of each epoch, in order, which candidates its images are of.
     """
-    y = np.asarray(labels, int)
-    epochs = [np.asarray(rows, int) for rows in shown]
+    y, epochs = np.asarray(labels, int), len(shown)
     figure, (left, right) = style.subplots(1, 2, (8.6, 3.2), width_ratios=[1.2, 1])
-    mixtures = {"as they come": y, "as an epoch shows them": y[epochs[0]]}
+    mixtures = {"as they come": y, "as an epoch shows them": y[np.asarray(shown[0], int)]}
     for at, (name, of) in enumerate(mixtures.items()):
         share, label = 100 * of.mean(), (None, None) if at else ("nodule", "not")
         left.barh(at, share, color=style.GREEN, height=0.5, label=label[0])
@@ -208,16 +198,17 @@ def epochs_figure(labels: ArrayLike, shown: Sequence[ArrayLike]) -> Drawn:
         left.text(0, at - 0.36, text, fontsize=9, va="bottom")
     left.set(xlim=(0, 100), ylim=(1.6, -0.75), xlabel="share, %", yticks=[])
     left.legend(loc="upper right", ncols=2, bbox_to_anchor=(1, 1.16))
-    seen = np.zeros((len(epochs), len(y)), bool)
-    for k, rows in enumerate(epochs):
-        seen[k:, rows] = True
-    met = {n: 100 * seen[:, y == k].mean(axis=1) for n, k in (("nodules", 1), ("others", 0))}
-    for (name, of), colour in zip(met.items(), (style.GREEN, style.SKY), strict=True):
-        right.plot(np.arange(1, len(of) + 1), of, "o-", color=colour, ms=4, label=name)
+    seen = np.zeros((epochs, len(y)), bool)
+    for k, rows in enumerate(shown):
+        seen[k:, np.asarray(rows, int)] = True
+    both = {"nodules": seen[:, y == 1], "others": seen[:, y == 0]}
+    met = pd.DataFrame({name: 100 * of.mean(axis=1) for name, of in both.items()})
+    met.index += 1
+    met.plot(ax=right, style="o-", ms=4, color=[style.GREEN, style.SKY])
     right.set(xlabel="epoch", ylabel="candidates met so far, %", ylim=(0, 104))
-    right.set_xticks(np.unique(np.linspace(1, len(epochs), 6).round().astype(int)))
+    right.set_xticks(np.unique(np.linspace(1, epochs, 6).round().astype(int)))
     right.legend(loc="best")
-    return figure, {f"{name} met at last, %:": of[-1] for name, of in met.items()}
+    return figure, {f"{name} met at last, %:": of.iloc[-1] for name, of in met.items()}
 
 
 @style.figure
@@ -232,8 +223,7 @@ def reliability_figure(tables: style.Tables, *, simulated: bool = False) -> Draw
     least = float(10.0 ** np.floor(np.log10(max(1e-6, every[every > 0].min()))))
     figure, ax = style.subplots(size=(5.4, 4.6))
     ax.plot([least, 1], [least, 1], color=style.GREY, lw=0.8, ls=":")
-    colours = (style.VERMILION, style.BLUE, style.GREEN, style.PURPLE)
-    for (name, table), colour in zip(tables.items(), colours, strict=False):
+    for (name, table), colour in zip(tables.items(), style.COLOURS, strict=False):
         some, none = table[table["observed"] > 0], table[table["observed"] == 0]
         for of, alpha in ((some, 1.0), (none, 0.5)):
             low = np.maximum(of["low"], least)

@@ -60,21 +60,18 @@ def _name_families(ax: Axes, names: pd.Index) -> None:
             ax.plot([], [], "o", color=of, label=family)
 
 
-# The field, and what each family sees
-
-
 @style.figure
 def field_figure() -> Drawn:
     """Draw every method: downwards what it is given, to the right how it comes to its features."""
     rows = list(dict.fromkeys(sees for sees, _ in FIELD))
+    wrap = Look(width=33, subsequent_indent="    ", break_on_hyphens=False)
     lines = {
-        place: [line for name in names
-                for line in textwrap.wrap(f"{name}: {NETWORKS[name].name}", 33,
-                                          subsequent_indent="    ", break_on_hyphens=False)]
+        place: [line for n in names for line in textwrap.wrap(f"{n}: {NETWORKS[n].name}", **wrap)]
         for place, names in FIELD.items()
-    }  # fmt: skip
-    tall = [1 + max(2, *(len(of) for place, of in lines.items() if place[0] == row))
-            for row in rows]  # fmt: skip
+    }
+    tall = [
+        1 + max(2, *(len(of) for (sees, _), of in lines.items() if sees == row)) for row in rows
+    ]
     figure, ax = style.subplots(size=(10.4, 0.6 + 0.165 * sum(tall)))
     for row, top, high in zip(rows, np.cumsum([0, *tall]), tall, strict=False):
         for column, (family, tint) in enumerate(COLOURS.items()):
@@ -153,9 +150,6 @@ def block_figure(cube: ArrayLike) -> Drawn:
     return figure
 
 
-# What a ranking rests on
-
-
 @style.figure
 def cost_figure(methods: pd.DataFrame, cost: str, xlabel: str, size_only: Interval) -> Drawn:
     """Draw AUC within folds, with its interval, against what a method costs.
@@ -171,12 +165,10 @@ def cost_figure(methods: pd.DataFrame, cost: str, xlabel: str, size_only: Interv
     ax.set(xscale="log", xlabel=xlabel, ylabel="AUC within folds, with 95 % interval")
     ax.set_xlim(0.6 * shown[cost].min(), 6 * shown[cost].max())  # room for the last name
     # By what is missing to 1: from 0.94 to 0.97 is as far as from 0.88 to 0.94.
-    ax.set_yscale(
-        "function", functions=(lambda a: -np.log(1.001 - a), lambda z: 1.001 - np.exp(-z))
-    )
-    ticks = (0.7, 0.8, 0.85, 0.9, 0.92, 0.94, 0.96, 0.98)
+    missing = (lambda auc: -np.log(1.001 - auc), lambda z: 1.001 - np.exp(-z))
+    ax.set_yscale("function", functions=missing)
     lowest = min(of.low for of in shown["auc"])
-    ax.set_yticks([t for t in ticks if t > lowest])
+    ax.set_yticks([t for t in (0.7, 0.8, 0.85, 0.9, 0.92, 0.94, 0.96, 0.98) if t > lowest])
     _name_families(ax, shown.index)
     figure.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=3)
     style.mark_kind(ax, simulated=False)
@@ -193,13 +185,12 @@ def ranking_figure(methods: pd.DataFrame) -> Drawn:
     """
     size = (9.6, 1.3 + 0.25 * len(methods))
     figure, (left, right) = style.subplots(1, 2, size, sharey=True, width_ratios=[1.3, 1])
-    for y, (name, auc, pooled, place) in enumerate(
-        methods[["auc", "pooled", "place"]].itertuples()
-    ):
-        style.whisker(left, y - 0.12, auc, colour(name), upright=False)
-        look = Look(mfc="white", ms=4.5)
-        style.whisker(left, y + 0.2, pooled, colour(name), upright=False, lw=0.7, **look)
-        style.whisker(right, y, place, colour(name), upright=False)
+    shown = methods[["auc", "pooled", "place"]]
+    for y, (name, auc, pooled, place) in enumerate(shown.itertuples()):
+        look = Look(colour=colour(name), upright=False)
+        style.whisker(left, y - 0.12, auc, **look)
+        style.whisker(left, y + 0.2, pooled, **look, lw=0.7, mfc="white", ms=4.5)
+        style.whisker(right, y, place, **look)
     left.plot([], [], "o", color=style.GREY, label="within folds")
     left.plot([], [], "o", color=style.GREY, mfc="white", label="pooled over folds")
     _name_families(left, methods.index)
@@ -209,7 +200,7 @@ def ranking_figure(methods: pd.DataFrame) -> Drawn:
     right.grid(visible=False, axis="y")
     style.mark_kind(right, simulated=False)
     figure.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=3)
-    return figure, methods[["auc", "pooled", "place"]]
+    return figure, shown
 
 
 @style.figure

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,18 +15,17 @@ from labkit.plots.style import Drawn
 
 @style.figure
 def predictive_value_figure(
-    value: Callable[[float, float], float], places: Mapping[str, float],
-    aucs: Sequence[float] = (0.90, 0.95, 0.99),
-) -> Drawn:  # fmt: skip
+    value: Callable[[float, float], float], places: Mapping[str, float]
+) -> Drawn:
     """Draw the share of positive answers that are right against prevalence, a line an AUC.
 
-    Args:
-        value: (prevalence, AUC) -> positive predictive value, both from 0 to 1.
-        places: where -> prevalence there, marked by a dotted line.
+    `value`: (prevalence, AUC) -> positive predictive value, all from 0 to 1; `places`: where ->
+    prevalence there, marked by a dotted line.
     """
+    aucs = {0.90: style.SKY, 0.95: style.BLUE, 0.99: style.BLACK}
     figure, ax = style.subplots(size=(7.2, 4.0))
     grid = np.geomspace(0.003, 0.6, 100)
-    for auc, colour in zip(aucs, (style.SKY, style.BLUE, style.BLACK), strict=False):
+    for auc, colour in aucs.items():
         ax.plot(grid, [value(p, auc) for p in grid], color=colour, label=f"AUC {auc:.2f}")
     for name, prevalence in places.items():
         ax.axvline(prevalence, color=style.GREY, ls=":", lw=1)
@@ -58,9 +57,8 @@ def splits_figure(auc: Mapping[str, Mapping[str, Any]]) -> Drawn:
         ax.axvspan(ruler.low, ruler.high, color=style.SIZE_ONLY, alpha=0.12, lw=0)
         ax.axvline(ruler.value, color=style.SIZE_ONLY, lw=1.2, ls="--", label="diameter alone")
         style.interval_rows(ax, found, colours)
-        style.titles(ax, f"{cohort} a nodule", False)
         style.mark_kind(ax, False)
-        ax.set(xlabel="AUC within folds, 95 % interval")
+        ax.set(title=f"{cohort} a nodule", xlabel="AUC within folds, 95 % interval")
         drawn |= {f"{cohort}, {m}": of for m, of in {"diameter alone": ruler, **found}.items()}
     figure.legend(*axes[-1].get_legend_handles_labels(), loc="outside upper center", ncols=4)
     return figure, drawn

@@ -1,7 +1,7 @@
 """Learning curves that grow in a notebook while networks are trained, and stay as one figure.
 
 A thread of the notebook's kernel reads what the networks' processes note (`training.progress`) and
-what finished networks leave, and redraws the figure in its place. It uses no pyplot, whose state
+what finished networks leave, and draws the figure anew in its place. It uses no pyplot, whose state
 belongs to the main thread, and a thirtieth of one core at most.
 """
 
@@ -14,27 +14,19 @@ import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
 
 from labkit.errors import InputError
 from labkit.evaluation.crossval import Plan
 from labkit.io import read_json
-from labkit.plots import style
-from labkit.plots.style import Look
-from labkit.plots.views import PANELS, draw_networks
+from labkit.plots.views import PANELS, draw_curves
 from labkit.training import progress
 
 _LARGEST_SHARE = 0.03  # of the time, spent on drawing
-_HEAD = Look(marker="o", markevery=[-1], ms=5.5, mec="white", zorder=4)
 
 
 class Run:
@@ -52,92 +44,48 @@ class Run:
 
         An OSError or InputError if they cannot be read, or the folder holds no run.
         """
+        columns, begun = ["epoch", *PANELS], dict(self._begun) if last else {}
         # Before the finished ones, so that one that finishes now is seen in one place at least.
-        begun = dict(self._begun) if last else {}
         for entry in progress.entries(self.folder):
             if self._left.get(entry.name) != entry.changed:
-                begun[entry.name] = _curve(entry.rows)
+                begun[entry.name] = pd.DataFrame(list(entry.rows), columns=columns, dtype=float)
         units = {file.stem: file for file in progress.finished(self.folder)}
-        done = [_curve(read_json(f, "a unit of a run")["history"]) for f in units.values()]
-        begun = {name: curve for name, curve in begun.items() if name not in units}
-        total, record = len(done) + len(begun), self.folder / "run.json"
+        done = [read_json(file, "a unit of a run")["history"] for file in units.values()]
+        self._begun = {name: curve for name, curve in begun.items() if name not in units}
+        self.total, record = len(done) + len(self._begun), self.folder / "run.json"
         if record.is_file():
             run = read_json(record, "a run")
             try:
-                total = len(Plan(**run["plan"]).networks(run["config"]["views"]))
+                self.total = len(Plan(**run["plan"]).networks(run["config"]["views"]))
             except (KeyError, TypeError):
                 text = f"{record}: not the record of a run; choose another folder"
                 raise InputError(text) from None
-        self.total, self._begun, self.finished = total, begun, done
-        self.under_way = [curve for curve in begun.values() if len(curve)]
+        self.finished = [pd.DataFrame(rows, columns=columns, dtype=float) for rows in done]
+        self.under_way = [curve for curve in self._begun.values() if len(curve)]
         return self
 
     def in_words(self, last: bool = False) -> str:
         """Tell such as "3 of 18 networks, 2 under way"; `last` when nothing is to follow."""
-        stopped = ", stopped" if last and len(self.finished) < self.total else ""
-        text = f"{len(self.finished)} of {self.total} network{'s' * (self.total > 1)}{stopped}"
+        stopped = last and len(self.finished) < self.total
+        text = f"{len(self.finished)} of {self.total} network{'s' * (self.total > 1)}"
         if not self.under_way:
-            return text
-        return f"{text}{' with' if stopped else ','} {len(self.under_way)} under way"
+            return text + ", stopped" * stopped
+        return f"{text}, {'stopped with ' * stopped}{len(self.under_way)} under way"
 
 
-def _curve(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
-    return pd.DataFrame(list(rows), columns=["epoch", *PANELS], dtype=float)
-
-
-def empty_figure(simulated: bool = False) -> Figure:
-    """Lay out losses and validation AUC by epoch.
-
-    To be called in the main thread, since it takes the house style, matplotlib's global state.
-    """
-    with style.house_style():
-        figure, axes = style.subplots(2, 2, (8.4, 5.7))
-        FigureCanvasAgg(figure)
-        for title, ax in zip(PANELS.values(), axes.flat, strict=True):
-            style.titles(ax, title, simulated and ax is axes[0, 1])
-            ax.set_xlabel("epoch")
-            ax.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
-            ax.yaxis.set_major_locator(MaxNLocator(nbins=5))
-            for axis in (ax.xaxis, ax.yaxis):
-                axis.get_major_ticks(12)  # made now, while the style holds
-        figure.suptitle("", x=0.01, ha="left")
-    return figure
-
-
-def draw(figure: Figure, runs: Mapping[str, Run], last: bool = False) -> tuple[bytes, str]:
+def draw(runs: Mapping[str, Run], simulated: bool, last: bool = False) -> tuple[bytes, str]:
     """Draw the curves of one run ({"": ...}), or of several by name, of which one has some.
 
     Returns a PNG and its alternative text; `last` says in both that nothing is to follow.
     """
     shown = {name: run for name, run in runs.items() if run.finished or run.under_way}
-    curves = [c for run in shown.values() for c in (*run.finished, *run.under_way)]
-    # Of several runs each has its colour; of one, its parts have.
-    colours = style.method_colours([name or "MT" for name in runs])
-    for panel, ax in zip(PANELS, figure.axes, strict=True):
-        for line in list(ax.lines):
-            line.remove()
-        for name, run in shown.items():
-            mean = colours[name or "MT"]
-            draw_networks(ax, run.finished, panel, mean, mean if name else style.GREY)
-            head = mean if name else style.PURPLE
-            for curve in run.under_way:
-                ax.plot(curve["epoch"], curve[panel], color=head, lw=1, **_HEAD)
-        ax.set_visible(any(c[panel].notna().any() for c in curves))
-        ax.relim()
-        ax.autoscale()
-    legend = {name: colours[name] for name in shown if name}
-    if "" in shown and len(curves) > 1:
-        legend = {"finished": style.GREY, "their mean": colours["MT"], "under way": style.PURPLE}
-    for old in list(figure.legends):
-        old.remove()
-    if legend:  # below the panels: no corner of them is free of curves for sure
-        lines = [Line2D([], [], color=colour, lw=1.8) for colour in legend.values()]
-        place = figure.legend(lines, list(legend), loc="outside lower center", ncols=len(lines))
-        place.set(frame_on=False)
+    finished = {n or "finished": run.finished for n, run in shown.items() if run.finished}
+    under_way = {n or "under way": run.under_way for n, run in shown.items() if run.under_way}
+    figure = draw_curves(finished, under_way, simulated)
     said = "; ".join(f"{n}: " * bool(n) + run.in_words(last) for n, run in shown.items())
-    figure.texts[0].set_text(said)
-    image = io.BytesIO()
-    figure.savefig(image, format="png", dpi=figure.dpi, facecolor="white")
+    figure.suptitle(said, x=0.01, ha="left")
+    figure.savefig(image := io.BytesIO(), format="png")
+    curves = [c for run in shown.values() for c in (*run.finished, *run.under_way)]
     aucs = [c["val_auc"].iloc[-1] for c in curves]
     last_auc = f"Last validation AUC of each network: {min(aucs):.3f} to {max(aucs):.3f}."
     return image.getvalue(), f"Learning curves by epoch of {said}. {last_auc}"
@@ -180,8 +128,7 @@ def curves(
             return
         from IPython.display import display
 
-        watched = {name: Run(Path(folder)) for name, folder in named.items()}
-        figure, stop = empty_figure(simulated), threading.Event()
+        watched, stop = {n: Run(Path(folder)) for n, folder in named.items()}, threading.Event()
         drawn: object = None
 
         def look(last: bool = False) -> None:
@@ -198,7 +145,7 @@ def curves(
             state = last, [(r.total, len(r.finished), *map(len, r.under_way)) for r in runs]
             if state == drawn or not any(r.finished or r.under_way for r in runs):
                 return
-            image, alt = draw(figure, watched, last)
+            image, alt = draw(watched, simulated, last)
             picture, words = {"image/png": image, "text/plain": alt}, {"image/png": {"alt": alt}}
             place = {"display_id": str(fits), "update": drawn is not None}
             display(picture, metadata=words, raw=True, **place)

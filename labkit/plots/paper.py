@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -29,7 +30,7 @@ from labkit.paper.declared import ALPHAS, DEPTHS, alpha_label, depth_label, drop
 from labkit.plots import style
 from labkit.plots.froc import froc_axes
 from labkit.plots.roc import roc_axes
-from labkit.plots.style import NETWORKS, Arrays, Drawn, Look, Values, method_colours, view_name
+from labkit.plots.style import NETWORKS, Arrays, Drawn, Look, Values, view_name
 
 By = Literal["AUC", "CPM"]
 _OVER = {
@@ -43,6 +44,12 @@ _DEPTHS = {
     "st": ("#F6D9A8", "#EFB74A", style.ST, "#B87A00", "#6B4700"),
     "mt": ("#B3E0D1", "#5CBFA0", style.MT, "#007A59", "#004030"),
 }
+_SEARCHES = (
+    (1.12, style.VERMILION, "printed", "search as printed"),
+    (1.18, style.BLUE, "nested", "search, nested"),
+    (1.24, style.PURPLE, "bootstrap_corrected", "search, bootstrap-corrected"),
+)
+"""Place, colour, key and name of what each way to choose alpha promises."""
 _L2_CURVES = {
     "ST-CNN": style.ST, l2_label("st", declared.L2_SHOWN, "share"): style.VERMILION,
     "MT-CNN": style.MT, l2_label("mt", declared.L2_SHOWN, "both"): style.BLUE,
@@ -80,11 +87,6 @@ def scores_by_rule(found: Values) -> Drawn:
 # Fig. 5, 6 and 7: what a setting does
 
 
-def alpha_froc(found: Values) -> Figure:
-    """Draw Fig. 7 by FROC: curves by alpha, and CPM against alpha."""
-    return alpha_figure(found, "CPM")
-
-
 @style.figure
 def alpha_figure(found: Values, by: By = "AUC") -> Drawn:
     """Draw Fig. 7: curves by alpha, and AUC (or CPM) against alpha with the search's results."""
@@ -94,21 +96,20 @@ def alpha_figure(found: Values, by: By = "AUC") -> Drawn:
     if alpha_label(0) in of:
         style.level(right, of[alpha_label(0)], style.ST, "ST-CNN (alpha 0)")
     style.series(right, _there({a: alpha_label(a) for a in ALPHAS}, of), style.MT, "MT-CNN")
-    search = found.get("search") if by == "AUC" else None
-    if search is not None:
-        for x, name, key, colour in (
-            (1.12, "search as printed", "printed", style.VERMILION),
-            (1.18, "search, nested", "nested", style.BLUE),
-            (1.24, "search, bootstrap-corrected", "bootstrap_corrected", style.PURPLE),
-        ):
-            of[name] = Interval(**search[key])
-            style.whisker(right, x, of[name], colour, "D", name)
+    searches = _SEARCHES if by == "AUC" and found.get("search") else ()
+    for x, colour, key, name in searches:
+        of[name] = Interval(**found["search"][key])
+        style.whisker(right, x, of[name], colour, "D", name)
     _baseline_line(right, found, by)
     right.set(xlabel="alpha, weight of the reconstruction's loss", ylabel=_OVER[by])
-    right.set_xlim(-0.05, 1.08 if search is None else 1.3)
+    right.set_xlim(-0.05, 1.3 if searches else 1.08)
     style.name_ticks(right, [0, *ALPHAS])
     _finish(figure, right, found)
     return figure, of
+
+
+alpha_froc = partial(alpha_figure, by="CPM")
+"""Draw Fig. 7 by FROC: curves by alpha, and CPM against alpha."""
 
 
 @style.figure
@@ -126,18 +127,16 @@ def depth_figure(found: Values) -> Drawn:
     figure, axes = style.mosaic("as\nam", (9.6, 5.4), width_ratios=[1.5, 1])
     auc, seconds, memory = (axes[name] for name in "asm")
     _by_depth(auc, {name: value for name, value in of.items() if name not in lost}, found, "AUC")
-    for (model, (network, colour)), low in zip(NETWORKS.items(), (0.27, 0.03), strict=True):
+    for low, (model, (network, colour)) in zip((0.27, 0.03), NETWORKS.items(), strict=True):
         labels = {depth_label(model, d): d for d in DEPTHS}
+        look = Look(color=colour, ha="center", fontsize=7.5, transform=auc.get_xaxis_transform())
         for label in lost & set(labels):  # ST-CNN's words above MT-CNN's
-            value, n = of[label], trained[label]
-            auc.text(
-                labels[label], low, f"{network} below:\n{value.value:.3f}\n({value.low:.2f} to "
-                f"{value.high:.2f})\n{n['at_chance']} of {n['networks']}\nnever learnt",
-                color=colour, fontsize=7.5, ha="center", transform=auc.get_xaxis_transform(),
-            )  # fmt: skip
+            interval = "{0.value:.3f}\n({0.low:.2f} to {0.high:.2f})".format(of[label])
+            never = "{at_chance} of {networks}\nnever learnt".format(**trained[label])
+            auc.text(labels[label], low, f"{network} below:\n{interval}\n{never}", **look)
         cost = costs.reindex(list(labels)).rename(labels)
-        for ax, key in ((seconds, "seconds_a_training"), (memory, "memory_mb")):
-            ax.plot(cost.reindex(columns=[key]).dropna(), "o-", color=colour)
+        seconds.plot(cost["seconds_a_training"].dropna(), "o-", color=colour)
+        memory.plot(cost["memory_mb"].dropna(), "o-", color=colour)
         kept = "kept for the backward pass" if model == "mt" else None
         memory.plot(cost["kept_mb"], "--", color=colour, lw=1, label=kept)
     batch = costs["batch_size"].iloc[0]
@@ -173,11 +172,6 @@ def _by_depth(ax: Axes, of: Mapping[str, Interval], found: Values, by: By) -> No
     style.name_ticks(ax, DEPTHS)
 
 
-def regularisation_froc(found: Values) -> Figure:
-    """Draw Fig. 5 by FROC: curves with and without l2, CPM against l2, and by dropout."""
-    return regularisation_figure(found, "CPM")
-
-
 @style.figure
 def regularisation_figure(found: Values, by: By = "AUC") -> Drawn:
     """Draw Fig. 5: curves with and without l2, AUC (or CPM) by l2 and its place, and by dropout."""
@@ -193,6 +187,10 @@ def regularisation_figure(found: Values, by: By = "AUC") -> Drawn:
     right.set(ylabel=by)
     _finish(figure, middle, found)
     return figure, of
+
+
+regularisation_froc = partial(regularisation_figure, by="CPM")
+"""Draw Fig. 5 by FROC: curves with and without l2, CPM against l2, and by dropout."""
 
 
 def by_l2_and_dropout(left: Axes, right: Axes, of: Mapping[str, Interval]) -> None:
@@ -215,20 +213,19 @@ def _there(labels: Mapping[float, str], of: Mapping[str, Interval]) -> dict[floa
     return {x: of[label] for x, label in labels.items() if label in of}
 
 
-def _judged_variants(found: Values, by: By) -> dict[str, Interval]:
-    """Label -> AUC or CPM of the variants that are finished, and judged so."""
-    measured = {label: _value(run["metrics"], by) for label, run in _variants(found).items()}
-    judged = {label: value for label, value in measured.items() if value is not None}
-    if not judged:
-        words = "no variant was judged by FROC; only LUNA-16's candidates are"
-        raise InputError(f"{found['name']}: {words}")
-    return judged
-
-
 def _variants(found: Values) -> dict[str, Any]:
     if not found["variants"]:
         raise InputError(f"{found['name']}: no variant is finished, nothing to draw")
     return dict(found["variants"])
+
+
+def _judged_variants(found: Values, by: By) -> dict[str, Interval]:
+    """Label -> AUC or CPM of the variants that are finished, and judged so."""
+    measured = {label: _value(run["metrics"], by) for label, run in _variants(found).items()}
+    if judged := {label: value for label, value in measured.items() if value is not None}:
+        return judged
+    words = "no variant was judged by FROC; only LUNA-16's candidates are"
+    raise InputError(f"{found['name']}: {words}")
 
 
 def _value(metrics: Values, by: By) -> Interval | None:
@@ -238,8 +235,7 @@ def _value(metrics: Values, by: By) -> Interval | None:
 
 def _baseline(found: Values) -> dict[str, Any]:
     """What one number alone is worth, by what it is called; empty where it is not known."""
-    known = {n: found[key] for key, n in _BASELINES.items() if found.get(key) is not None}
-    return dict(list(known.items())[:1])
+    return {name: of for key, name in _BASELINES.items() if (of := found.get(key)) is not None}
 
 
 def _baseline_line(ax: Axes, found: Values, by: By) -> None:
@@ -253,18 +249,19 @@ def _curves(ax: Axes, colours: Mapping[str, str], found: Values, by: By) -> None
     beside = _baseline(found)
     metrics = {name: run["metrics"] for name, run in found["variants"].items()} | beside
     for name, colour in {**dict.fromkeys(beside, style.SIZE_ONLY), **colours}.items():
-        if (of := _value(metrics.get(name, {"auc": None}), by)) is None:
+        if name not in metrics or (of := _value(metrics[name], by)) is None:
             continue
+        look = Look(
+            color=colour, ls="--" if name in beside else "-", label=f"{name}: {of.value:.3f}"
+        )
         if by == "AUC":
             roc = metrics[name]["roc"]
-            x, y = [0.0, *roc["false_positive_rate"]], [0.0, *roc["sensitivity"]]
-        else:
-            froc = metrics[name]["froc"]
-            x, y = froc["curve"]["rates"], froc["curve"]["sensitivity"]
-            if name not in beside:
-                ax.plot(froc["rates"], froc["sensitivity"], "o", color=colour, ms=3)
-        line = "--" if name in beside else "-"
-        ax.plot(x, y, color=colour, ls=line, label=f"{name}: {of.value:.3f}")
+            ax.plot([0, *roc["false_positive_rate"]], [0, *roc["sensitivity"]], **look)
+            continue
+        froc = metrics[name]["froc"]
+        ax.plot(froc["curve"]["rates"], froc["curve"]["sensitivity"], **look)
+        if name not in beside:
+            ax.plot(froc["rates"], froc["sensitivity"], "o", color=colour, ms=3)
     if by == "AUC":
         roc_axes(ax)
         ax.legend(loc="lower right", title=by)
@@ -319,71 +316,65 @@ def table1_figure(found: Values) -> Drawn:
     at = f" at {first['threshold']:.3g}" if luna else " at 0.5"
     shown = {"auc_within_folds": "AUC within folds", "auc": "AUC, pooled",
              "sensitivity": f"sensitivity{at}", "specificity": f"specificity{at}"}  # fmt: skip
-    if luna:
-        shown |= {"false_positives_per_scan": f"false positives a scan{at}", "cpm": "CPM"}
-    else:
-        shown["accuracy"] = f"accuracy{at}"
+    last = {"false_positives_per_scan": f"false positives a scan{at}", "cpm": "CPM"}
+    shown |= last if luna else {"accuracy": f"accuracy{at}"}
     published = table1.published(found)
-    printed = {" ".join(k): v for k, v in published.items()}
-    others = {of.label for of in declared.OTHERS}
     lines = _lines(rows) | {what: [] for what in sorted({w for w, _ in published} - set(rows))}
+    others, hollow = {of.label for of in declared.OTHERS}, Look(mfc="white", mec=style.VERMILION)
     size = (2.4 + 2.6 * len(shown), 1.6 + 0.3 * len(lines))
     figure, axes = style.subplots(1, len(shown), size, sharey=True)
-    hollow = Look(mfc="white", mec=style.VERMILION, zorder=4)
-    measured: dict[str, Interval] = {}
-    for ax, (metric, label) in zip(axes, shown.items(), strict=True):
-        for y, (line, names) in enumerate(lines.items()):
-            alone = line.startswith("size") or line == table1.DETECTORS
-            ours = line.startswith(("ST-CNN", "MT-CNN")) and line not in others
-            (colour,) = method_colours(["size" if alone else line[:2] * ours]).values()
+    for y, (line, names) in enumerate(lines.items()):
+        alone = line.startswith("size") or line == table1.DETECTORS
+        ours = line.startswith(("ST-CNN", "MT-CNN")) and line not in others
+        (colour,) = style.method_colours(["size" if alone else line[:2] * ours]).values()
+        for ax, metric in zip(axes, shown, strict=True):
             for name in names:
                 if (of := table1.value(rows[name]["metrics"], metric)) is None:
                     continue
                 here = Interval(of["value"], of["low"], of["high"])
-                if ax is axes[0] and not line.endswith(_SINGLE):
-                    measured[name] = here
                 if line.endswith(_SINGLE):
-                    ax.plot(of["value"], y, "o", color=colour, ms=4, alpha=0.5)
+                    ax.plot(here.value, y, "o", color=colour, ms=4, alpha=0.5)
                 elif name.endswith(declared.WITH_THE_DIAMETER):
-                    style.whisker(ax, y + 0.32, here, colour, upright=False, ms=4.5, lw=0.8,
-                                  mfc="white", zorder=3)  # fmt: skip
+                    look = Look(ms=4.5, lw=0.8, mfc="white", zorder=3)
+                    style.whisker(ax, y + 0.32, here, colour, upright=False, **look)
                 else:
                     style.whisker(ax, y, here, colour, "s", upright=False, ms=5.5, lw=1.6)
             if (value := published.get((line, metric))) is not None:
-                ax.plot(value, y, "D", **hollow)
+                ax.plot(value, y, "D", zorder=4, **hollow)
                 text = f"{value:.0f}" if value > 1 else f"{value:.3f}"
                 look = Look(ha="center", fontsize=7, color=style.VERMILION)
                 ax.annotate(text, (value, y), (0, 6), textcoords="offset points", **look)
+    notes = {line: rows[line]["note"] for line in lines if line in rows and rows[line]["note"]}
+    for ax, label in zip(axes, shown.values(), strict=True):
+        style.name_rows(ax, [line + "*" * (line in notes) for line in lines])
         ax.set_xlabel(label)
-        starred = (
-            any(rows[n]["note"] for n in names if n == line) for line, names in lines.items()
-        )
-        style.name_rows(ax, [line + "*" * star for line, star in zip(lines, starred, strict=True)])
     axes[0].set_ylim(len(lines) - 0.4, -0.6)
+    for tick in axes[0].get_yticklabels():
+        tick.set_fontweight("bold" if tick.get_text() in dict(NETWORKS.values()) else "normal")
     data = "LUNA-16" if luna else "LIDC-IDRI"
     axes[0].plot([], [], "D", label=f"as published ({data})", **hollow)
     if any(name.endswith(declared.WITH_THE_DIAMETER) for name in rows):
         axes[0].plot([], [], "o", label="with the diameter", mfc="white", mec=style.GREY, ms=4.5)
     figure.legend(loc="outside upper right", ncols=2)
     experiment_title(figure, axes[-1], found)
-    for tick in axes[0].get_yticklabels():
-        tick.set_fontweight("bold" if tick.get_text() in dict(NETWORKS.values()) else "normal")
-    notes = sorted({rows[line]["note"] for line in lines if line in rows and rows[line]["note"]})
-    under = f"{_judged_on(found, first)}; {found['protocol']}"
-    _footnote(figure, under + "".join(f". * {note}" for note in notes))
-    return figure, {next(iter(shown.values())): measured}, {"as published": printed}
+    under = "".join(f". * {note}" for note in sorted(set(notes.values())))
+    _footnote(figure, f"{_judged_on(found, first)}; {found['protocol']}{under}")
+    within = {name: Interval(**of["metrics"]["auc_within_folds"]) for name, of in rows.items()
+              if not name.endswith(_VIEWS)}  # fmt: skip
+    printed = {" ".join(what): value for what, value in published.items()}
+    return figure, {"AUC within folds": within}, {"as published": printed}
 
 
 _SINGLE = ", single views"
+_VIEWS = tuple(f", {view_name(v)}" for v in range(len(PLANES)))
 
 
 def _lines(rows: Mapping[str, Any]) -> dict[str, list[str]]:
     """Return the rows that share a line of the figure; other methods by their AUC, best first."""
     lines: dict[str, list[str]] = {}
-    single = tuple(f", {view_name(v)}" for v in range(len(PLANES)))
     for name in rows:
         line = name.removesuffix(declared.WITH_THE_DIAMETER)
-        line = line.partition(", ")[0] + _SINGLE if line.endswith(single) else line
+        line = line.partition(", ")[0] + _SINGLE if line.endswith(_VIEWS) else line
         lines.setdefault(line, []).append(name)
     others = [v.label for v in declared.OTHERS if v.label in lines]
     others.sort(key=lambda name: -rows[name]["metrics"]["auc_within_folds"]["value"])
@@ -410,18 +401,19 @@ def rows_froc_figure(found: Values, rows: Sequence[str] = ROWS) -> Drawn:
     judged = {name: of for name, m in of_row.items() if (of := values.judged(m)) is not None}
     if not judged:
         raise InputError(f"table1: none of {', '.join(rows)} was judged by FROC")
-    colours = method_colours(judged)
     figure, ax = style.subplots(size=(6.4, 4.8))
-    for name, of in judged.items():
-        look = Look(ls="--" if name == table1.DETECTORS else "-")
+    for (name, colour), of in zip(
+        style.method_colours(judged).items(), judged.values(), strict=True
+    ):
+        line = "--" if name == table1.DETECTORS else "-"
         label, curve = f"{name}: {_value(of_row[name], 'CPM')}", of["curve"]
         band = (of["rates"], of["low"], of["high"]) if "low" in of else None
-        style.banded(ax, curve["rates"], curve["sensitivity"], band, colours[name], label, **look)
-        ax.plot(of["rates"], of["sensitivity"], "o", color=colours[name], ms=4.5)
+        x, y = curve["rates"], curve["sensitivity"]
+        style.banded(ax, x, y, band, colour, label=label, ls=line)
+        ax.plot(of["rates"], of["sensitivity"], "o", color=colour, ms=4.5)
     froc_axes(ax)
-    first = next(iter(judged.values()))
     experiment_title(figure, ax, found)
-    ax.set_title(f"{first['scans']} scans, {first['nodules']} nodules")
+    ax.set_title("{scans} scans, {nodules} nodules".format(**next(iter(judged.values()))))
     ax.legend(loc="best", title="CPM (95 % interval over scans)")
     return figure
 
@@ -430,30 +422,27 @@ def rows_froc_figure(found: Values, rows: Sequence[str] = ROWS) -> Drawn:
 def fusion_figure(found: Values) -> Drawn:
     """Draw other ways to fuse against Eq. 4, the loss of a view, and AUC by number of views."""
     _rows(found)
-    fusion, colours = found["fusion"], dict(NETWORKS.values())
+    fusion, colours, said = found["fusion"], dict(NETWORKS.values()), []
     printed = next(iter(next(iter(fusion.values()))["ways"]))
     figure, (ways, without, count) = style.subplots(1, 3, (11.6, 4.6))
-    said = []
-    for ax, part, xlabel, title in (
-        (ways, "comparisons", "AUC less that of Eq. 4's weights", "other ways to fuse"),
-        (without, "without_view", "AUC less that of all views", "without one view"),
+    for ax, part, of_what, title in (
+        (ways, "comparisons", "Eq. 4's weights", "other ways to fuse"),
+        (without, "without_view", "all views", "without one view"),
     ):
-        less, end = "auc_difference", f" less {printed}"
-        differences = {
-            model: {n.removesuffix(end): Interval(**of[less]) for n, of in found[part].items()}
+        said.append({
+            model: {name.removesuffix(f" less {printed}"): Interval(**of["auc_difference"])
+                    for name, of in found[part].items()}
             for model, found in fusion.items()
-        }
+        })  # fmt: skip
         ax.axvline(0, color=style.BLACK, lw=0.9)
-        style.interval_rows(ax, differences, colours, 0.24)
+        style.interval_rows(ax, said[-1], colours, 0.24)
         ax.xaxis.set_major_locator(MaxNLocator(4))  # labels of three decimals need room
-        ax.set(xlabel=xlabel, title=title)
-        said.append(differences)
+        ax.set(xlabel=f"AUC less that of {of_what}", title=title)
     for model, of in fusion.items():
         by_count = pd.DataFrame(of["by_count"]).set_index("views")
-        band, look = (by_count["worst"], by_count["best"]), {"marker": "o", "label": model}
-        style.banded(count, by_count.index, by_count["mean"], band, colours[model], **look)
-        count.set_xticks(by_count.index)
-    count.set(xlabel="views fused, with equal weights", ylabel="AUC")
+        x, mean, band = by_count.index, by_count["mean"], (by_count["worst"], by_count["best"])
+        style.banded(count, x, mean, (x, *band), colours[model], marker="o", label=model)
+    count.set(xlabel="views fused, with equal weights", ylabel="AUC", xticks=x)
     count.set_title("mean of all subsets,\nworst to best")
     count.legend(loc="lower right")
     experiment_title(figure, count, found)
@@ -468,7 +457,7 @@ def fusion_figure(found: Values) -> Drawn:
 def fidelity_figure(found: Values) -> Drawn:
     """Draw PSNR and SSIM against alpha, beside plain ways to redraw, and of each view."""
     alphas, plain, shown = _variants(found), found["baselines"], found["shown"]
-    colours = method_colours(plain)
+    colours = style.method_colours(plain)
     figure, axes = style.subplots(2, 2, (9.6, 6.6), width_ratios=[1.25, 1])
     for (left, right), key, name in zip(axes, ("psnr", "ssim"), ("PSNR, dB", "SSIM"), strict=True):
         for way, of in plain.items():
@@ -514,7 +503,7 @@ def ways_figure(ways: Mapping[str, Values], *, simulated: bool = False) -> Drawn
 def _draw_ways(ways: Mapping[str, Values], height: float) -> tuple[Figure, Values]:
     """Error by distance from the outline on the left, share of power that is right on the right."""
     figure, (left, right) = style.subplots(1, 2, (9.6, height))
-    said, colours = {}, method_colours(ways)
+    said, colours = dict[str, Any](), style.method_colours(ways)
     for name, of in ways.items():
         middles = [(a + b) / 2 for a, b in pairwise(of["profile"]["edges_mm"])]
         for ax, x, band in (
@@ -522,7 +511,7 @@ def _draw_ways(ways: Mapping[str, Values], height: float) -> tuple[Figure, Value
             (right, of["spectrum"]["frequency_per_mm"], of["spectrum"]["right"]),
         ):
             value, *ends = (np.array(band[p], dtype=float) for p in ("value", "low", "high"))
-            style.banded(ax, x, value, ends, colours[name], name, lw=1.6)
+            style.banded(ax, x, value, (x, *ends), colours[name], label=name, lw=1.6)
         zones = {z: of["by_zone"][z]["value"] for z in ZONES if of["by_zone"][z]}
         finest = of["finest_mm"]
         detail = "never" if finest is None else f"down to {finest['value']:.1f} mm"
@@ -548,10 +537,10 @@ def error_map_figure(found: Values) -> Drawn:
     top = max(float(np.percentile(m, 99.5)) for m in maps.values())
     radius, pixel = found["judged"]["median_diameter_mm"] / 2, of["pixel_mm"]
     columns = min(3, len(maps))
-    figure, axes = style.panels(len(maps), columns, 2.3 * columns + 0.9, 2.65)
-    for ax, (view, image) in zip(axes, maps.items(), strict=True):
-        named = f"{view}  {view_name(view)}"
-        style.show_ct(ax, image, 0, top, title=named, cmap="magma", pixel_mm=(pixel, pixel))
+    named = {f"{view}  {view_name(view)}": image for view, image in maps.items()}
+    width, look = 2.3 * columns + 0.9, Look(cmap="magma", pixel_mm=pixel)
+    figure, axes = style.image_panels(named, columns, width, 0.05, 0, top, **look)
+    for ax in axes:
         ax.add_patch(Circle((0, 0), radius, fill=False, ec="white", lw=1))
     figure.colorbar(axes[0].images[0], ax=list(axes), shrink=0.7, label="HU")
     experiment_title(figure, axes[columns - 1], found, f"Mean absolute error, {shown}")
@@ -575,8 +564,9 @@ def beside_figure(ways: Arrays, nodules: Sequence[str], *, simulated: bool = Fal
 
 def _fig4_judged(found: Values) -> str:
     of, missing = found["judged"], found["missing"]
-    text = f"{of['nodules']} nodules of {of['patients']} patients, {of['on']}; 95 % intervals over "
-    return f"{text}patients" + f". Not finished: {', '.join(missing)}" * bool(missing)
+    of_whom = f"{of['nodules']} nodules of {of['patients']} patients, {of['on']}"
+    left = f". Not finished: {', '.join(missing)}" * bool(missing)
+    return f"{of_whom}; 95 % intervals over patients{left}"
 
 
 def _made_alike(found: Values) -> str:

@@ -7,6 +7,7 @@ already computed. Bootstraps are over patients, with `resamples`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -33,18 +34,18 @@ def roc_figure(runs: style.Tables, *, resamples: int = 1000, simulated: bool = F
     to keep the figure legible.
     """
     drawn = _with_size(runs, "fused")
-    figure, ax = style.subplots(size=(5.6, 5.2))
     colours = method_colours(drawn)
+    figure, ax = style.subplots(size=(5.6, 5.2))
     for name, (table, (view,)) in drawn.items():
         labels, found, patients = scores(table, view)
-        how = Look(groups=patients, resamples=resamples if view == "fused" else 1)
-        grid, height, *band = statistics.roc_band(labels, found, **how)
+        fused = view == "fused"
+        how = Look(groups=patients, resamples=resamples if fused else 1)
+        grid, height, *ends = statistics.roc_band(labels, found, **how)
         # One run has an exact staircase; only averages over repeats need the grid.
         once = statistics.roc(labels, found[0]) if len(found) == 1 else None
         x, y = once or (np.append(0, grid), np.append(0, height))
-        look = Look(label=f"{name}: {_auc(table, view, resamples)}")
-        look["ls"] = "-" if view == "fused" else "--"
-        style.banded(ax, x, y, (grid, *band) if view == "fused" else None, colours[name], **look)
+        look = Look(label=f"{name}: {_auc(table, view, resamples)}", ls="-" if fused else "--")
+        style.banded(ax, x, y, (grid, *ends) if fused else None, colours[name], **look)
     roc_axes(ax, simulated)
     ax.legend(loc="lower right", title="AUC (95 % interval over patients)")
     return figure
@@ -73,13 +74,12 @@ def operating_point_figure(
     point = statistics.sensitivity_specificity(labels, probability, threshold)
     figure, (left, right) = style.subplots(1, 2, (8.4, 3.9), width_ratios=[1.15, 1])
     bins = np.linspace(0, 1, 26)
-    called = bins[:-1] + np.diff(bins) / 2 >= threshold
     for label, sign, word in ((1, 1, "malignant"), (0, -1, "benign")):
-        counts, _ = np.histogram(probability[labels == label], bins)
-        for right_call, alpha in ((True, 0.95), (False, 0.35)):
-            shown = np.where((called == bool(label)) == right_call, sign * counts, 0)
-            look = Look(color=style.CLASSES[label], alpha=alpha, lw=0, align="edge")
-            left.bar(bins[:-1], shown, np.diff(bins), label=word if right_call else None, **look)
+        own = probability[labels == label]
+        is_right = (own >= threshold) == bool(label)
+        for part, alpha, name in ((own[is_right], 0.95, word), (own[~is_right], 0.35, None)):
+            look = Look(color=style.CLASSES[label], alpha=alpha, label=name)
+            left.hist(part, bins, weights=np.full(len(part), sign), **look)
     left.axvline(threshold, color=style.BLACK, lw=1.2)
     left.axhline(0, color=style.BLACK, lw=0.6)
     left.yaxis.set_major_formatter(lambda value, _: f"{abs(value):.0f}")
@@ -131,11 +131,10 @@ def reliability_figure(
         ax.plot([0, 1], [0, 1], color=style.GREY, lw=0.8, ls=":")
         ax.vlines(table["predicted"], table["low"], table["high"], color=colour, lw=1.2)
         ax.plot(table["predicted"], table["observed"], "o-", color=colour, lw=0.8)
-        lowest, highest = table["lowest"].to_numpy(), table["highest"].to_numpy()
-        edges = [lowest[0], *((highest[:-1] + lowest[1:]) / 2), highest[-1]]
-        for k in range(len(table)):
-            look = Look(color=colour, alpha=0.25 if k % 2 else 0.6, lw=0)
-            ax.axvspan(edges[k], edges[k + 1], ymax=0.03, **look)
+        lows, highs = (table[end].to_numpy() for end in ("lowest", "highest"))
+        edges = [lows[0], *((highs[:-1] + lows[1:]) / 2), highs[-1]]
+        for k, span in enumerate(pairwise(edges)):
+            ax.axvspan(*span, ymax=0.03, color=colour, alpha=0.25 if k % 2 else 0.6, lw=0)
         chance, most = found.error_if_calibrated
         text = (
             f"Brier {found.brier}\nerror {found.error.value:.3f}; by chance alone\n"

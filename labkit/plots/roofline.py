@@ -25,34 +25,26 @@ _LIMITS = {"arithmetic": style.BLUE, "memory": style.VERMILION}
 
 def read(file: Path | None = None) -> dict[str, Any]:
     """Load a measurement of `benchmarks.speed.roofline`; None loads the committed one of a CPU."""
-    place = paths.results() / "roofline_cpu.json" if file is None else file
-    return _benchmark(place, "roofline", ("roof", "steps", "hardware", "device", "batch_size"))
+    return _benchmark(file or paths.results() / "roofline_cpu.json", "roofline", "roof")
 
 
-def committed(folder: Path | None = None) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
-    """Load the benchmarks of training and of layouts in a folder (None: `results/`).
+def committed() -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Load the committed comparison with the textbook loop, and those of layouts, a machine each.
 
-    Returns the comparison with the textbook loop, or None, and one comparison of layouts a machine,
-    that of the CPU first. An InputError if neither is there, or a file is not such a benchmark.
+    That of the CPU comes first.
     """
-    place = paths.results() if folder is None else folder
-    files = sorted(place.glob("benchmark_layouts*.json"), key=lambda f: (len(f.name), f.name))
-    keys = ("ways", "networks", "batch_size", "precision", "hardware")
-    layouts = [_benchmark(f, "layouts", keys) for f in files]
-    file = place / "benchmark_training.json"
-    if layouts and not file.is_file():
-        return None, layouts
-    return _benchmark(file, "training", ("ratio", "hardware")), layouts
+    files = paths.results().glob("benchmark_layouts*.json")
+    ordered = sorted(files, key=lambda file: (len(file.name), file.name))
+    training = _benchmark(paths.results() / "benchmark_training.json", "training", "ratio")
+    return training, [_benchmark(file, "layouts", "ways") for file in ordered]
 
 
-def _benchmark(file: Path, name: str, keys: Sequence[str]) -> dict[str, Any]:
-    cure = f"make it by python -m benchmarks.speed.{name} --out {file}"
-    if not file.is_file():
-        raise InputError(f"{file}: missing; {cure}")
+def _benchmark(file: Path, name: str, key: str) -> dict[str, Any]:
     found = read_json(file, f"a benchmark of {name}")
-    if not all(isinstance(found, dict) and found.get(key) for key in keys):
-        raise InputError(f"{file}: not a benchmark of {name}, which has {', '.join(keys)}; {cure}")
-    return dict(found)
+    if not (isinstance(found, dict) and found.get(key)):
+        cure = f"make it by python -m benchmarks.speed.{name} --out {file}"
+        raise InputError(f"{file}: not a benchmark of {name}, which has {key}; {cure}")
+    return found
 
 
 def table(found: Values, precision: str | None = None) -> pd.DataFrame:
@@ -63,10 +55,11 @@ def table(found: Values, precision: str | None = None) -> pd.DataFrame:
     "memory", by the roof), least ms (what the roof allows). `precision`: "fp32" or "bf16"; None
     takes bf16 where it was measured.
     """
-    name = precision or ("bf16" if "bf16" in found["steps"] else "fp32")
-    if name not in found["steps"]:
-        raise InputError(f"{name} was not measured; there is {', '.join(found['steps'])}")
-    stages = pd.DataFrame(found["steps"][name]["stages"])
+    steps = found["steps"]
+    name = precision or ("bf16" if "bf16" in steps else "fp32")
+    if name not in steps:
+        raise InputError(f"{name} was not measured; there is {', '.join(steps)}")
+    stages = pd.DataFrame(steps[name]["stages"])
     # On a GPU the kernels alone; what lies between them is not the stage's.
     seconds = stages.get("kernel_seconds", stages["seconds"]).fillna(stages["seconds"])
     flop, size = stages["flop_executed"], stages["bytes"]
@@ -143,45 +136,34 @@ def time_figure(found: Values) -> Drawn:
 
 
 @style.figure
-def speed_figure(training: Values | None = None, layouts: Sequence[Values] = ()) -> Drawn:
+def speed_figure(training: Values, layouts: Sequence[Values]) -> Drawn:
     """Draw how much faster training is than the textbook loop, and layouts of every machine.
 
     From what `benchmarks.speed.training` and `benchmarks.speed.layouts` wrote.
     """
-    if training is None and not layouts:
-        raise InputError("there is no benchmark to draw")
-    parts = []
-    if training is not None:
-        ratio, title = (
-            pd.Series(training["ratio"]),
-            f"Nine networks, all cores: {_machine(training)}",
-        )
-        xlabel = "updates in the same time, the textbook loop's as one"
-        parts.append((title, xlabel, ratio, [f"{value:.1f} × as fast" for value in ratio]))
+    ratio = pd.Series(training["ratio"])
+    title = f"Nine networks, all cores: {_machine(training)}"
+    xlabel = "updates in the same time, the textbook loop's as one"
+    parts = [(title, xlabel, ratio, ratio.max(), ratio.map("{:.1f} × as fast".format))]
     for one in layouts:
-        ways = pd.DataFrame(one["ways"]).T.astype(float).reindex(columns=["ms_per_round", "tflops"])
-        ms, digits = ways["ms_per_round"], 1 if ways["ms_per_round"].min() < 100 else 0
-        ends = [
-            f"{value:,.{digits}f} ms, {ms.iloc[0] / value:.2g} × as fast"
-            + (f", {_rate(1e12 * tflops)}" if tflops > 0 else "")
-            for value, tflops in ways.itertuples(index=False)
-        ]
-        how = f"{one['precision']}, batch {one['batch_size']}: {_machine(one)}"
+        ways = pd.DataFrame(one["ways"]).T.astype(float)
+        ms, rates = ways["ms_per_round"], ways["tflops"].mul(1e12).map(_rate)
+        digits, faster = int(ms.min() < 100), (ms.iloc[0] / ms).map("{:.2g} × as fast".format)
+        ends = ms.map(f"{{:,.{digits}f}} ms".format) + ", " + faster + ", " + rates
+        title = f"Side by side, {one['precision']}, batch {one['batch_size']}: {_machine(one)}"
         xlabel = f"ms a step of {one['networks']} networks together (shorter is faster)"
-        parts.append((f"Side by side, {how}", xlabel, ms, ends))
-    ratios = [len(values) + 1.2 for _, _, values, _ in parts]
+        parts.append((title, xlabel, ms, ms.min(), ends))
+    ratios = [len(values) + 1.2 for _, _, values, *_ in parts]
     size = (7.6, 0.65 * len(parts) + 0.3 * sum(ratios))
     figure, axes = style.subplots(len(parts), 1, size, squeeze=False, height_ratios=ratios)
-    for ax, (title, xlabel, values, ends) in zip(axes[:, 0], parts, strict=True):
-        best = values.min() if xlabel.startswith("ms") else values.max()
+    for ax, (title, xlabel, values, best, ends) in zip(axes[:, 0], parts, strict=True):
         colours = [style.GREEN if value == best else style.SKY for value in values]
-        style.named_bars(ax, values, colours, ends, height=0.66)
+        style.named_bars(ax, values, colours, list(ends), height=0.66)
         ax.set(xlim=(0, 1.85 * values.max()), xlabel=xlabel, title=title)
-    return figure, *(pd.Series(ends, of.index) for _, _, of, ends in parts)
+    return figure, *(ends for *_, ends in parts)
 
 
 def _machine(one: Values) -> str:
-    hardware, date = one["hardware"], str(one.get("date", ""))[:10]
-    cuda = one.get("device", "cpu") == "cuda"
+    cuda, hardware = one.get("device") == "cuda", one["hardware"]
     name = hardware["gpu"] if cuda else f"{hardware['processor']} (CPU)"
-    return ", ".join(filter(None, [name, date]))
+    return f"{name}, {one['date'][:10]}"

@@ -39,6 +39,9 @@ BLACK, GREY = "#000000", "#7A7A7A"
 ORANGE, SKY, GREEN, YELLOW = "#E69F00", "#56B4E9", "#009E73", "#F0E442"
 BLUE, VERMILION, PURPLE = "#0072B2", "#D55E00", "#CC79A7"
 
+COLOURS = [BLUE, VERMILION, GREEN, PURPLE]
+"""In which order the names of a figure have them, where they mean nothing else."""
+
 BENIGN, MALIGNANT, UNCERTAIN = BLUE, VERMILION, GREY
 CLASSES = {0: BENIGN, 1: MALIGNANT, None: UNCERTAIN}
 CLASS_COLUMNS = {"benign": BENIGN, "uncertain": UNCERTAIN, "malignant": MALIGNANT}
@@ -56,7 +59,7 @@ READERS = (ORANGE, SKY, GREEN, PURPLE)  # seen on white and on CT
 SIMULATED = "simulated"
 _BOX = {"facecolor": "black", "edgecolor": "none", "alpha": 0.6, "pad": 1.2}
 _ON_IMAGES: dict[str, Any] = {"color": "white", "fontsize": 7, "bbox": _BOX}
-_PLAIN: dict[str, Any] = {"fontsize": 9, "fontweight": "normal"}
+PLAIN: dict[str, Any] = {"fontsize": 9, "fontweight": "normal"}
 _SHEET = str(resources.files("labkit.plots") / "house.mplstyle")
 P = ParamSpec("P")
 Look = dict[str, Any]
@@ -92,13 +95,14 @@ def figure(draw: Callable[P, Drawn]) -> Callable[P, Figure]:
             found = draw(*args, **kwargs)
         made, *values = found if isinstance(found, tuple) else (found,)
         lead = str(draw.__doc__).splitlines()[0].removeprefix("Draw ").replace("`", "")
-        texts = [text for ax in made.axes for text in ax.texts]
         legends = [*made.legends, *filter(None, (ax.get_legend() for ax in made.axes))]
-        words = [made.get_suptitle(), *(ax.get_title("left") for ax in made.axes)]
-        words += ["; ".join(t.get_text() for t in legend.get_texts()) for legend in legends]
-        words += ["; ".join(dict.fromkeys(filter(None, (t.get_text() for t in texts))))]
-        words += [said(of).removesuffix(".") for of in values]
-        text = ". ".join(dict.fromkeys(word for word in words if word))
+        texts = dict.fromkeys(text.get_text() for ax in made.axes for text in ax.texts)
+        words = [
+            made.get_suptitle(), *(ax.get_title("left") for ax in made.axes),
+            *("; ".join(t.get_text() for t in legend.get_texts()) for legend in legends),
+            "; ".join(filter(None, texts)), *(said(of).removesuffix(".") for of in values),
+        ]  # fmt: skip
+        text = ". ".join(dict.fromkeys(filter(None, words)))
         return describe(made, f"{lead[0].upper()}{lead[1:]} {text}" + "." * bool(text))
 
     return drawn
@@ -149,12 +153,12 @@ def said(of: Any) -> str:
     if isinstance(of, pd.DataFrame):
         of = of.to_dict("index")
     if isinstance(of, Mapping | pd.Series):
-        parts = {name: said(value) for name, value in of.items()}
-        deep = {name for name, value in of.items() if isinstance(value, Mapping)}
-        words = (
-            f"{k}: {v.replace(';', ',')}" if k in deep else f"{k} {v}" for k, v in parts.items()
+        return "; ".join(
+            f"{name}: {said(v).replace(';', ',')}"
+            if isinstance(v, Mapping)
+            else f"{name} {said(v)}"
+            for name, v in of.items()
         )
-        return "; ".join(words)
     if isinstance(of, Interval) and not np.isfinite(of.low):
         return f"{said(of.value)} without an interval"
     if isinstance(of, float):
@@ -203,31 +207,51 @@ def _display(image: io.BytesIO, alt: str, colors: int | None) -> None:
 
 def show_ct(
     ax: Axes, image: ArrayLike, low: float = -1000.0, high: float = 400.0, *, title: str = "",
-    mark: str = "", frame: str = "", pixel_mm: tuple[float, float] | None = None,
-    ticks: bool = False, **look: Any,
+    mark: str = "", pixel_mm: ArrayLike | None = None, ticks: bool = False, **look: Any,
 ) -> None:  # fmt: skip
     """Draw an image (rows, columns) in the paper's window, (-1000, 400) HU as black to white.
 
     Args:
-        frame: colour of a frame.
-        pixel_mm: height and width of a pixel: the axes are in mm from the image's middle.
+        pixel_mm: height and width of a pixel, or its side: axes in mm from the image's middle.
         ticks: whether the axes keep theirs, and their spines.
         **look: further arguments of `Axes.imshow`.
     """
     if pixel_mm is not None:
-        y, x = (n * p / 2 for n, p in zip(np.shape(image), pixel_mm, strict=True))
+        y, x = np.array(np.shape(image)) * np.asarray(pixel_mm) / 2
         look["extent"] = (-x, x, y, -y)
     ax.imshow(np.asarray(image), **{"cmap": "gray", "vmin": low, "vmax": high, **look})
     if not ticks:
         ax.set(xticks=[], yticks=[])
         ax.spines[:].set_visible(False)
-    if frame:
-        ax.spines[:].set(visible=True, color=frame, linewidth=2.5)
     ax.grid(visible=False)
     if title:
-        ax.set_title(title, **_PLAIN)
+        ax.set_title(title, **PLAIN)
     if mark:
         mark_simulated(ax, mark)
+
+
+def image_panels(
+    images: Mapping[str, ArrayLike], columns: int, width: float = 7.4, words: float = 0.3,
+    *limits: float, **look: Any,
+) -> tuple[Figure, Any]:  # fmt: skip
+    """Draw images of one size in rows, a title above each.
+
+    Args:
+        width: of the figure, in inches; `words`: height that a row needs for its words.
+        *limits, **look: further arguments of `show_ct`, the same for all.
+    """
+    rows, wide = np.shape(next(iter(images.values())))
+    tall = width / columns * look.get("aspect", 1) * rows / wide + words
+    made, axes = panels(len(images), columns, width, tall)
+    for ax, (title, image) in zip(axes, images.items(), strict=True):
+        show_ct(ax, image, *limits, title=title, **look)
+    return made, axes
+
+
+def view_panels(views: NDArray[Any], mark: str, **look: Any) -> tuple[Figure, Any]:
+    """Draw a nodule's (views, size, size) HU in rows of three, each named for its plane."""
+    named = {f"{number}  {view_name(number)}": image for number, image in enumerate(views)}
+    return image_panels(named, 3, 7.0, 0.17, mark=mark, **look)
 
 
 def image_grid(
@@ -254,17 +278,9 @@ def image_grid(
         for ax in row[len(found) :]:
             ax.set_axis_off()
     for ax, text in zip(axes[0], columns, strict=False):
-        ax.set_title(text, **_PLAIN)
+        ax.set_title(text, **PLAIN)
     for ax, text in zip(axes[:, 0], rows, strict=False):
         ax.set_ylabel(text, fontsize=9)
-    return made, axes
-
-
-def view_panels(views: NDArray[Any], mark: str, **look: Any) -> tuple[Figure, Any]:
-    """Draw a nodule's (views, size, size) HU in rows of three, each named for its plane."""
-    made, axes = panels(len(views), 3, 7.0, 2.5)
-    for number, (ax, image) in enumerate(zip(axes, views, strict=True)):
-        show_ct(ax, image, title=f"{number}  {view_name(number)}", mark=mark, **look)
     return made, axes
 
 
@@ -300,7 +316,7 @@ def titles(ax: Axes, title: str, simulated: bool) -> None:
 def mark_kind(ax: Axes, simulated: bool) -> None:
     """Say above the axes, on the right, which kind of CT what is drawn was measured on."""
     word = "simulated CT" if simulated else "real CT"
-    ax.set_title(word, loc="right", color=GREY, **_PLAIN)
+    ax.set_title(word, loc="right", color=GREY, **PLAIN)
 
 
 def method_colours(names: Iterable[str]) -> dict[str, str]:
@@ -347,29 +363,33 @@ def name_rows(ax: Axes, names: Sequence[str]) -> None:
 
 
 def name_points(
-    ax: Axes, names: Iterable[str], x: Iterable[float], y: Iterable[float],
-    radii_pt: Iterable[float], **look: Any,
-) -> None:  # fmt: skip
+    ax: Axes,
+    names: Iterable[str],
+    x: Iterable[float],
+    y: Iterable[float],
+    radii_pt: Iterable[float],
+) -> None:
     """Write every point's name to the right of it, as far down as it is free."""
     ax.figure.draw_without_rendering()  # type: ignore[union-attr]  # places in pixels are known
     points = sorted(zip(y, x, radii_pt, names, strict=True), reverse=True)
-    places, unit = [(x, y) for y, x, _, _ in points], ax.figure.dpi / 72
-    centres = ax.transData.transform(places)
-    taken = [Bbox([c - r * unit, c + r * unit])
-             for c, (_, _, r, _) in zip(centres, points, strict=True)]  # fmt: skip
-    look = {"fontsize": 8.5, "va": "center", "path_effects": outlined("white"), **look}
-    look["arrowprops"] = {"arrowstyle": "-", "color": GREY, "lw": 0.7}
-    for place, (across, up), (_, _, r, name) in zip(places, centres, points, strict=True):
-        start = Look(xytext=(r + 3, 0), textcoords="offset points", in_layout=False)
-        text = ax.annotate(name, place, **start, **look)
+    centres = ax.transData.transform([(x, y) for y, x, *_ in points])
+    pixel = ax.figure.dpi / 72  # a point
+    taken = [
+        Bbox([c - r * pixel, c + r * pixel])
+        for c, (_, _, r, _) in zip(centres, points, strict=True)
+    ]
+    look = Look(fontsize=8.5, va="center", path_effects=outlined("white"), in_layout=False)
+    look |= {"textcoords": "offset points", "arrowprops": Look(arrowstyle="-", color=GREY, lw=0.7)}
+    for (across, up), (top, right, r, name) in zip(centres, points, strict=True):
+        text = ax.annotate(name, (right, top), (r + 3, 0), **look)
         width, height = Text.get_window_extent(text).size
-        downs = range(0, -400, -2)
-        corners = ((across + unit * (r + 3), up + unit * down - height / 2) for down in downs)
-        boxes = [Bbox.from_bounds(*corner, width, height) for corner in corners]
-        free = (k for k, box in enumerate(boxes) if not any(box.overlaps(of) for of in taken))
-        k = next(free, 0)
-        taken.append(boxes[k])
-        text.set_position((r + 3, downs[k]))
+        at = (across + pixel * (r + 3), up - height / 2)
+        here = Bbox.from_bounds(*at, width, height)
+        places = {down: here.translated(0, -pixel * down) for down in range(0, 400, 2)}
+        free = (d for d, box in places.items() if not any(map(box.overlaps, taken)))
+        down = next(free, 0)
+        taken.append(places[down])
+        text.set_position((r + 3, -down))
 
 
 # Values with their intervals
@@ -402,14 +422,13 @@ def level(ax: Axes, of: Interval, colour: str, label: str, ls: str = "-") -> Non
 
 
 def banded(
-    ax: Axes, x: ArrayLike, y: ArrayLike, band: Sequence[ArrayLike] | None, colour: str,
-    label: str | None = None, **look: Any,
-) -> None:  # fmt: skip
-    """Draw a line, and the band (x, low, high) or (low, high) around it, if there is one."""
-    ax.plot(x, y, color=colour, label=label, **look)
+    ax: Axes, x: ArrayLike, y: ArrayLike, band: Iterable[Any] | None, colour: str, **look: Any
+) -> None:
+    """Draw a line, and the band (x, low, high) around it, if there is one."""
+    ax.plot(x, y, color=colour, **look)
     if band is not None:
-        *at, low, high = band
-        ax.fill_between(at[0] if at else x, low, high, color=colour, alpha=0.15, lw=0)
+        x, low, high = band
+        ax.fill_between(x, low, high, color=colour, alpha=0.15, lw=0)
 
 
 def named_bars(
@@ -471,14 +490,15 @@ def score_bars(ax: Axes, counts: Mapping[float, int] | pd.Series, totals: bool =
 def class_bars(ax: Axes, counts: pd.DataFrame, percent: bool = False) -> None:
     """Draw a bar a row of three stacked counts, named within, or of their shares."""
     wide = counts.mul(100 / counts.sum(axis=1), axis=0) if percent else counts
-    left = np.zeros(len(counts))
-    for name, colour in CLASS_COLUMNS.items():
-        bars = ax.barh(range(len(counts)), wide[name], left=left, color=colour, label=name)
-        seen = wide[name] > 0.03 * wide.sum(axis=1).max()
-        texts = [str(n) if s else "" for n, s in zip(counts[name], seen, strict=True)]
+    total = wide.sum(axis=1)
+    wide.plot.barh(
+        ax=ax, stacked=True, width=0.8, color=dict[Any, Any](CLASS_COLUMNS), legend=False
+    )
+    parts: Any = ax.containers
+    for bars, name in zip(parts, counts, strict=True):
+        texts = counts[name].astype(str).where(wide[name] > 0.03 * total.max(), "")
         ax.bar_label(bars, texts, label_type="center", color="white", fontsize=8)
-        left += wide[name].to_numpy(dtype=float)
-    for y, total in enumerate([] if percent else left):
-        ax.text(total, y, f" {total:.0f}", va="center", fontsize=8)
+    if not percent:
+        ax.bar_label(parts[-1], [f"{n:.0f}" for n in total], padding=3, fontsize=8)
     name_rows(ax, [str(name) for name in counts.index])
-    ax.set(xlim=(0, 100 if percent else 1.1 * left.max()))
+    ax.set(xlim=(0, 100 if percent else 1.1 * total.max()))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import cycle, islice
 
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike
 
@@ -26,6 +27,8 @@ PANELS = {
     "val_auc": "AUC, validation", "train_img": "reconstruction loss, training",
 }  # fmt: skip
 """Column of a history -> what it is, in the order of the panels."""
+Networks = Sequence[pd.DataFrame]
+"""Histories, one a network."""
 
 
 @style.figure
@@ -34,36 +37,44 @@ def learning_curves(histories: style.Tables, *, simulated: bool = False) -> Draw
 
     `histories`: name -> history (`NineViewModel.history`, or history.csv of a run).
     """
-    shown = [p for p in PANELS if any(p in h and h[p].notna().any() for h in histories.values())]
-    colours = style.method_colours(histories)
+    networks: dict[str, Networks] = {}
+    for name, history in histories.items():
+        parts = [c for c in ("repeat", "fold", "view") if c in history]
+        networks[name] = [h for _, h in history.groupby(parts)] if parts else [history]
+    last = {f"last AUC, {name},": h["val_auc"].iloc[-1] for name, h in histories.items()}
+    return draw_curves(networks, {}, simulated), last
+
+
+def draw_curves(
+    finished: Mapping[str, Networks], under_way: Mapping[str, Networks], simulated: bool
+) -> Figure:
+    """Draw histories of networks by name: thin, with a thick mean as far as all of them reach.
+
+    Networks that are under way are in no mean, and have a dot at their end.
+    """
+    colours = style.method_colours(dict.fromkeys([*finished, *under_way]))
+    every = pd.concat([h for of in (*finished.values(), *under_way.values()) for h in of])
+    shown = [panel for panel in PANELS if panel in every and every[panel].notna().any()]
     figure, axes = style.panels(len(shown), 2, 8.4, 2.7)
     for ax, column in zip(axes, shown, strict=True):
-        for name, history in histories.items():
-            parts = [c for c in ("repeat", "fold", "view") if c in history]
-            networks = [h for _, h in history.groupby(parts)] if parts else [history]
-            if column in history:
-                draw_networks(ax, networks, column, colours[name], label=name)
+        for name, networks in finished.items():
+            known = [h.set_index("epoch")[column] for h in networks if column in h]
+            if known := [of for of in known if of.notna().any()]:
+                for of in known:
+                    ax.plot(of, color=colours[name], lw=0.6, alpha=0.4, marker="")
+                # Further on the mean would be one of others.
+                mean = pd.concat(known, axis=1, join="inner").mean(axis=1)
+                ax.plot(mean, color=colours[name], lw=1.8, marker="")
+        for name, networks in under_way.items():
+            head = Look(marker="o", markevery=[-1], ms=5.5, mec="white", zorder=4)
+            for history in networks:
+                ax.plot(history["epoch"], history[column], color=colours[name], lw=1, **head)
         ax.set(title=PANELS[column], xlabel="epoch")
         ax.xaxis.get_major_locator().set_params(integer=True)
-    axes[0].legend()
     style.titles(axes[1], PANELS[shown[1]], simulated)
-    return figure, {f"last AUC, {name},": h["val_auc"].iloc[-1] for name, h in histories.items()}
-
-
-def draw_networks(
-    ax: Axes, networks: Sequence[pd.DataFrame], column: str, colour: str,
-    thin: str | None = None, label: str | None = None,
-) -> None:  # fmt: skip
-    """Draw a column of networks' histories by epoch, and their mean as far as all of them reach.
-
-    `thin`: colour of the networks' own lines, where it is not that of the mean.
-    """
-    known = [h.set_index("epoch")[column] for h in networks if h[column].notna().any()]
-    for of in known:
-        ax.plot(of.index, of, color=thin or colour, lw=0.6, alpha=0.4, marker="")
-    if known:  # further on the mean would be one of others
-        mean = pd.concat(known, axis=1, join="inner").mean(axis=1)
-        ax.plot(mean.index, mean, color=colour, lw=1.8, marker="", label=label)
+    lines = [Line2D([], [], color=colour, lw=1.8) for colour in colours.values()]
+    figure.legend(lines, list(colours), loc="outside lower center", ncols=len(lines))
+    return figure
 
 
 @style.figure
@@ -99,12 +110,13 @@ def reconstruction_figure(
         rows: of the nodules, such as one benign and one malignant.
         views: which of the model's views; None shows all.
     """
-    columns = list(model.config.views if views is None else views)
+    columns = list(views or model.config.views)
     if not set(columns) <= set(model.config.views):
         raise InputError(f"the model has the views {model.config.views}, not all of {columns}")
     pick = [model.config.views.index(v) for v in columns]
     images = model.reconstruct(cohort, rows)[:, pick]
     probabilities = model.predict(cohort, rows)[:, pick]
+    names, mark = [view_name(v) for v in columns], style.SIMULATED * cohort.simulated
     wide = max(1.05 * len(columns), 3.0)
     tall = wide / max(len(columns), 2) * 2 + 0.55
     figure = Figure(figsize=(wide, tall * len(rows)), layout="constrained")
@@ -113,16 +125,15 @@ def reconstruction_figure(
         nodule = describe_nodule(cohort, row)
         part.suptitle(nodule, x=0.01, ha="left", fontsize=10)
         axes = part.subplots(2, len(columns), squeeze=False)
-        for (above, below), view, image, value in zip(axes.T, columns, recon, p, strict=True):
-            mark = style.SIMULATED * cohort.simulated
-            show_ct(above, cohort.views[row, view][MIDDLE], mark=mark)
-            show_ct(below, image, 0, 1)
-            name = view_name(view).replace("diagonal ", "diag. ")
-            above.set_title(name, fontsize=8, loc="center", fontweight="normal")
-            below.set_xlabel(f"p = {value:.2f}", fontsize=9)
+        for k, (above, below) in enumerate(axes.T):
+            show_ct(above, cohort.views[row, columns[k]][MIDDLE], mark=mark)
+            show_ct(below, recon[k], 0, 1)
+            short = names[k].replace("diagonal ", "diag. ")
+            above.set_title(short, fontsize=8, loc="center", fontweight="normal")
+            below.set_xlabel(f"p = {p[k]:.2f}", fontsize=9)
         axes[0, 0].set_ylabel("input", fontsize=9)
         axes[1, 0].set_ylabel("reconstruction", fontsize=9)
-        said[f"{nodule} (row {row})"] = dict(zip(map(view_name, columns), p.tolist(), strict=True))
+        said[f"{nodule} (row {row})"] = dict(zip(names, p.tolist(), strict=True))
     return figure, said
 
 
@@ -139,26 +150,26 @@ def augmentation_figure(
     poor = torch.full_like(wide, -1000)
     poor[MIDDLE] = wide[MIDDLE]
     drawn = batches.draw_transforms(copies, 6, torch.Generator().manual_seed(seed))
-    shifts = [(0, 0), *drawn[:, :2].tolist()]
+    drawn = torch.cat([torch.zeros(1, 4, dtype=drawn.dtype), drawn])  # the first as it is
     colours = (style.SKY, style.VERMILION, style.GREEN, style.PURPLE, style.ORANGE)
-    edges = [style.YELLOW, *(colours[k % len(colours)] for k in range(copies))]
+    edges = [style.YELLOW, *islice(cycle(colours), copies)]
     mark = style.SIMULATED * cohort.simulated
     plan = [["stored", *(f"{line} {k}" for k in range(copies + 1))] for line in range(2)]
     ratios = [2.05, *[1] * (copies + 1)]
     figure, axes = style.mosaic(plan, (1.75 * (copies + 2), 3.9), width_ratios=ratios)
     show_ct(axes["stored"], wide.numpy(), mark=mark)
     axes["stored"].set_title("stored view, 76 mm", fontsize=9)
-    for k, ((down, right), colour) in enumerate(zip(shifts, edges, strict=True)):
+    for k, ((down, right, *_), colour) in enumerate(zip(drawn.tolist(), edges, strict=True)):
         corner = (batches.MARGIN + right - 0.5, batches.MARGIN + down - 0.5)
         look = Look(fill=False, ec=colour, lw=1.4, ls="-" if k else "--")
         axes["stored"].add_patch(Rectangle(corner, IMAGE_SIZE, IMAGE_SIZE, **look))
     for line, source, word in ((0, wide, "over tissue"), (1, poor, "from 64 mm alone")):
-        plain = batches.transformed(source[None], torch.zeros(1, 4, dtype=torch.long))
-        images = torch.cat([plain, batches.transformed(source.expand(copies, -1, -1), drawn)])
+        images = batches.transformed(source.expand(copies + 1, -1, -1), drawn)
         for k, image in enumerate(images[:, 0].numpy()):
             ax = axes[f"{line} {k}"]
-            show_ct(ax, image, 0, 1, frame=edges[k], mark=mark)
-            ax.set_xlabel(_in_words(drawn[k - 1]) if k else "plain", fontsize=8)
+            show_ct(ax, image, 0, 1, mark=mark)
+            ax.spines[:].set(visible=True, color=edges[k], linewidth=2.5)
+            ax.set_xlabel(_in_words(drawn[k]) if k else "plain", fontsize=8)
             ax.set_ylabel("" if k else word, fontsize=9)
     return figure, "The copies show lung everywhere above, and below black strips from outside"
 

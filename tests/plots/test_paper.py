@@ -112,29 +112,26 @@ def test_depth_has_both_networks_and_what_each_costs(levels):
     assert len(dots(auc)) == 10 and not auc.texts
 
 
-def test_l2_and_dropout_have_a_point_for_every_variant(levels):
+def test_l2_and_dropout_have_a_point_a_variant_and_effects_are_differences_to_the_plain(levels):
     found = values("fig5", ["ST-CNN", "MT-CNN", *ALL_L2, *ALL_DROPOUT], levels)
-    left, middle, right = paper.regularisation_figure(found).axes
-    assert len(dots(middle)) == len(ALL_L2) == 16
-    assert len(dots(right)) == len(ALL_DROPOUT) == 6
+    left, *others = paper.regularisation_figure(found).axes
+    assert [len(dots(ax)) for ax in others] == [len(ALL_L2), len(ALL_DROPOUT)] == [16, 6]
     assert len(left.get_legend().get_texts()) == 1 + 4
 
-
-def test_effects_are_differences_to_the_network_itself_as_far_as_they_are_finished():
-    def pair(value):
-        return {"auc_difference": {"value": value, "low": value - 0.01, "high": value + 0.01}}
-
     pairs = [f"{a} less {b}" for a, b in EXPERIMENTS["fig5"].comparisons]
-    found = {name: pair(-0.001 * k) for k, name in enumerate(pairs)}
-    figure = lesson10.effects_figure({**header("fig5"), "comparisons": found})
-    heights = [sorted(y for _, y in dots(ax)) for ax in figure.axes]
-    for labels, drawn in zip((ALL_L2, ALL_DROPOUT), heights, strict=True):
-        expected = [found[f"{name} less {name[:2]}-CNN"] for name in labels]
-        assert drawn == sorted(of["auc_difference"]["value"] for of in expected)
+    less = {name: {"value": -k, "low": -k - 1, "high": -k + 1} for k, name in enumerate(pairs)}
+    compared = header("fig5") | {
+        "comparisons": {n: {"auc_difference": of} for n, of in less.items()}
+    }
+    for labels, ax in zip(
+        (ALL_L2, ALL_DROPOUT), lesson10.effects_figure(compared).axes, strict=True
+    ):
+        expected = [less[f"{name} less {name[:2]}-CNN"]["value"] for name in labels]
+        assert sorted(y for _, y in dots(ax)) == sorted(expected)
     name = f"{l2_label('mt', 1e-4, 'both')} less MT-CNN"
-    some = {**header("fig5"), "comparisons": {name: found[name]}, "missing": ["x"] * 3}
+    some = compared | {"comparisons": {name: compared["comparisons"][name]}, "missing": ["x"] * 3}
     figure = lesson10.effects_figure(some)
     assert [len(dots(ax)) for ax in figure.axes] == [1, 0]
     assert "not finished: 3 variants" in style.alt_text(figure)
     with pytest.raises(InputError, match="no comparison is finished"):
-        lesson10.effects_figure({**some, "comparisons": {}})
+        lesson10.effects_figure(some | {"comparisons": {}})

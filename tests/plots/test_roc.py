@@ -71,10 +71,8 @@ def test_the_diagram_has_a_panel_a_method_with_the_tables_points():
     found = dict.fromkeys(("MT-CNN", "size only"), calibration(fused(patients=90), resamples=50))
     figure = roc.reliability_figure(found, simulated=True)
     assert [ax.get_title(loc="left") for ax in figure.axes] == ["MT-CNN", "size only"]
-    points = figure.axes[0].get_lines()[1]
-    table = found["MT-CNN"].table
-    np.testing.assert_array_equal(points.get_xdata(), table["predicted"])
-    np.testing.assert_array_equal(points.get_ydata(), table["observed"])
+    points, table = figure.axes[0].get_lines()[1], found["MT-CNN"].table
+    np.testing.assert_array_equal(points.get_xydata(), table[["predicted", "observed"]])
     assert points.get_color() == style.MT
     assert f"Brier {found['MT-CNN'].brier}" in style.alt_text(figure)
 

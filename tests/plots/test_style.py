@@ -13,12 +13,6 @@ from labkit.evaluation.statistics import Interval
 from labkit.plots import lesson03, style
 
 
-@pytest.fixture(autouse=True)
-def closed_figures():
-    yield
-    plt.close("all")
-
-
 def test_a_figure_is_drawn_in_the_house_style_and_leaves_matplotlib_as_it_was():
     before = dict(plt.rcParams)
 
@@ -48,28 +42,9 @@ def test_methods_keep_their_colours_in_any_order_and_share_none(names):
     assert colours.get("MT-CNN", style.MT) == style.MT
 
 
-def test_a_figure_without_alternative_text_is_not_shown():
-    with pytest.raises(InputError, match="alternative text"):
-        style.show(Figure())
-
-
-@pytest.fixture
-def shown(monkeypatch) -> list:
-    found: list = []
-    monkeypatch.setattr("IPython.display.display", lambda data, **rest: found.append((data, rest)))
-    return found
-
-
-def test_a_shown_figure_hands_its_alternative_text_to_the_notebook(shown):
-    figure = style.describe(plt.subplots()[0], "An empty plot.")
-    style.show(figure)
-    ((data, options),) = shown
-    assert data["image/png"].startswith(b"\x89PNG")
-    assert options["metadata"] == {"image/png": {"alt": "An empty plot."}}
-    assert not plt.fignum_exists(figure.number)
-
-
-def test_fewer_colours_keep_the_picture_and_its_alternative_text(shown, tmp_path):
+def test_a_figure_is_shown_once_with_its_alternative_text_and_never_without(monkeypatch, tmp_path):
+    shown: list = []
+    monkeypatch.setattr("IPython.display.display", lambda data, **rest: shown.append((data, rest)))
     noise = np.random.default_rng(0).normal(-850, 60, (200, 200))
     for colors in (None, 256):
         style.show(lesson03.side_by_side({"a": noise}), colors=colors)
@@ -82,6 +57,11 @@ def test_fewer_colours_keep_the_picture_and_its_alternative_text(shown, tmp_path
     streams = (io.BytesIO(data["image/png"]) for data in (full, small))
     pictures = [np.asarray(Image.open(stream).convert("RGB")) for stream in streams]
     assert (pictures[0] == pictures[1]).all()  # a grey picture loses nothing
+    ours = style.describe(plt.subplots()[0], "An empty plot.")
+    style.show(ours)
+    assert not plt.fignum_exists(ours.number)
+    with pytest.raises(InputError, match="alternative text"):
+        style.show(Figure())
 
 
 def test_ct_is_drawn_in_the_papers_window_and_in_true_proportions():

@@ -12,19 +12,18 @@ from tests.plots.test_figures import model, simulated
 __all__ = ["simulated"]
 
 
-def test_learning_curves_average_only_where_all_networks_still_train():
-    losses = [0.7, 0.6, 0.5, 0.5, 0.4]
-    history = pd.DataFrame(
-        {
-            "epoch": [0, 1, 2, 0, 1], "view": [0, 0, 0, 1, 1], "train_cls": losses,
-            "train_img": [np.nan] * 5, "val_cls": losses, "val_auc": [0.5, 0.6, 0.7, 0.7, 0.8],
-        }
+def test_learning_curves_average_only_finished_networks_where_all_of_them_still_train():
+    long, short = (
+        pd.DataFrame({"epoch": range(len(of)), "train_cls": of, "val_cls": of, "val_auc": 0.7,
+                      "train_img": np.nan}) for of in ([0.7, 0.6, 0.5], [0.5, 0.4])
     )  # fmt: skip
-    figure = views.learning_curves({"ST-CNN": history})
-    assert len(figure.axes) == 3  # ST-CNN has no reconstruction loss
-    lines = figure.axes[0].get_lines()
-    assert [len(line.get_xdata()) for line in lines] == [3, 2, 2]
-    assert lines[-1].get_ydata() == pytest.approx([0.6, 0.5])
+    history = pd.concat([long.assign(view=0), short.assign(view=1)])
+    growing = views.draw_curves({"": [long, short]}, {"under way": [long]}, False)
+    for figure, extra in ((views.learning_curves({"ST-CNN": history}), []), (growing, [3])):
+        assert len(figure.axes) == 3  # ST-CNN has no reconstruction loss
+        lines = figure.axes[0].get_lines()
+        assert [len(line.get_xdata()) for line in lines] == [3, 2, 2, *extra]
+        assert lines[2].get_ydata() == pytest.approx([0.6, 0.5])
 
 
 def test_nine_views_are_the_central_crops_in_their_order(simulated):
