@@ -83,7 +83,7 @@ def _folds(
                 member.fit(cohort, split, lambda row: None)
             for names in choices:
                 best = Best(**own)
-                best.weigh([fitted[name] for name in names], cohort, split)
+                best.weigh({name: fitted[name] for name in names}, cohort, split)
                 said.append(best.predict(cohort, network.test))
         yield network.place[:2], network.test, said
 

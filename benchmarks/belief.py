@@ -32,11 +32,10 @@ from labkit.evaluation.predictions import (
     select_view,
 )
 from labkit.evaluation.readers import ReaderCeiling
-from labkit.evaluation.reconstruction import over_patients
+from labkit.evaluation.reconstruction import mean_over, over_patients
 from labkit.evaluation.statistics import RESAMPLES, Floats, Patients, percentile_interval, plain
 from labkit.io import read_json
 from labkit.paper import values as measured
-from labkit.training.machines import provenance
 
 ST, MT, SIZE = "ST-CNN", "MT-CNN", "size only"
 MAX_SLICE_THICKNESS_MM = 2.5
@@ -44,6 +43,8 @@ RATIO = 1.1
 """The larger diameter of a pair may be this many times the smaller. Readers' own diameters of one
 nodule differ by more than that."""
 _DIGITS = 6
+_KEPT = ("cohort", "config", "plan", "hardware", "started", "training_seconds", "epochs_run",
+         "convergence")  # fmt: skip
 
 
 def belief(
@@ -58,31 +59,26 @@ def belief(
         less ST, `fusion` less each single view, with Holm's `fusion_family` of each network, and
         what else lesson 13 looks at.
     """
-    cohort = Cohort.open(cohort_folder)
+    cohort, runs = Cohort.open(cohort_folder), {ST: st_run, MT: mt_run}
     trained = {ST: _finished(st_run, "st", cohort), MT: _finished(mt_run, "mt", cohort)}
-    st, mt = read_predictions(st_run), read_predictions(mt_run)
-    methods = {ST: (st, crossval.FUSED), MT: (mt, crossval.FUSED), SIZE: (st, crossval.SIZE_ONLY)}
-    comparisons = {
-        f"{a} less {b}": measured.compare(methods[a], methods[b], resamples)
-        for a, b in ((MT, ST), (MT, SIZE), (ST, SIZE))
-    }
+    tables = {name: read_predictions(run) for name, run in runs.items()}
+    methods = {**{name: (of, crossval.FUSED) for name, of in tables.items()},
+               SIZE: (tables[ST], crossval.SIZE_ONLY)}  # fmt: skip
+    comparisons = {f"{a} less {b}": measured.compare(methods[a], methods[b], resamples)
+                   for a, b in ((MT, ST), (MT, SIZE), (ST, SIZE))}  # fmt: skip
     fusion = {
-        name: {
-            view: measured.compare((table, crossval.FUSED), (table, view), resamples)
-            for view in table["view"].astype(str).unique()
-            if view.isdigit()
-        }
-        for name, table in ((ST, st), (MT, mt))
-    }
+        name: {view: measured.compare((of, crossval.FUSED), (of, view), resamples)
+               for view in of["view"].astype(str).unique() if view.isdigit()}
+        for name, of in tables.items()
+    }  # fmt: skip
     of_methods = {name: measured.measure(run, resamples) for name, run in methods.items()}
     for values in of_methods.values():
         values.pop("roc")
     # Paired, at the threshold of 0.5.
-    pair = paired(mt, st, crossval.FUSED)
-    right = [(p.probabilities < statistics.DEFAULT_THRESHOLD).mean(axis=0) for p in pair]
-    benign = pair[0].labels == 0
-    weights = over_patients(pair[0].patients, resamples)[:, benign]
-    specificity = (weights @ (right[0] - right[1])[benign]) / weights.sum(axis=1)
+    mt, st = paired(tables[MT], tables[ST], crossval.FUSED)
+    right = [(p.probabilities < statistics.DEFAULT_THRESHOLD).mean(axis=0) for p in (mt, st)]
+    less = np.where(mt.labels == 0, right[0] - right[1], np.nan)
+    specificity = percentile_interval(mean_over(less, over_patients(mt.patients, resamples)))
 
     def both_ways(run: measured.Run) -> dict[str, Any]:
         how = partial(matched, run[0], cohort.nodules, run[1], resamples=resamples)
@@ -90,44 +86,38 @@ def belief(
 
     return {
         "about": "What two finished runs can and cannot claim; see lesson 13.",
-        **provenance(),
         "cohort": trained[ST]["cohort"],
         "trained": trained,
         "resamples": resamples,
         "methods": of_methods,
         "comparisons": comparisons,
         "family": measured.correct(comparisons),
-        "specificity": {f"{MT} less {ST}": plain(percentile_interval(specificity))},
+        "specificity": {f"{MT} less {ST}": plain(specificity)},
         "fusion": fusion,
         "fusion_family": {name: measured.correct(pairs) for name, pairs in fusion.items()},
         "bands": _records(size.by_size(methods, cohort.nodules, resamples=resamples)),
         "size_matched": {name: both_ways(run) for name, run in methods.items()},
-        "calibration": {
-            name: from_calibration(calibration(*run, resamples=resamples))
-            for name, run in methods.items()
-        },
-        "temperature": {
-            name: scale(run, cohort, resamples) for name, run in ((ST, st_run), (MT, mt_run))
-        },
+        "calibration": {name: _calibrated(calibration(*run, resamples=resamples))
+                        for name, run in methods.items()},
+        "temperature": {name: scale(run, cohort, resamples) for name, run in runs.items()},
         "readers": _readers(methods, cohort, resamples),
-    }
+    }  # fmt: skip
 
 
 def scale(run: Path, cohort: Cohort, resamples: int = RESAMPLES) -> dict[str, Any]:
     """Calibrate a run's fused probabilities by a temperature a fold, before and after."""
-    predictions = read_predictions(run)
-    values = _about(run)
+    predictions, values = read_predictions(run), _about(run)
     validation = crossval.steadied(crossval.validation_predictions(run, cohort))
     scaled, found = scale_run(predictions, validation)
     return {
         **{key: values[key] for key in ("config", "plan", "started")},
         "temperatures": [round(t, 4) for t in found["temperature"].tolist()],
-        "before": from_calibration(calibration(predictions, resamples=resamples)),
-        "after": from_calibration(calibration(scaled, resamples=resamples)),
+        "before": _calibrated(calibration(predictions, resamples=resamples)),
+        "after": _calibrated(calibration(scaled, resamples=resamples)),
     }
 
 
-def from_calibration(found: Calibration) -> dict[str, Any]:
+def _calibrated(found: Calibration) -> dict[str, Any]:
     """Return a calibration as JSON has it; `calibration.from_json` reads it back."""
     return {
         "brier": plain(found.brier),
@@ -147,16 +137,13 @@ def brier_parts(found: Calibration) -> dict[str, float]:
     how far the shares lie apart; what a constant probability gets; and what the bins hide.
     """
     predicted, observed = found.table["predicted"], found.table["observed"]
-    mean = partial(np.average, weights=found.table["predictions"])
+    mean, value = partial(np.average, weights=found.table["predictions"]), found.brier.value
     share = float(mean(observed))
-    parts = {
-        "value": found.brier.value,
-        "reliability": float(mean((predicted - observed) ** 2)),
-        "resolution": float(mean((observed - share) ** 2)),
-        "uncertainty": share * (1 - share),
-    }
-    rest = parts["value"] - parts["reliability"] + parts["resolution"] - parts["uncertainty"]
-    return {**parts, "within": rest}
+    reliability = float(mean((predicted - observed) ** 2))
+    resolution, uncertainty = float(mean((observed - share) ** 2)), share * (1 - share)
+    return {"value": value, "reliability": reliability, "resolution": resolution,
+            "uncertainty": uncertainty,
+            "within": value - reliability + resolution - uncertainty}  # fmt: skip
 
 
 def _about(run: Path) -> dict[str, Any]:
@@ -170,9 +157,7 @@ def _finished(run: Path, model: str, cohort: Cohort) -> dict[str, Any]:
         raise InputError(f"{run}: is a run of model {values['config']['model']}, not {model}")
     if values["cohort"]["sha256"]["nodules.csv"] != cohort.meta["files"]["nodules.csv"]["sha256"]:
         raise InputError(f"{run}: was trained on another cohort than {cohort.folder}")
-    kept = ("cohort", "config", "plan", "hardware", "started", "training_seconds", "epochs_run",
-            "convergence")  # fmt: skip
-    return {key: values[key] for key in kept}
+    return {key: values[key] for key in _KEPT}
 
 
 def matched(
@@ -213,8 +198,7 @@ def matched(
             pairs = ((one @ counted) * zero).sum(axis=1)
             return np.stack([((one @ w) * zero).sum(axis=1) / pairs for w in won], axis=1)
 
-    found = patients.bootstrap(shares, resamples, seed=0)
-    pair = counted > 0
+    found, pair = patients.bootstrap(shares, resamples, seed=0), counted > 0
     values = {
         "auc": plain(percentile_interval(found[:, 0])), "pairs": int(pair.sum()),
         "malignant": int(pair.any(axis=1).sum()), "benign": int(pair.any(axis=0).sum()),
@@ -236,10 +220,9 @@ def _readers(methods: Mapping[str, measured.Run], cohort: Cohort, resamples: int
     against = partial(readers.against_the_rest, resamples=resamples)
     annotations = lidc.annotations()
     thin = annotations[annotations["slice_thickness_mm"] <= MAX_SLICE_THICKNESS_MM]
+    own = thin[thin["nodule_id"].isin(cohort.nodules["nodule_id"])]
     if "ratings" in cohort.nodules:
         own = from_ratings(cohort.nodules)
-    else:
-        own = thin[thin["nodule_id"].isin(cohort.nodules["nodule_id"])]
     values: dict[str, Any] = {"lidc": _ceiling(against(thin)), "cohort": None}
     if not own.empty:
         values["cohort"] = _ceiling(against(own))
@@ -250,18 +233,13 @@ def _readers(methods: Mapping[str, measured.Run], cohort: Cohort, resamples: int
 
 
 def _ceiling(found: ReaderCeiling) -> dict[str, Any]:
-    values: dict[str, Any] = {
-        "nodules": int(found.nodules),
-        "patients": int(found.patients),
-        "comparisons": found.comparisons,
-        "undecided": round(found.undecided, _DIGITS),
-        "auc": plain(found.auc),
-    }
-    for name, rates in (("strict", found.strict), ("lenient", found.lenient)):
-        values[name] = dict(zip(("sensitivity", "specificity"), map(plain, rates), strict=True))
-    if found.score_auc is not None and found.difference is not None:
-        values |= {"score_auc": plain(found.score_auc), "difference": plain(found.difference)}
-    return values
+    values = {**found._asdict(), "undecided": round(found.undecided, _DIGITS)}
+    for name in ("strict", "lenient"):
+        values[name] = dict(zip(("sensitivity", "specificity"), map(plain, values[name]),
+                                strict=True))  # fmt: skip
+    for name in ("auc", "score_auc", "difference"):
+        values[name] = values[name] and plain(values[name])
+    return {name: of for name, of in values.items() if of is not None}
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:

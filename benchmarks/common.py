@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import inspect
 import multiprocessing
 import resource
@@ -11,12 +12,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import NoneType, SimpleNamespace
 from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
+import jinja2
+import pandas as pd
 import psutil
 
 from labkit.errors import InputError
 from labkit.io import read_json, write_atomically, write_json
+from labkit.training.machines import provenance
 
 
 def _count(text: str) -> int:
@@ -31,27 +36,29 @@ def _options(parser: argparse.ArgumentParser, measure: Callable[..., Any]) -> No
     hints = get_type_hints(measure)
     for name, of in inspect.signature(measure).parameters.items():
         hint, required = hints[name], of.default is of.empty
-        kinds = [kind for kind in (int, Path, str) if kind in (hint, *get_args(hint))]
-        options: dict[str, Any] = {} if required else {"default": of.default}
+        kind = next((k for k in (int, Path, str) if k in (hint, *get_args(hint))), None)
+        how: dict[str, Any] = {} if required else {"default": of.default}
         if name == "progress":
             parser.add_argument("--quiet", dest=name, action="store_false", help="no progress bar")
             continue
         if hint is bool:
-            options["action"] = "store_true"
+            how["action"] = "store_true"
         elif get_origin(hint) is Literal:
-            options["choices"] = get_args(hint)
-        elif kinds:
-            options["type"] = _count if kinds[0] is int and name != "seed" else kinds[0]
-            options |= {"nargs": "+"} if get_origin(hint) in (list, tuple) else {}
+            how["choices"] = get_args(hint)
+        elif kind is None:
+            continue
         else:
-            continue
+            how["type"] = _count if kind is int and name != "seed" else kind
+            how |= {"nargs": "+"} if get_origin(hint) in (list, tuple) else {}
         if required and of.kind is not of.KEYWORD_ONLY:
-            parser.add_argument(name, **options)
-            continue
-        text = f"default: {of.default}" if not required and of.default else None
-        parser.add_argument(f"--{name.replace('_', '-')}", help=text, required=required, **options)
-    parser.add_argument("--out", type=Path, help="JSON file to write")
-    parser.set_defaults(measure=measure)
+            parser.add_argument(name, **how)
+        else:
+            text = f"default: {of.default}" if of.default and not required else None
+            option = f"--{name.replace('_', '-')}"
+            parser.add_argument(option, help=text, required=required, **how)
+    if hints.get("return") is not NoneType:
+        parser.add_argument("--out", type=Path, help="JSON file to write")
+    parser.set_defaults(measure=measure, out=None)
 
 
 def command(
@@ -63,9 +70,10 @@ def command(
 
     A function's arguments are the options: those without a default are given by their place, those
     after a * by their name; whole numbers are 1 or more but for a seed; `progress` is switched off
-    by --quiet. What it returns is printed (as `say` puts it) and written to --out, as that `part`
-    of what is there; what it yields is written each time. The status is 0, or 2 for bad input, of
-    which one line says what is wrong.
+    by --quiet. What it returns is printed (as `say` puts it) and written to --out with what was
+    measured (the first line of `doc`), when and on what, as that `part` of what is there; what it
+    yields is written each time. The status is 0, or 2 for bad input, of which one line says what is
+    wrong.
     """
     kind = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=doc, formatter_class=kind)
@@ -74,37 +82,36 @@ def command(
     else:
         several = parser.add_subparsers(required=True)
         for one in measures:
-            _options(several.add_parser(one.__name__), one)
+            text = (one.__doc__ or "").split("\n")[0]
+            _options(several.add_parser(one.__name__, help=text, description=text), one)
     options = vars(parser.parse_args(arguments))
     out, measure = options.pop("out"), options.pop("measure")
     try:
         returned = measure(**options)
-        for values in returned if isinstance(returned, Iterator) else [returned]:
-            if out and part:
-                there = read_json(out, "a result") if out.is_file() else {}
-                write_json(out, there | {part: values})
-            elif out:
-                write_json(out, values)
-        print(say(values) if say else "\n".join(summary(values)))
-        if out:
-            print(f"wrote {out}")
+        for found in returned if isinstance(returned, Iterator) else filter(None, [returned]):
+            about = {} if "about" in found else {"what": (doc or "").split("\n")[0]}
+            values = {**about, **provenance(), **found}
+            print(say(values) if say else summary(values))
+            if out:
+                there = read_json(out, "a result") if part and out.is_file() else {}
+                write_json(out, {**there, part: values} if part else values)
+                print(f"wrote {out}")
     except InputError as error:
         print(f"{measure.__module__}: {error}", file=sys.stderr)
         return 2
     return 0
 
 
-def summary(values: Any, name: str = "") -> Iterator[str]:
-    """Yield a line for every value of a result that is no table.
+def summary(values: Mapping[str, Any]) -> str:
+    """Write a line for every value of a result that is no table.
 
-    >>> list(summary({"scan": {"seconds": 1.5}, "counts": [1, 2]}))
-    ['scan, seconds: 1.5', 'counts: [1, 2]']
+    >>> print(summary({"scan": {"seconds": 1.5}, "counts": [1, 2]}))
+    counts: [1, 2]
+    scan, seconds: 1.5
     """
-    if isinstance(values, dict):
-        for key, value in values.items():
-            yield from summary(value, f"{name}, {key}" if name else str(key))
-    elif not isinstance(values, list) or len(values) < 13:
-        yield f"{name}: {values}"
+    flat = pd.json_normalize([values], sep=", ").astype(object).iloc[0]
+    long = flat.map(lambda value: isinstance(value, list) and len(value) > 12)
+    return "\n".join(f"{name}: {value}" for name, value in flat[~long].items())
 
 
 class Timed(NamedTuple):
@@ -126,13 +133,8 @@ def in_turn(
     ways: Mapping[str, Callable[[], Any]], repeats: int, warm_up: bool = True
 ) -> dict[str, list[Timed]]:
     """Time several ways one after the other, round by round; the first round warms up."""
-    found: dict[str, list[Timed]] = {name: [] for name in ways}
-    for number in range(repeats + warm_up):
-        for name, way in ways.items():
-            taken = timed(way)
-            if number >= warm_up:
-                found[name].append(taken)
-    return found
+    rounds = [{k: timed(way) for k, way in ways.items()} for _ in range(repeats + warm_up)]
+    return {name: [times[name] for times in rounds[warm_up:]] for name in ways}
 
 
 def fresh(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -147,40 +149,35 @@ def peak_gb() -> float:
     return round(peak / (1e9 if sys.platform == "darwin" else 1e6), 2)
 
 
-class Watch:
-    """Sample time and memory of this process and those it starts, inside a `with` block."""
+@contextlib.contextmanager
+def watched() -> Iterator[SimpleNamespace]:
+    """Take `clock_s`, `cpu_s` and `peak_gb` of this process and those it starts, in a `with`."""
+    found, done, here = SimpleNamespace(peak_gb=0.0), threading.Event(), psutil.Process()
+    cpu: dict[int, float] = {}
 
-    def __enter__(self) -> Watch:
-        self.peak_bytes, self._stop = 0, threading.Event()
-        self._cpu: dict[int, float] = {}
-        self._sample()
-        self._before = dict(self._cpu)
-        self._start = time.perf_counter()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-        self._sample()
-        self.clock_s = time.perf_counter() - self._start
-        self.cpu_s = sum(s - self._before.get(pid, 0.0) for pid, s in self._cpu.items())
-
-    def _watch(self) -> None:
-        while not self._stop.wait(0.05):
-            self._sample()
-
-    def _sample(self) -> None:
-        held, here = 0, psutil.Process()
+    def sample() -> None:
+        held = 0
         for process in [here, *here.children(recursive=True)]:
-            try:
+            with contextlib.suppress(psutil.Error):  # it may have ended meanwhile
                 held += process.memory_info().rss
-                times = process.cpu_times()
-                self._cpu[process.pid] = times.user + times.system
-            except psutil.Error:
-                continue  # it has ended meanwhile
-        self.peak_bytes = max(self.peak_bytes, held)
+                cpu[process.pid] = sum(process.cpu_times()[:2])
+        found.peak_gb = max(found.peak_gb, round(held / 1e9, 2))
+
+    def watch() -> None:
+        while not done.wait(0.05):
+            sample()
+
+    sample()
+    before, start = sum(cpu.values()), time.perf_counter()
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield found
+    finally:
+        done.set()
+        thread.join()
+        sample()
+    found.clock_s, found.cpu_s = time.perf_counter() - start, sum(cpu.values()) - before
 
 
 def in_words(of: Mapping[str, float], digits: int = 3, sign: str = "") -> str:
@@ -193,6 +190,20 @@ def in_words(of: Mapping[str, float], digits: int = 3, sign: str = "") -> str:
     """
     value, low, high = (f"{of[k]:{sign}.{digits}f}" for k in ("value", "low", "high"))
     return f"{value} ({low} to {high})"
+
+
+def fill(page: str, **values: Any) -> str:
+    """Fill in a page of `benchmarks/pages`; an InputError if it lacks a value."""
+    files = jinja2.FileSystemLoader(Path(__file__).with_name("pages"))
+    how = {"trim_blocks": True, "lstrip_blocks": True, "undefined": jinja2.StrictUndefined}
+    try:
+        return (
+            jinja2.Environment(loader=files, **how)
+            .get_template(f"{page}.md.jinja")
+            .render(values, words=in_words)
+        )
+    except jinja2.UndefinedError as error:
+        raise InputError(f"the measured values lack something: {error}; measure again") from None
 
 
 def put_between(file: Path, block: str, begin: str, end: str) -> None:

@@ -10,7 +10,7 @@ in what becomes of stronger ones.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -27,12 +27,10 @@ from labkit.errors import InputError
 from labkit.imaging import blobs
 from labkit.simulate.noise import generator
 from labkit.simulate.scene import KINDS, Scene, lies_on, scene_for_series
-from labkit.training.machines import now
 
-SIZES_MM = {"0 to 4": (0, 4), "4 to 6": (4, 6), "6 to 10": (6, 10), "10 to 20": (10, 20),
-            "20 and more": (20, np.inf)}  # fmt: skip
-# LIDC's texture: 1 is non-solid, 5 solid.
-TEXTURES = {"non-solid": (1.0, 2.5), "part-solid": (2.5, 4.5), "solid": (4.5, 5.1)}
+# Bounds of bands, and their names; LIDC's texture is 1 of a non-solid nodule and 5 of a solid one.
+SIZES_MM = ((0, 4, 6, 10, 20, np.inf), ("0 to 4", "4 to 6", "6 to 10", "10 to 20", "20 and more"))
+TEXTURES = ((1.0, 2.5, 4.5, 5.1), ("non-solid", "part-solid", "solid"))
 _STEP, _HIGHEST = 5.0, 300.0
 _POINTS_A_SCAN = 200
 
@@ -87,14 +85,11 @@ def measure(
     if not 1 <= scans <= len(series):
         raise InputError(f"scans is {scans}; give 1 to {len(series)}")
     series, settings, folder = series[:scans], blobs.Settings(), paths.runs() / "luna16_detector"
-    least = settings.least_score
-    _, found = simulated_luna16.simulate_scans(
-        folder, series, seed, settings, jobs, progress, cut_out=False
-    )
+    how, least = (seed, settings, jobs, progress), settings.least_score
+    _, found = simulated_luna16.simulate_scans(folder, series, *how, cut_out=False)
     parts = {uid: found[uid] for uid in series}
-    candidates, nodules, excluded = (
-        simulated_luna16.joined(parts, name) for name in ("candidates", "annotations", "excluded")
-    )
+    names = ("candidates", "annotations", "excluded")
+    candidates, nodules, excluded = (simulated_luna16.joined(parts, name) for name in names)
     # Mean ratings, in the order in which the parts name the nodules.
     texture = lidc.nodules(1, None).set_index("nodule_id")["texture"]
     findings = luna16.from_lidc(series).annotations
@@ -102,20 +97,16 @@ def measure(
     nodules["texture"] = texture.loc[ids].to_numpy(float)
     nodules["best"] = best_scores(candidates, nodules)
     at_work = sensitivity_table(candidates, nodules, scans, [least])
-    nothing = np.ones(len(candidates), bool)
-    for each in (nodules, excluded):
-        nothing[hits(candidates, each).candidate] = False
+    hit = np.concatenate([hits(candidates, each).candidate for each in (nodules, excluded)])
+    of_nothing = candidates["lies_on"].to_numpy()[~np.isin(np.arange(len(candidates)), hit)]
     scenes = [scene_for_series(uid, seed) for uid in series]
     chance = [k for s in scenes for k in lies_on(s, points_in_lung(s, _POINTS_A_SCAN, seed))]
     a_scan = candidates.groupby(luna16.SERIES).size().reindex(series, fill_value=0)
     curve = sensitivity_table(candidates, nodules, scans, np.arange(least, _HIGHEST + 1, _STEP))
+    steps = pd.DataFrame([part["seconds"] for part in parts.values()]).fillna(0).mean()
     return {
-        "what": "simulated CT: the candidate detector on scans that are in no cohort",
-        "date": now(),
         "versions": versions(),
-        "settings": {
-            **simulated_luna16.settings_of(seed, settings, cut_out=False), "scans": scans,
-        },
+        "settings": {**simulated_luna16.settings_of(seed, settings, cut_out=False), "scans": scans},
         "series": series,
         "nodules": len(nodules),
         **{name: values[0] for name, values in _plain(at_work).items()},
@@ -124,28 +115,26 @@ def measure(
         "by_diameter_mm": _counts(nodules, "diameter_mm", SIZES_MM, least),
         "by_texture": _counts(nodules, "texture", TEXTURES, least),
         "missed": _plain(nodules.loc[nodules["best"] < least, ["diameter_mm", "texture", "best"]]),
-        "false_positives_lie_on": _shares(candidates["lies_on"][nothing]),
-        "any_point_of_lung_lies_on": _shares(pd.Series(chance)),
-        "processor_seconds_a_scan": {
-            step: round(float(np.mean([p["seconds"].get(step, 0.0) for p in parts.values()])), 2)
-            for step in parts[series[0]]["seconds"]
-        },
+        "false_positives_lie_on": _shares(of_nothing),
+        "any_point_of_lung_lies_on": _shares(chance),
+        "processor_seconds_a_scan": steps.round(2).to_dict(),
         "luna16": {"candidates_a_scan": 551065 / 888, "nodules": 1186, "hit": 1120},
         "detector": asdict(settings),
     }  # fmt: skip
 
 
 def _counts(
-    nodules: pd.DataFrame, column: str, bands: Mapping[str, tuple[float, float]], least: float
+    nodules: pd.DataFrame, column: str, bands: tuple[Sequence[float], Sequence[str]], least: float
 ) -> dict[str, dict[str, int]]:
     """Count nodules, and those that are hit, in each band of a column."""
-    best = {name: nodules["best"][(nodules[column] >= low) & (nodules[column] < high)]
-            for name, (low, high) in bands.items()}  # fmt: skip
-    return {n: {"nodules": len(b), "hit": int((b >= least).sum())} for n, b in best.items()}
+    band = pd.cut(nodules[column], bands[0], labels=bands[1], right=False)
+    hit = (nodules["best"] >= least).groupby(band, observed=False).agg(["size", "sum"])
+    return hit.set_axis(["nodules", "hit"], axis=1).astype(int).to_dict("index")
 
 
-def _shares(kinds: pd.Series) -> dict[str, float]:
-    return {kind: round(float((kinds == kind).mean()), 4) for kind in KINDS} if len(kinds) else {}
+def _shares(kinds: Iterable[str]) -> dict[str, float]:
+    shares = pd.Series(kinds, dtype=object).value_counts(normalize=True)
+    return shares.reindex(KINDS, fill_value=0.0).round(4).to_dict() if len(shares) else {}
 
 
 def _plain(table: pd.DataFrame) -> dict[str, list[Any]]:

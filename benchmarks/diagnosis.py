@@ -20,7 +20,6 @@ from benchmarks.common import command
 from labkit import io, paths
 from labkit.annotations import lidc
 from labkit.evaluation.statistics import bootstrap_auc, bootstrap_auc_difference, plain
-from labkit.training.machines import provenance
 
 NAME = "tcia-diagnosis-data-2012-04-20.xls"
 URL = f"https://www.cancerimagingarchive.net/wp-content/uploads/{NAME}"
@@ -68,8 +67,7 @@ def measure(*, file: Path | None = None, resamples: int = 10_000) -> dict[str, A
             part = patients[patients["diagnosis"] != left_out]
             rows[f"{name}, {whose}"] = judge(part, nodules, resamples)
     return {
-        "what": "AUC of a patient's largest nodule and of the readers' highest malignancy",
-        **provenance(), "source": URL, "sha256": SHA256, "patients": len(patients),
+        "source": URL, "sha256": SHA256, "patients": len(patients),
         "diagnosed_by": pd.crosstab(patients["diagnosis"], patients["method"]).to_dict("index"),
         "rows": rows,
     }  # fmt: skip

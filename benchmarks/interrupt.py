@@ -25,6 +25,7 @@ import hashlib
 import io
 import itertools
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -34,7 +35,6 @@ import sys
 import tempfile
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -57,11 +57,13 @@ from labkit.imaging.volume import Volume
 from labkit.simulate.scan import scan_of
 from labkit.simulate.scene import scene_of
 from labkit.simulate.write_dicom import write_scan
-from labkit.training.machines import one_thread, provenance
+from labkit.training.machines import one_thread
 from labkit.training.nine_views import load
 
 LEFT_OUT = ("started", "seconds", "training_seconds")
 _HANGS_S, _PAGE, _KILLED = 300, 4096, -signal.SIGKILL
+_FORK: Any = multiprocessing.get_context("fork")
+Process = Any  # of it
 _CHANGES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.chmod", "os.truncate")
 Ended = tuple[int, str]  # a command's exit status, and what it said
 Cases = Iterator[tuple[bool, list[Ended]]]  # was another result there; how the disturbed ended
@@ -88,7 +90,7 @@ def contents(folder: Path) -> dict[str, Any]:
 
 def read_cohort(folder: Path) -> dict[str, Any]:
     """Read a cohort, every byte of it."""
-    Cohort.open(folder).verify(progress=False)
+    Cohort.open(folder).verify()
     return contents(folder)
 
 
@@ -119,10 +121,10 @@ def of_luna16(folder: Path) -> Work:
     table.to_csv(folder / "candidates.csv", index=False)
     nodules = table.groupby("seriesuid").head(1).drop(columns="class").assign(diameter_mm=10)
     nodules.to_csv(folder / "annotations.csv", index=False)
-    names = ("candidates", "annotations", "excluded=annotations")
-    files = [f"--{name.split('=')[0]}={folder / name.split('=')[-1]}.csv" for name in names]
-    return Work(["build", "luna16", str(folder / "scans"), *files[:2], "--jobs=1"], files[2:],
-                read_cohort)  # fmt: skip
+    given = [f"--{name}={folder / name}.csv" for name in ("candidates", "annotations")]
+    other = [f"--excluded={folder / 'annotations.csv'}"]
+    work = ["build", "luna16", str(folder / "scans"), *given, "--jobs=1"]
+    return Work(work, other, read_cohort)
 
 
 def of_training(name: str, more: list[str], other: list[str], read: Any, folder: Path) -> Work:
@@ -176,58 +178,46 @@ class Place:
             shutil.copytree(self.folder / "other", self.out)
         return bool(other and self.work.other)
 
-    def begin(self, more: Sequence[str] = (), dies_at: int = 0, looks: bool = True) -> int:
-        """Begin the command in a process group of its own, and return its number.
+    def begin(self, more: Sequence[str] = (), dies_at: int = 0, looks: bool = True) -> Process:
+        """Begin the command in a process group of its own.
 
         It is forked, which saves the seconds of importing. `dies_at`: the change of a file before
         which it kills itself, from 1; without `looks` it takes any disk for large enough.
         """
         tqdm.monitor_interval = 0  # no thread beside, whose locks a fork would copy
-        sys.stdout.flush()
-        if pid := os.fork():
-            with contextlib.suppress(OSError):  # it was faster
-                os.setpgid(pid, pid)
-            return pid
-        status = 1
-        try:
-            os.setpgid(0, 0)
-            tqdm.set_lock(threading.RLock())  # ours is shared, and held for good by who dies in it
-            said = os.open(self.folder / f"{os.getpid()}.txt", os.O_WRONLY | os.O_CREAT)
-            os.dup2(os.dup2(said, 1), 2)
-            if not looks:
-                usage = shutil.disk_usage("/")._replace(free=1 << 60)
-                shutil.disk_usage = lambda path: usage
-            if dies_at:
-                sys.addaudithook(self._killer(dies_at))
-            status = main([*self.work.arguments, f"--out={self.out}", *more])
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            sys.stdout.flush()
-            os._exit(status)
+        process = _FORK.Process(target=self._command, args=(more, dies_at, looks))
+        process.start()
+        with contextlib.suppress(OSError):  # it was faster
+            os.setpgid(process.pid, process.pid)
+        return process
 
-    def _killer(self, at: int) -> Callable[[str, tuple[Any, ...]], None]:
+    def _command(self, more: Sequence[str], dies_at: int, looks: bool) -> None:
+        os.setpgid(0, 0)
+        tqdm.set_lock(threading.RLock())  # ours is shared, and held for good by who dies in it
+        said = os.open(self.folder / f"{os.getpid()}.txt", os.O_WRONLY | os.O_CREAT)
+        os.dup2(os.dup2(said, 1), 2)
+        if not looks:
+            usage = shutil.disk_usage("/")._replace(free=1 << 60)
+            shutil.disk_usage = lambda path: usage
         changes = itertools.count(1)
 
         def see(event: str, about: tuple[Any, ...]) -> None:
             writes = event == "open" and isinstance(about[2], int) and about[2] & 3
             ours = (writes or event in _CHANGES) and str(about[0]).startswith(str(self.here))
-            if ours and next(changes) == at:
+            if ours and next(changes) == dies_at:
                 os.killpg(0, signal.SIGKILL)
 
-        return see
+        sys.addaudithook(see)
+        sys.exit(main([*self.work.arguments, f"--out={self.out}", *more]))
 
-    def end(self, pid: int, seconds: float = _HANGS_S) -> Ended:
+    def end(self, process: Process, seconds: float = _HANGS_S) -> Ended:
         """Wait for a command, and kill its group after some seconds."""
-        deadline, ended, status = time.monotonic() + seconds, 0, 0
-        while not ended and time.monotonic() < deadline:
-            ended, status = os.waitpid(pid, os.WNOHANG)
-            time.sleep(0.002)
+        process.join(seconds)
         with contextlib.suppress(ProcessLookupError):  # also the workers of one that has ended
-            os.killpg(pid, signal.SIGKILL)
-        status = status if ended else os.waitpid(pid, 0)[1]
-        said = self.folder / f"{pid}.txt"  # not there of one that died at once
-        return os.waitstatus_to_exitcode(status), said.read_text() if said.is_file() else ""
+            os.killpg(process.pid, signal.SIGKILL)
+        process.join()
+        said = self.folder / f"{process.pid}.txt"  # not there of one that died at once
+        return process.exitcode, said.read_text() if said.is_file() else ""
 
     def run(self, **how: Any) -> Ended:
         """Run the command to its end, and note how long that takes."""
@@ -332,7 +322,7 @@ def two_at_once(place: Place, count: int, rng: np.random.Generator) -> Cases:
     for number in range(-(-count // 5)):
         other, first = place.clear(bool(number % 2)), place.begin()
         time.sleep(place.moment(rng))
-        yield other, [place.end(pid) for pid in (first, place.begin())]
+        yield other, [place.end(process) for process in (first, place.begin())]
 
 
 DISTURBANCES = (killed, killed_at_each_change, disk_full, read_only, two_at_once)
@@ -344,8 +334,7 @@ def measure(
 ) -> Iterator[dict[str, Any]]:  # fmt: skip
     """Disturb each command in each way, and yield the counts so far."""
     counts: dict[str, dict[str, Any]] = {}
-    record = {"what": "commands disturbed: gone on to the unbroken result, or wrong", "seed": seed,
-              **provenance(), "not_compared": LEFT_OUT, "commands": counts}  # fmt: skip
+    record = {"seed": seed, "not_compared": LEFT_OUT, "commands": counts}
     for name in only:
         with tempfile.TemporaryDirectory() as folder, one_thread():
             place = Place(name, Path(folder) / "x")

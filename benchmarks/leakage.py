@@ -25,7 +25,6 @@ from labkit.evaluation import crossval
 from labkit.evaluation import leakage as siblings
 from labkit.io import read_json
 from labkit.training.config import TrainingConfig
-from labkit.training.machines import provenance
 
 SPLITS = ("patient", "nodule")
 
@@ -77,7 +76,6 @@ def leakage(
             "The same networks with folds by patient and with folds by nodule, beside a method "
             "that remembers the labels of the patient's training nodules and sees no image."
         ),
-        **provenance(),
         "config": config.as_dict(),
         "plan": {"folds": folds, "repeats": repeats, "splits": list(SPLITS)},
         "cohorts": found,

@@ -22,7 +22,6 @@ from labkit.imaging import lungs
 from labkit.imaging.dicom import read_series
 from labkit.simulate.scanner import truth, whole_scan
 from labkit.simulate.scene import SCENE_VERSION, scene_for_series
-from labkit.training.machines import provenance
 
 
 def simulated(series_uid: str, seed: int) -> dict[str, Any]:
@@ -78,7 +77,6 @@ def measure(*, scans: int = 12, seed: int = 0, dicom: Path | None = None) -> dic
     chosen = lidc.scans().sample(scans, random_state=seed)["series_uid"]
     rows = [simulated(str(uid), seed) for uid in tqdm(chosen, unit="scan")]
     return {
-        **provenance(),
         "scene_version": SCENE_VERSION,
         "seed": seed,
         "least_dice": min(row["dice"] for row in rows),

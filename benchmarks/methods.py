@@ -38,6 +38,7 @@ from labkit.training.config import TrainingConfig
 from labkit.training.loop import network_seed, train_view
 from labkit.training.machines import Device, now, one_thread, provenance
 from labkit.training.nine_views import labels_of, predict_rows, train_rival
+from labkit.training.side_by_side import Task
 
 FOLDS, EPOCHS = 10, 3
 
@@ -114,7 +115,7 @@ def cost(folder: Path, config: TrainingConfig) -> dict[str, Any]:
 
     def fit() -> Any:
         if config.network.whole:
-            return train_rival(cohort, place.split(cohort), brief, device, seed, note)
+            return train_rival(cohort, Task(0, train, val, seed, test), brief, device, note)
         x, y = cohort.views[:, 0], partial(labels_of, cohort)
         return train_view(x[train], y(train), x[val], y(val), brief, device, seed, note)
 
@@ -141,7 +142,7 @@ def cost(folder: Path, config: TrainingConfig) -> dict[str, Any]:
 
 def sizes(method: nn.Module | Rival) -> dict[str, int]:
     """Count what a fitted method learns of networks, what it takes as it is, and its features."""
-    members = getattr(method, "_members", [method])
+    members = [*getattr(method, "_members", {"": method}).values()]
     parts = [part for one in members for part in (one, *vars(one).values())]
     networks = [part for part in parts if isinstance(part, nn.Module)]
     tables = [of for one in members if isinstance(one, Rival)

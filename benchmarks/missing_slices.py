@@ -32,11 +32,14 @@ from labkit.paper.values import compare, correct, measure
 from labkit.training.machines import provenance
 
 WHOLE, CUT = "whole", "cut"
-METHODS = ("han2015", "shewaye2016", "descriptors", "radiomics", "kumar2015", "ciompi2015", "best")
+METHODS = (
+    "han2015", "shewaye2016", "descriptors", "radiomics", "kumar2015", "ciompi2015", "yan2016-2d",
+    "best",
+)  # fmt: skip
 
 
 def missing_slices(
-    simulated: Path, *, runs: Path, methods: list[str] | None = None, folds: int = 10,
+    simulated: Path, *, runs: Path, methods: tuple[str, ...] = METHODS, folds: int = 10,
     resamples: int = 2000, jobs: int | None = None, progress: bool = True,
 ) -> Iterator[dict[str, Any]]:  # fmt: skip
     """Cross-validate methods on whole and cut cubes, and compare; yield all that is there so far.
@@ -57,7 +60,7 @@ def missing_slices(
         "slices": {"median": float(np.median(kept)), "least": min(kept), "most": max(kept)},
         "plan": {"folds": folds, "repeats": 1}, "methods": {}, "comparisons": {}, "trained": {},
     }  # fmt: skip
-    for name in methods or METHODS:
+    for name in methods:
         said = {}
         for kind, cohort in kinds.items():
             out = runs / f"{kind}_{name}"

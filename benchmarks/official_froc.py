@@ -29,17 +29,16 @@ from unittest import mock
 import numpy as np
 import pandas as pd
 import sklearn
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 from tqdm import tqdm
 
 from benchmarks.common import command, timed
 from labkit.annotations import luna16
 from labkit.errors import InputError
 from labkit.evaluation import froc
-from labkit.training.machines import provenance
 
 SCRIPT = "noduleCADEvaluationLUNA16.py"
-POSITION = ["x_mm", "y_mm", "z_mm"]
+_WITHOUT, _TIMES = "samples_without_a_number", ("script_cpu_s", "labkit_cpu_s")
 
 
 class Size(NamedTuple):
@@ -62,8 +61,7 @@ def the_script(folder: Path) -> types.ModuleType:
     path = folder / SCRIPT
     if not path.is_file():
         raise InputError(f"{path} is not there; give the folder of LUNA-16's evaluationScript.zip")
-    # It finds its helpers, the folder `tools`, beside itself.
-    sys.path.insert(0, str(folder))
+    sys.path.insert(0, str(folder))  # it finds its helpers, the folder `tools`, beside itself
     try:
         module = importlib.import_module(path.stem)
     except SyntaxError as error:
@@ -79,27 +77,24 @@ def made(size: Size, seed: int) -> dict[str, pd.DataFrame]:
     rng = np.random.default_rng(seed)
     uids = np.array([f"1.2.{i:04d}" for i in range(size.scans)])
 
-    def table(rows: int, scans: NDArray[np.str_], repeated: bool) -> pd.DataFrame:
+    def table(rows: int, scans: Any) -> pd.DataFrame:
         # A grid of 3 mm in a cube of 30 mm: marks meet nodules, and rims, often.
-        where = 3.0 * rng.integers(0, 11, (rows, 3))
-        positions = dict(zip(POSITION, where.T, strict=True))
-        found = pd.DataFrame({"seriesuid": rng.choice(scans, rows), **positions})
-        # labkit refuses a nodule that is annotated twice; the script counts it twice.
-        return found if repeated else found.drop_duplicates(ignore_index=True)
+        where = pd.DataFrame(3.0 * rng.integers(0, 11, (rows, 3)), columns=list(luna16.POSITION))
+        where.insert(0, luna16.SERIES, rng.choice(scans, rows))
+        return where
 
-    nodules = table(size.nodules, uids[: max(1, size.scans * 2 // 3)], repeated=False)
+    # labkit refuses a nodule that is annotated twice; the script counts it twice.
+    nodules = table(size.nodules, uids[: max(1, size.scans * 2 // 3)])
+    nodules = nodules.drop_duplicates(ignore_index=True)
     nodules["diameter_mm"] = rng.choice([5.0, 6.0, 6.0, 12.0, 18.0, 25.3], len(nodules))
-    excluded = table(size.excluded, uids, repeated=False)
+    excluded = table(size.excluded, uids).drop_duplicates(ignore_index=True)
     excluded["diameter_mm"] = rng.choice([-1.0, 6.0, 9.7], len(excluded))
-    marks = table(size.marks, uids[1:] if size.scans > 1 else uids, repeated=True)
-    digits = int(rng.choice([1, 2, 9]))
+    marks, digits = table(size.marks, uids[1:]), int(rng.choice([1, 2, 9]))
     marks["probability"] = rng.uniform(0, 1, size.marks).round(digits)
     return {"annotations": nodules, "excluded": excluded, "marks": marks}
 
 
-def compared(
-    script: types.ModuleType, challenge: dict[str, pd.DataFrame], size: Size, seed: int
-) -> dict[str, float]:
+def compared(script: types.ModuleType, size: Size, seed: int) -> dict[str, float]:
     """Compute the largest differences between both, over one challenge.
 
     A sample of scans in which no nodule is hit, or every mark hits one, has no number in the
@@ -108,7 +103,7 @@ def compared(
     uids = [f"1.2.{i:04d}" for i in range(size.scans)]
     with tempfile.TemporaryDirectory() as kept:
         folder = Path(kept)
-        for name, table in challenge.items():
+        for name, table in made(size, seed).items():
             luna16.write(folder / f"{name}.csv", table)
         (folder / "series.csv").write_text("".join(f"{uid}\n" for uid in uids))
         given = [folder / f"{name}.csv" for name in ("annotations", "excluded", "series")]
@@ -122,11 +117,20 @@ def compared(
                 numberOfBootstrapSamples=size.bootstraps, confidence=froc.LEVEL,
             )  # fmt: skip
 
-        with recorded(script) as curves:
-            _, seconds, (*_, rates, mean, low, high) = timed(theirs)
+        curves, compute = [], script.computeFROC  # of all scans, then of each sample
+
+        def kept_curve(*of: Any) -> Any:
+            curves.append(compute(*of))
+            return curves[-1]
+
+        # It prints a line a scan, and scikit-learn says that classes are missing.
+        quiet = contextlib.redirect_stdout(io.StringIO())
+        with mock.patch.object(script, "computeFROC", kept_curve), quiet, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            _, script_s, (*_, rates, mean, low, high) = timed(theirs)
         read = (luna16.read_submission(folder / "marks.csv"), luna16.read_annotations(given[0]),
                 luna16.read_excluded(given[1]))  # fmt: skip
-    _, labkit_seconds, ours = timed(lambda: froc.evaluate(*read, uids, bootstraps=size.bootstraps))
+    _, labkit_s, ours = timed(lambda: froc.evaluate(*read, uids, bootstraps=size.bootstraps))
     (fps, sensitivity, thresholds), *samples = curves
     numbers = np.random.RandomState(seed)  # the same numbers once more
     samples_of_scans = numbers.randint(size.scans, size=(size.bootstraps, size.scans))
@@ -135,19 +139,16 @@ def compared(
     heights = np.array([np.interp(rates, x, y) for x, y, _ in samples])
     sound = np.isfinite(heights).all(axis=1)
     seven = np.interp(froc.RATES, fps, sensitivity)
-    curves_of = (
-        (fps, ours.false_positives_per_scan), (sensitivity, ours.curve_sensitivity),
-        (thresholds[1:], ours.thresholds[1:]),
-    )  # fmt: skip
     found = {
-        "curve": max(largest(*pair) for pair in curves_of),
+        "curve": max(largest(fps, ours.false_positives_per_scan),
+                     largest(sensitivity, ours.curve_sensitivity),
+                     largest(thresholds[1:], ours.thresholds[1:])),
         "sensitivity_at_seven": largest(seven, ours.sensitivity),
         "cpm": abs(float(seven.mean()) - ours.cpm),
         "samples": largest(heights[sound], band[sound]),
         "samples_without_a_number": int((~sound).sum()),
-        "script_cpu_s": seconds,
-        "labkit_cpu_s": labkit_seconds,
-    }
+        "script_cpu_s": script_s, "labkit_cpu_s": labkit_s,
+    }  # fmt: skip
     if sound.all():
         # The script keeps its samples in single precision before it sorts and averages them.
         our_low, our_high = froc.bounds(band.astype(np.float32))
@@ -156,64 +157,31 @@ def compared(
     return found
 
 
-@contextlib.contextmanager
-def recorded(script: types.ModuleType) -> Any:
-    """Give the curves that the script works out, of all scans, then of each sample; hide its words.
-
-    It prints a line a scan, and scikit-learn says that classes are missing.
-    """
-    curves: list[Any] = []
-    compute = script.computeFROC
-
-    def kept(*given: Any) -> Any:
-        curves.append(compute(*given))
-        return curves[-1]
-
-    with (
-        mock.patch.object(script, "computeFROC", kept),
-        contextlib.redirect_stdout(io.StringIO()),
-        warnings.catch_warnings(),
-    ):
-        warnings.simplefilter("ignore")
-        yield curves
-
-
-def largest(theirs: NDArray[np.float64], ours: NDArray[np.float64]) -> float:
+def largest(theirs: ArrayLike, ours: ArrayLike) -> float:
     """Compute the largest difference; infinite when there are not as many numbers."""
-    if len(theirs) != len(ours):
-        return float("inf")
-    return float(np.abs(np.asarray(theirs, float) - ours).max(initial=0.0))
+    a, b = np.asarray(theirs, float), np.asarray(ours, float)
+    return float(np.abs(a - b).max(initial=0.0)) if len(a) == len(b) else float("inf")
 
 
 def measured(folder: Path, *, trials: int = 200, seed: int = 0, source: str = "") -> dict[str, Any]:
-    """Return all that is written: the largest differences of each size, and of which script."""
-    script = the_script(folder)
-    rows = []
+    """Return the largest differences of each size, and of which script."""
+    script, rows = the_script(folder), []
     for name, size, challenges in (
         ("small", SMALL, trials), ("beyond the limit", BEYOND, trials), ("large", LARGE, 2),
     ):  # fmt: skip
-        found = pd.DataFrame(
-            compared(script, made(size, seed + i), size, seed + i)
-            for i in tqdm(range(challenges), desc=name, unit="challenge")
-        )
-        times = found[["script_cpu_s", "labkit_cpu_s"]].sum()
-        worst = found.drop(columns=[*times.index, "samples_without_a_number"]).max()
+        numbers = tqdm(range(challenges), desc=name, unit="challenge")
+        found = pd.DataFrame([compared(script, size, seed + i) for i in numbers])
+        without, script_s, labkit_s = found[[_WITHOUT, *_TIMES]].sum()
         rows.append({
             "size": name, **size._asdict(), "challenges": challenges,
-            "largest_difference": worst.to_dict(),
-            "samples_without_a_number": int(found["samples_without_a_number"].sum()),
+            "largest_difference": found.drop(columns=[_WITHOUT, *_TIMES]).max().to_dict(),
+            _WITHOUT: int(without),
             "bands_compared": int(found["band"].count()) if "band" in found else 0,
-            "script_cpu_s_over_labkit": round(float(times.iloc[0] / times.iloc[1]), 1),
+            "script_cpu_s_over_labkit": round(float(script_s / labkit_s), 1),
         })  # fmt: skip
-    return {
-        "what": "noduleCADEvaluationLUNA16 against labkit.evaluation.froc, the largest differences",
-        **provenance(),
-        "script": source,
-        "script_sha256": hashlib.sha256((folder / SCRIPT).read_bytes()).hexdigest(),
-        "scikit_learn": sklearn.__version__,
-        "seed": seed,
-        "rows": rows,
-    }
+    sha256 = hashlib.sha256((folder / SCRIPT).read_bytes()).hexdigest()
+    return {"script": source, "script_sha256": sha256, "scikit_learn": sklearn.__version__,
+            "seed": seed, "rows": rows}  # fmt: skip
 
 
 if __name__ == "__main__":

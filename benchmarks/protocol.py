@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import itertools
 import json
 import sys
 import time
@@ -34,7 +35,6 @@ from labkit.cohorts.cohort import Cohort
 from labkit.errors import InputError
 from labkit.evaluation.crossval import make_folds
 from labkit.evaluation.statistics import roc_auc
-from labkit.io import read_json
 from labkit.training.batches import Labels, Pixels, shown_images
 from labkit.training.config import TrainingConfig
 from labkit.training.loop import (
@@ -47,10 +47,11 @@ from labkit.training.loop import (
     train_epochs,
     train_view,
 )
-from labkit.training.machines import Device, one_thread, provenance
+from labkit.training.machines import Device, one_thread
 from labkit.training.nine_views import inner_split
 
 FOLDS, JUDGES, CHANCE = 5, 0.2, 0.6
+PLACE = ("model", "fold", "seed", "view")
 PRINTED = "printed"
 COMMAND = "python -m benchmarks.protocol COHORT NETWORKS.jsonl --out results/protocol.json"
 ABOUT = (
@@ -99,15 +100,14 @@ def measure(
     unknown = set(protocols) - set(PROTOCOLS)
     if unknown:
         raise InputError(f"no protocol is called {sorted(unknown)}; there are {list(PROTOCOLS)}")
-    data, done = Cohort.open(cohort), {_place(row): row for row in _read(networks)}
-    for fold in range(folds):
-        for name in protocols or PROTOCOLS:
-            if (name, model, fold, seed, view) not in done:
-                row = train(data, name, model, fold, seed, view)
-                with networks.open("a") as lines:
-                    lines.write("\n" + json.dumps(row))  # a torn one keeps to itself
-    return {"about": ABOUT, "command": COMMAND, **provenance(),
-            "cohort": read_json(cohort / "cohort.json", "a cohort")["source"],
+    data = Cohort.open(cohort)
+    done = {tuple(row[of] for of in ("protocol", *PLACE)) for row in _read(networks)}
+    for fold, name in itertools.product(range(folds), protocols or PROTOCOLS):
+        if (name, model, fold, seed, view) not in done:
+            row = train(data, name, model, fold, seed, view)
+            with networks.open("a") as lines:
+                lines.write("\n" + json.dumps(row))  # a torn one keeps to itself
+    return {"about": ABOUT, "command": COMMAND, "cohort": data.meta["source"],
             "protocols": summary(pd.DataFrame(_read(networks)))}  # fmt: skip
 
 
@@ -172,35 +172,24 @@ def train_averaged(
 
 def summary(networks: pd.DataFrame) -> list[dict[str, Any]]:
     """Compare the protocols, each with the printed one on the splits that both were trained on."""
-    rows, place = [], ["model", "fold", "seed", "view"]
-    printed = networks[networks["protocol"] == PRINTED]
+    rows, printed = [], networks[networks["protocol"] == PRINTED]
     for (name, model, view), own in networks.groupby(["protocol", "model", "view"], sort=False):
-        pairs = own.merge(printed, on=place, suffixes=("", "_printed"))
+        pairs = own.merge(printed, on=[*PLACE], suffixes=("", "_printed"))
         gain, numbers = pairs["auc"] - pairs["auc_printed"], {"auc": own["auc"].mean()}
         if len(pairs):
             numbers |= {"less_printed": gain.mean(), "standard_error": gain.sem()}
             for of in ("images", "cpu_s"):
                 numbers[f"{of}_of_printed"] = pairs[of].sum() / pairs[f"{of}_printed"].sum()
-        epochs = {
-            of: {
-                "median": own[of].median(),
-                "least": int(own[of].min()),
-                "most": int(own[of].max()),
-            }
-            for of in ("epochs", "best_epoch")
-        }
+        epochs = own[["epochs", "best_epoch"]].agg(["median", "min", "max"])
         rows.append({
             "protocol": name, "model": model, "view": int(view), "changes": PROTOCOLS[str(name)],
-            "networks": len(own), "paired": len(pairs), **epochs,
+            "networks": len(own), "paired": len(pairs),
+            **epochs.rename({"min": "least", "max": "most"}).to_dict(),
             **{k: round(float(v), 4) for k, v in numbers.items() if pd.notna(v)},
             "out_of_epochs": int(own["out_of_epochs"].sum()),
             "at_chance": int((own["auc"] < CHANCE).sum()),
         })  # fmt: skip
     return rows
-
-
-def _place(row: dict[str, Any]) -> tuple[Any, ...]:
-    return tuple(row[of] for of in ("protocol", "model", "fold", "seed", "view"))
 
 
 def _read(file: Path) -> list[dict[str, Any]]:

@@ -20,8 +20,10 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage, stats
 from scipy.special import erfc
+from skimage.measure import regionprops
 from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.model_selection import GroupKFold
+from sklearn.metrics import cohen_kappa_score
+from sklearn.model_selection import GroupKFold, cross_val_predict
 from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
@@ -34,7 +36,6 @@ from labkit.evaluation.statistics import Interval, percentile_interval
 from labkit.imaging.volume import AIR_HU
 from labkit.io import available_cores, told_if_killed
 from labkit.simulate.nodule import consensus
-from labkit.training.machines import provenance
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -93,9 +94,9 @@ def match(real: Cohort, simulated: Cohort) -> pd.DataFrame:
         return table.assign(number=number, rated=rated, **{row: np.arange(len(table))})
 
     readers = lidc.annotations().groupby("nodule_id")["malignancy"].agg(list)
+    ours = readers.loc[simulated.nodules["nodule_id"].astype(str)]
     left = keyed(real.nodules, real.nodules["ratings"].astype(str).str.split("|"), "real_row")
-    ids = simulated.nodules["nodule_id"].astype(str)
-    right = keyed(simulated.nodules, readers.loc[ids], "simulated_row")
+    right = keyed(simulated.nodules, ours, "simulated_row")
     keys = ["series_uid", "number", "rated"]
     pairs = right.merge(left[[*keys, "real_row"]], on=keys, validate="one_to_one")
     if pairs.empty:
@@ -169,21 +170,20 @@ def masks(hu: Floats, agreement: Floats) -> Masks:
     what is left and measures 250 mm^2 or more in its slice is wall. The nodule is taken out first,
     so that one that touches the wall is no part of it.
     """
-    nodule = agreement >= 0.5
-    disc = np.hypot(*np.ogrid[-3:4, -3:4]) <= 2.5
-    wall, outside = np.zeros_like(nodule), np.zeros_like(nodule)
-    for z, image in enumerate(hu):
-        smooth = ndimage.gaussian_filter(image, 0.7)  # noise must not perforate the wall
-        # Beyond the slice's edge lies more of the same.
-        tissue = np.pad((smooth > -300) & ~nodule[z], 4, mode="edge")
-        labels, _ = ndimage.label(ndimage.binary_opening(tissue, disc)[4:-4, 4:-4])
-        large = np.bincount(labels.ravel()) >= 250
-        large[0] = False
-        wall[z] = large[labels]
-        # Air at the slice's corners, behind the wall, is darker than any lung.
-        labels, _ = ndimage.label((smooth < -960) & ~wall[z])
-        air = np.isin(labels, list(set(labels[[0, 0, -1, -1], [0, -1, 0, -1]].tolist()) - {0}))
-        outside[z] = air if air.sum() >= 30 and smooth[air].mean() < -980 else False
+    nodule, plane = agreement >= 0.5, np.zeros((3, 3, 3), bool)
+    plane[1] = ndimage.generate_binary_structure(2, 1)  # neighbours within a slice
+    disc = (np.hypot(*np.ogrid[-3:4, -3:4]) <= 2.5)[None]
+    smooth = ndimage.gaussian_filter(hu, (0, 0.7, 0.7))  # noise must not perforate the wall
+    # Beyond the slice's edge lies more of the same.
+    tissue = np.pad((smooth > -300) & ~nodule, ((0, 0), (4, 4), (4, 4)), mode="edge")
+    labels, _ = ndimage.label(ndimage.binary_opening(tissue, disc)[:, 4:-4, 4:-4], plane)
+    wall = (np.bincount(labels.ravel()) >= 250)[labels] & (labels > 0)
+    # Air at the slice's corners, behind the wall, is darker than any lung.
+    labels, _ = ndimage.label((smooth < -960) & ~wall, plane)
+    air = np.isin(labels, labels[:, [0, 0, -1, -1], [0, -1, 0, -1]]) & (labels > 0)
+    count = air.sum(axis=(1, 2))
+    dark = np.where(air, smooth, 0).sum(axis=(1, 2)) < -980 * count
+    outside = air & ((count >= 30) & dark)[:, None, None]
     blocked = ndimage.binary_dilation(wall | outside, np.ones((1, 3, 3)), iterations=3)
     far = np.full(hu.shape, 64.0, np.float32)
     if nodule.any():
@@ -206,20 +206,21 @@ def tissues(hu: Floats, masks: Masks) -> dict[str, float]:
     NaN with too little wall: `wall_bone_share` (above 200 HU), `wall_fat_share` and
     `soft_tissue_hu`, the median between -30 and 130 HU.
     """
+
+    def share(values: Floats, low: float, high: float, least: int = 0) -> float:
+        return float(((values >= low) & (values < high)).mean()) if len(values) > least else np.nan
+
     near, wall = hu[masks.shell], hu[masks.wall]
     # The middle slices of the real cubes are the ones without an offset.
     middle = slice(max(len(hu) // 2 - 1, 0), len(hu) // 2 + 2)
     soft = hu[middle][masks.wall[middle]]
-    soft, enough = soft[(soft > -30) & (soft < 130)], len(wall) > 500
+    soft = soft[(soft > -30) & (soft < 130)]
     return {
-        **{
-            name: float(((near >= low) & (near < high)).mean()) if len(near) else np.nan
-            for name, (low, high) in _SHARES.items()
-        },
+        **{name: share(near, *bounds) for name, bounds in _SHARES.items()},
         "wall_share": float(masks.wall.mean()),
         "outside_share": float(masks.outside.mean()),
-        "wall_bone_share": float((wall > 200).mean()) if enough else np.nan,
-        "wall_fat_share": float(((wall > -150) & (wall < -50)).mean()) if enough else np.nan,
+        "wall_bone_share": share(wall, np.nextafter(np.float32(200), np.inf), np.inf, 500),
+        "wall_fat_share": share(wall, np.nextafter(np.float32(-150), np.inf), -50, 500),
         "soft_tissue_hu": float(np.median(soft)) if len(soft) > 300 else np.nan,
     }
 
@@ -232,30 +233,24 @@ def vessels(hu: Floats, masks: Masks) -> dict[str, float]:
     pieces three times as long as wide. NaN with less than 3 cm^2 of lung.
     """
     lung = masks.lung & (masks.from_nodule_mm <= 20)
+    found = dict.fromkeys(THEMES["lung and vessels"], np.nan)
     if lung.sum() < 300:
-        return dict.fromkeys(THEMES["lung and vessels"], np.nan)
-    values, areas, elongations = hu[lung], [np.zeros(0)], [np.zeros(0)]
-    for image, inside in zip(hu, lung, strict=True):
-        labels, count = ndimage.label((image > _VESSEL_HU) & inside, np.ones((3, 3)))
-        rows, cols = np.nonzero(labels)
-        piece = labels[rows, cols]
-        n = np.bincount(piece, minlength=count + 1)[1:].astype(float)
-        mean = [np.bincount(piece, at, count + 1)[1:] / n for at in (rows, cols)]
-        dr, dc = rows - mean[0][piece - 1], cols - mean[1][piece - 1]
+        return found
+    pieces = [piece for bright in (hu > _VESSEL_HU) & lung
+              for piece in regionprops(ndimage.label(bright, np.ones((3, 3)))[0])
+              if piece.area >= 3]  # fmt: skip
+    values, names = hu[lung], iter(found)
+    for value in (np.median(values), np.percentile(values, 10), (values > _VESSEL_HU).mean(),
+                  np.percentile(values, 99), 100 * len(pieces) / lung.sum()):  # fmt: skip
+        found[next(names)] = float(value)
+    if pieces:
         # A pixel is itself 1/12 mm^2 wide: a single one is round.
-        vr, vc, vrc = (np.bincount(piece, w, count + 1)[1:] / n for w in (dr**2, dc**2, dr * dc))
-        middle, half = (vr + vc) / 2 + 1 / 12, np.sqrt(((vr - vc) / 2) ** 2 + vrc**2)
-        areas.append(n[n >= 3])
-        elongations.append(np.sqrt((middle + half) / (middle - half))[n >= 3])
-    area, elongation = np.concatenate(areas), np.concatenate(elongations)
-    found = [
-        np.median(values), np.percentile(values, 10), (values > _VESSEL_HU).mean(),
-        np.percentile(values, 99), 100 * len(area) / lung.sum(), np.nan, np.nan, np.nan,
-    ]  # fmt: skip
-    if len(area):
-        long = area[elongation >= 3].sum() / area.sum()
-        found[-3:] = np.median(area), np.median(elongation), long
-    return dict(zip(THEMES["lung and vessels"], map(float, found), strict=True))
+        axes = np.array([piece.inertia_tensor_eigvals for piece in pieces]) + 1 / 12
+        area, elongation = np.array([p.area for p in pieces]), np.sqrt(axes[:, 0] / axes[:, 1])
+        found["vessel_piece_mm2"] = float(np.median(area))
+        found["vessel_elongation"] = float(np.median(elongation))
+        found["vessel_long_share"] = float(area[elongation >= 3].sum() / area.sum())
+    return found
 
 
 def spectrum(hu: Floats, masks: Masks) -> NDArray[np.float64]:
@@ -264,10 +259,8 @@ def spectrum(hu: Floats, masks: Masks) -> NDArray[np.float64]:
     Axial patches of 24 x 24 mm without wall or nodule, mean taken off, under a Hann window; power
     is averaged over directions. Returns (12,) at `FREQUENCIES` cycles/mm; NaN without a patch.
     """
-    free, found = (
-        sliding_window_view(part, (PATCH, PATCH), axis=(1, 2))[:, ::8, ::8]
-        for part in (masks.lung, hu)
-    )
+    free, found = (sliding_window_view(part, (PATCH, PATCH), axis=(1, 2))[:, ::8, ::8]
+                   for part in (masks.lung, hu))  # fmt: skip
     # A few voxels at a corner may be wall.
     patches = found[free.sum(axis=(-2, -1)) >= 0.98 * PATCH**2]
     if not len(patches):
@@ -277,9 +270,8 @@ def spectrum(hu: Floats, masks: Masks) -> NDArray[np.float64]:
     patches = (patches - patches.mean(axis=(1, 2), keepdims=True)) * window
     power = (np.abs(np.fft.fft2(patches)) ** 2).mean(axis=0) / (window**2).sum()
     f = np.fft.fftfreq(PATCH)
-    ring = np.rint(np.hypot(f[:, None], f[None, :]) * PATCH).astype(int) - 1
-    used = (ring >= 0) & (ring < len(FREQUENCIES))
-    return np.bincount(ring[used], power[used]) / np.bincount(ring[used])
+    ring = np.rint(np.hypot(f[:, None], f[None, :]) * PATCH).astype(int)
+    return ndimage.mean(power, ring, np.arange(1, len(FREQUENCIES) + 1))
 
 
 def noise(hu: Floats, masks: Masks) -> dict[str, float]:
@@ -294,20 +286,19 @@ def noise(hu: Floats, masks: Masks) -> dict[str, float]:
     fine = ndimage.convolve(hu, kernel)
     smooth = ndimage.uniform_filter(hu, (0, 7, 7))
     deep = ndimage.binary_erosion(masks.wall, np.ones((1, 3, 3)), iterations=3)
+
+    def spread(values: Floats) -> float:
+        enough = len(values) > 200
+        return float(1.4826 * stats.median_abs_deviation(values)) + 1e-6 if enough else np.nan
+
     found = {}
     for name, at in {
         "lung": masks.lung & (ndimage.maximum_filter(hu, (1, 3, 3)) < -740),
         "tissue": deep & (smooth > 0) & (smooth < 120),
     }.items():
-        found[f"noise_{name}_hu"] = _spread(fine[at])
-        found[f"noise_fine_{name}"] = _spread(fine[at]) / _spread((hu - smooth)[at])
+        found[f"noise_{name}_hu"] = spread(fine[at])
+        found[f"noise_fine_{name}"] = spread(fine[at]) / spread((hu - smooth)[at])
     return found
-
-
-def _spread(values: NDArray) -> float:
-    if len(values) <= 200:
-        return np.nan
-    return float(1.4826 * np.median(np.abs(values - np.median(values)))) + 1e-6
 
 
 # What a nodule itself looks like: its HU, how sharp its edge is, and whether it touches pleura.
@@ -320,16 +311,14 @@ def density(hu: Floats, agreement: Floats, distance_mm: Floats) -> dict[str, flo
     for a nodule of fewer than four such voxels.
     """
     inside = (agreement >= 0.5) & (distance_mm <= max(-1.0, 0.5 * float(distance_mm.min())))
-    values, names = hu[inside], THEMES["nodule"][:4]
-    if len(values) < 4:
-        return dict.fromkeys(names, np.nan)
-    counts = inside.sum(axis=(1, 2))
-    means = np.where(inside, hu, 0).sum(axis=(1, 2)) / np.maximum(counts, 1)
-    rest = values - np.repeat(means, counts)
-    # A slice's mean takes one degree of freedom.
-    spread = np.sqrt((rest**2).sum() / max(len(values) - int((counts > 0).sum()), 1))
-    found = (np.median(values), values.mean(), spread, np.percentile(values, 90))
-    return dict(zip(names, map(float, found), strict=True))
+    values, found = hu[inside], np.full(4, np.nan)
+    if len(values) >= 4:
+        by_slice = pd.Series(values.astype(float)).groupby(np.nonzero(inside)[0])
+        # A slice's mean takes one degree of freedom.
+        rest = values - by_slice.transform("mean")
+        spread = np.sqrt((rest**2).sum() / max(len(values) - by_slice.ngroups, 1))
+        found[:] = np.median(values), values.mean(), spread, np.percentile(values, 90)
+    return dict(zip(THEMES["nodule"], found.tolist(), strict=False))
 
 
 def edge(hu: Floats, distance_mm: Floats) -> dict[str, float]:
@@ -404,14 +393,13 @@ def rounded(value: float) -> float:
     return float(f"{value:.5g}")
 
 
-def plain(of: Interval) -> dict[str, float]:
-    """Return an interval as JSON has it, rounded."""
+def _plain(of: Interval) -> dict[str, float]:
     return {k: rounded(getattr(of, k)) for k in ("value", "low", "high")}
 
 
 def mean_share(values: ArrayLike, patients: ArrayLike, resamples: int = 2000) -> dict[str, float]:
     """Compute the mean of values with its 95 % interval over patients."""
-    return plain(percentile_interval(mean_over(values, over_patients(patients, resamples))))
+    return _plain(percentile_interval(mean_over(values, over_patients(patients, resamples))))
 
 
 def compare(
@@ -441,14 +429,13 @@ def compare(
     share = np.cumsum(weights[:, order], axis=1)
     medians = (b - a)[order][(share < share[:, -1:] / 2).sum(axis=1)]
     medians[0] = np.median(b - a)
-    apart = plain(percentile_interval(_kolmogorov(a, b, weights)))
+    apart = _plain(percentile_interval(_kolmogorov(a, b, weights)))
+    quantiles = {kind: {q: rounded(np.quantile(x, at)) for q, at in QUANTILES.items()}
+                 for kind, x in zip(KINDS, (a, b), strict=True)}  # fmt: skip
     return {
         "nodules": len(a),
-        **{
-            kind: {q: rounded(np.quantile(x, at)) for q, at in QUANTILES.items()}
-            for kind, x in zip(KINDS, (a, b), strict=True)
-        },
-        "difference": plain(percentile_interval(medians)),
+        **quantiles,
+        "difference": _plain(percentile_interval(medians)),
         "ks": {**apart, "chance": rounded(np.quantile(swapped, 0.95))},
         "spearman": rounded(stats.spearmanr(a, b)[0]) if np.ptp(a) > 0 and np.ptp(b) > 0 else None,
     }
@@ -477,19 +464,16 @@ def tell_apart(
     0.5 first.
     """
     table = pd.concat([real, simulated], ignore_index=True)
-    truth = np.repeat([0, 1], [len(real), len(simulated)])
-    groups = np.tile(np.asarray(patients), 2)
+    truth, groups = np.repeat([0, 1], [len(real), len(simulated)]), np.tile(np.asarray(patients), 2)
+    folds = GroupKFold(min(5, len(np.unique(groups))))
     model = HistGradientBoostingClassifier(max_iter=150, random_state=seed)
 
     def out_of_fold(names: Sequence[str]) -> NDArray[np.float64]:
-        score, values = np.empty(len(table)), table[list(names)].to_numpy(float)
-        folds = GroupKFold(min(5, len(np.unique(groups))))
-        for train, test in folds.split(values, truth, groups):
-            # The boosting's threads wait for each other, and for ever on a machine that is busy.
-            with threadpool_limits(1):
-                fitted = model.fit(values[train], truth[train])
-                score[test] = fitted.predict_proba(values[test])[:, 1]
-        return score
+        # The boosting's threads wait for each other, and for ever on a machine that is busy.
+        with threadpool_limits(1):
+            values = table[list(names)].to_numpy(float)
+            how = {"groups": groups, "cv": folds, "method": "predict_proba"}
+            return cross_val_predict(model, values, truth, **how)[:, 1]
 
     def auc(score: NDArray[np.float64]) -> float:
         known = np.isfinite(score)
@@ -497,11 +481,10 @@ def tell_apart(
         return statistics.roc_auc(truth[known], score[known]) if both else 0.5
 
     alone = {str(name): auc(table[name].to_numpy(float)) for name in table}
-    whole = statistics.bootstrap_auc(
-        truth, out_of_fold(list(table)), groups=groups, resamples=500, seed=seed
-    )
+    said = out_of_fold(list(table))
+    whole = statistics.bootstrap_auc(truth, said, groups=groups, resamples=500, seed=seed)
     return {
-        "boosting": plain(whole),
+        "boosting": _plain(whole),
         "by_theme": {theme: rounded(auc(out_of_fold(names))) for theme, names in themes.items()},
         "by_measure": {
             k: rounded(alone[k]) for k in sorted(alone, key=lambda k: -abs(alone[k] - 0.5))
@@ -536,7 +519,6 @@ def measure(
             "Simulated CT against real CT of the same nodules, both clipped to -1000 to 400 HU in "
             "255 steps and cut to the slices that the nodule occupies. Numbers, no images."
         ),
-        **provenance(),
         "cohorts": {k: describe(c) for k, c in zip(KINDS, cohorts, strict=True)},
         "settings": {"resamples": resamples, "seed": 0},
         "pairs": {
@@ -550,30 +532,28 @@ def measure(
 
 def describe(cohort: Cohort) -> dict[str, Any]:
     """Say what a cohort is, for a result: name, settings, checksums."""
+    sums = {name: of["sha256"] for name, of in cohort.meta["files"].items()}
+    return {"name": cohort.name, "simulated": cohort.simulated, "nodules": len(cohort),
+            "settings": dict(cohort.meta["settings"]), "sha256": sums}  # fmt: skip
+
+
+def measures(hu: Floats, agreement: Floats, distance_mm: Floats) -> dict[str, float]:
+    """Take every measure of `THEMES` of one image."""
+    found = masks(hu, agreement)
     return {
-        "name": cohort.name,
-        "simulated": cohort.simulated,
-        "nodules": len(cohort),
-        "settings": dict(cohort.meta["settings"]),
-        "sha256": {name: f["sha256"] for name, f in cohort.meta["files"].items()},
-    }
+        **density(hu, agreement, distance_mm), **edge(hu, distance_mm), **contact(agreement, found),
+        **tissues(hu, found), **vessels(hu, found), **noise(hu, found),
+        **dict(zip(THEMES["spectrum"], spectrum(hu, found).tolist(), strict=True)),
+    }  # fmt: skip
 
 
 def _one(real_folder: Path, simulated_folder: Path, pair: pd.Series) -> list[Any]:
-    """Take every measure by name, and the histogram, of both images of a pair."""
+    """Take the measures and the histogram of both images of a pair."""
     *images, agreement, distance = twins(
         Cohort.open(real_folder), Cohort.open(simulated_folder), pair
     )
-    both = []
-    for hu in images:
-        found = masks(hu, agreement)
-        values = {
-            **density(hu, agreement, distance), **edge(hu, distance), **contact(agreement, found),
-            **tissues(hu, found), **vessels(hu, found), **noise(hu, found),
-            **dict(zip(THEMES["spectrum"], spectrum(hu, found).tolist(), strict=True)),
-        }  # fmt: skip
-        both.append((values, histogram(hu, found)))
-    return both
+    return [(measures(hu, agreement, distance), histogram(hu, masks(hu, agreement)))
+            for hu in images]  # fmt: skip
 
 
 def _summary(
@@ -582,7 +562,7 @@ def _summary(
 ) -> dict[str, Any]:  # fmt: skip
     """State everything about measured twins, row i of all arguments being one pair."""
     patients, d = pairs["patient_id"].to_numpy(), pairs["diameter_mm"]
-    measures = [name for names in THEMES.values() for name in names]
+    names = [name for of_theme in THEMES.values() for name in of_theme]
 
     def both(name: str, rows: Any = slice(None)) -> dict[str, Any] | None:
         return compare(real[name][rows], simulated[name][rows], patients[rows], resamples)
@@ -590,53 +570,42 @@ def _summary(
     def by(name: str, groups: Mapping[str, Mask]) -> dict[str, Any]:
         return {group: found for group, rows in groups.items() if (found := both(name, rows))}
 
+    def touch(rows: Any = slice(None)) -> dict[str, Any]:
+        return {kind: mean_share(of["touches_wall"].to_numpy()[rows], patients[rows])
+                for kind, of in zip(KINDS, (real, simulated), strict=True)}  # fmt: skip
+
     plainly = (pairs["calcification"] >= 5.5).to_numpy()  # mean rating; 6 is "absent"
     texture, margin = (
         {str(k): plainly & (np.floor(pairs[name].to_numpy() + 0.5) == k) for k in range(1, 6)}
         for name in ("texture", "margin")
     )  # halves upwards
-    gaps = mean_over(
-        np.cumsum(histograms[1] - histograms[0], axis=1), over_patients(patients, resamples)
-    )
-    distance = np.abs(gaps).sum(axis=1) * float(np.diff(HU_EDGES)[0])
-    powers, ratio_of = [], (*KINDS, "difference")
+    steps = np.cumsum(histograms[1] - histograms[0], axis=1)
+    gaps = np.abs(mean_over(steps, over_patients(patients, resamples))).sum(axis=1)
+    powers = []
     for name, frequency in zip(THEMES["spectrum"], FREQUENCIES, strict=True):
         if of := compare(np.log(real[name]), np.log(simulated[name]), patients, resamples):
-            row = {k: {q: rounded(np.exp(v)) for q, v in of[k].items()} for k in ratio_of}
+            row = {k: {q: rounded(np.exp(v)) for q, v in of[k].items()}
+                   for k in (*KINDS, "difference")}  # fmt: skip
             row["ratio"] = row.pop("difference")
             powers.append({"cycles_per_mm": rounded(frequency), "nodules": of["nodules"], **row})
-    touching = real["touches_wall"].to_numpy(), simulated["touches_wall"].to_numpy()
-    a, b = (of.mean() for of in touching)
-    expected = float(a * b + (1 - a) * (1 - b))
-    agree = float((touching[0] == touching[1]).mean())
+    kappa = cohen_kappa_score(real["touches_wall"], simulated["touches_wall"])
     sizes = {name: ((d > low) & (d <= high)).to_numpy() for name, (low, high) in SIZES.items()}
-
-    def touch(rows: Mask) -> dict[str, Any]:
-        return {
-            k: mean_share(of[rows], patients[rows]) for k, of in zip(KINDS, touching, strict=True)
-        }
-
     return {
         "density_by_texture": by("inside_median_hu", {**texture, "calcified": ~plainly}),
         "edge_by_margin": by("edge_width_mm", margin),
         "histogram": {
             "edges_hu": [rounded(e) for e in HU_EDGES],
-            **{
-                k: [rounded(v) for v in of.mean(axis=0)]
-                for k, of in zip(KINDS, histograms, strict=True)
-            },
-            "wasserstein_hu": plain(percentile_interval(distance)),
+            **{k: [rounded(v) for v in of.mean(axis=0)]
+               for k, of in zip(KINDS, histograms, strict=True)},
+            "wasserstein_hu": _plain(percentile_interval(gaps * float(np.diff(HU_EDGES)[0]))),
         },
         "spectrum": {"unit": "HU^2 mm^2", "by_frequency": powers},
         "contact": {
-            **touch(np.ones(len(pairs), bool)),
-            "kappa": rounded((agree - expected) / (1 - expected)) if expected < 1 else None,
-            "by_size": {
-                name: {"nodules": int(rows.sum()), **touch(rows)}
-                for name, rows in sizes.items()
-                if rows.any()
-            },
+            **touch(),
+            "kappa": rounded(kappa) if np.isfinite(kappa) else None,
+            "by_size": {name: {"nodules": int(rows.sum()), **touch(rows)}
+                        for name, rows in sizes.items() if rows.any()},
         },
-        "measures": {name: both(name) for name in measures if not name.startswith("spectrum")},
-        "classifier": tell_apart(real[measures], simulated[measures], patients, THEMES),
-    }
+        "measures": {name: both(name) for name in names if not name.startswith("spectrum")},
+        "classifier": tell_apart(real[names], simulated[names], patients, THEMES),
+    }  # fmt: skip

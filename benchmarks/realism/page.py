@@ -3,24 +3,23 @@
     python -m benchmarks.realism.page
 
 Reads `results/realism.json` and `results/transfer.json`, draws `results/realism_*.png`, and writes
-what stands between the marks in `notebooks/what_is_simulated.md`; the rest of the page stays.
+what stands between the marks in `notebooks/what_is_simulated.md`, in the words of
+`benchmarks/pages`; the rest of the page stays.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.common import in_words, put_between
+from benchmarks.common import command, fill, in_words, put_between
 from labkit import paths
-from labkit.errors import InputError
 from labkit.evaluation.statistics import Interval
 from labkit.io import read_json, write_atomically
 from labkit.plots import style
@@ -31,42 +30,22 @@ END = "<!-- measured: end -->"
 PAGE = Path(__file__).resolve().parents[2] / "notebooks" / "what_is_simulated.md"
 # Of each kind of images its colour, marker, line, and place beside a tick.
 LOOKS = {"real": (style.BLUE, "o", "-", -0.14), "simulated": (style.ORANGE, "s", "--", 0.14)}
-# Of each arm of `transfer` its name in the table and in the figure, and its colour.
+# Of each arm of `transfer` its name in the figure, and its colour.
 ARMS = {
-    "simulated": ("simulated nodules of other patients, all there are",
-                  "trained on simulated, all", style.ORANGE),
-    "simulated_same": ("simulated twins of the real training nodules",
-                       "trained on simulated, same nodules", style.PURPLE),
-    "real": ("real nodules of other patients", "trained on real", style.BLUE),
-    "size_only": ("nothing: the diameter alone", "diameter alone", style.SIZE_ONLY),
+    "size_only": ("diameter alone", style.SIZE_ONLY), "real": ("trained on real", style.BLUE),
+    "simulated": ("trained on simulated, all", style.ORANGE),
+    "simulated_same": ("trained on simulated, same nodules", style.PURPLE),
 }  # fmt: skip
-_BY_RATING = (
-    ("density_by_texture", {"5": "solid", "3": "part-solid", "1": "ground glass"},
-     "inside {} nodules, median, HU"),
-    ("edge_by_margin", {"5": "sharp", "3": "middling"}, "edge of a {} margin, 10 to 90 %, mm"),
-)  # fmt: skip
-_MEASURES = {
-    "lung_median_hu": "lung around the nodule, median, HU",
-    "vessel_share": "share of vessels in that lung, %",
-    "noise_lung_hu": "noise in that lung, HU",
-    "noise_tissue_hu": "noise in soft tissue, HU",
-    "wall_share": "share of wall in the slice, %",
-}
-_WORDS = {
-    "vessel_piece_mm2": "the size of the pieces that vessels are cut into",
-    "vessel_elongation": "how long those pieces are for their width",
-    "vessel_long_share": "the share of long pieces among them",
-    "edge_offset_mm": "where the edge lies against the outline",
-    "edge_width_mm": "the width of the edge",
-    "lung_median_hu": "the lung's median HU",
-    "inside_median_hu": "the HU inside the nodule",
-}
+
+
+def _of(values: Values, factor: float = 1) -> Interval:
+    return Interval(*(factor * values[k] for k in ("value", "low", "high")))
 
 
 def nodule_figure(values: Values) -> Figure:
     """Draw HU inside the nodule by texture rating, and width of its edge by margin rating."""
     figure, axes = style.subplots(1, 2, (7.4, 3.4), width_ratios=(6, 5))
-    for ax, (part, *_), title in zip(axes, _BY_RATING, ("density", "edge"), strict=True):
+    for ax, part in zip(axes, ("density_by_texture", "edge_by_margin"), strict=True):
         groups = values[part]
         for kind, (color, marker, _, beside) in LOOKS.items():
             x = np.arange(len(groups)) + beside
@@ -77,11 +56,11 @@ def nodule_figure(values: Values) -> Figure:
             ax.plot(x, q["median"], marker, mec="black", ms=5, label=kind, color=color)
         names = [f"{name}\nn = {group['nodules']}" for name, group in groups.items()]
         ax.set_xticks(range(len(names)), names, fontsize=8)
-        ax.set_title(title)
+        ax.set_title(part.split("_")[0])
         ax.grid(visible=False, axis="x")
     axes[0].set(xlabel="texture, mean of the readers", ylabel="median HU inside")
     axes[1].set(xlabel="margin, mean of the readers", ylabel="edge, 10 to 90 %, mm", ylim=(0, None))
-    return _with_legend(figure, axes[0])
+    return _with_legend(figure)
 
 
 def surroundings_figure(values: Values) -> Figure:
@@ -99,7 +78,7 @@ def surroundings_figure(values: Values) -> Figure:
              yscale="log", title="histogram")  # fmt: skip
     right.set(xlabel="cycles/mm, axial patches of lung", ylabel="power, HU² mm²", yscale="log",
               title="power spectrum: median, quartiles")  # fmt: skip
-    return _with_legend(figure, left)
+    return _with_legend(figure)
 
 
 def contact_figure(values: Values) -> Figure:
@@ -108,13 +87,12 @@ def contact_figure(values: Values) -> Figure:
     figure, ax = style.subplots(size=(6.4, 3.2))
     for kind, (color, marker, _, beside) in LOOKS.items():
         for i, row in enumerate(by_size.values()):
-            of = Interval(*(100 * row[kind][k] for k in ("value", "low", "high")))
-            style.whisker(ax, i + beside, of, color, marker, None if i else kind)
+            style.whisker(ax, i + beside, _of(row[kind], 100), color, marker, None if i else kind)
     names = [f"{name}\nn = {row['nodules']}" for name, row in by_size.items()]
     ax.set_xticks(range(len(names)), names)
     ax.set(xlabel="mean diameter", ylabel="touch wall, %", ylim=(0, 100))
     ax.grid(visible=False, axis="x")
-    return _with_legend(figure, ax)
+    return _with_legend(figure)
 
 
 def classifier_figure(values: Values) -> Figure:
@@ -133,159 +111,75 @@ def classifier_figure(values: Values) -> Figure:
 
 def transfer_figure(values: Values) -> Figure:
     """Draw the AUC on real nodules of networks trained on real and on simulated ones."""
-    arms = ("size_only", "real", "simulated", "simulated_same")
     figure, ax = style.subplots(size=(6.8, 2.6))
-    for row, name in enumerate(arms):
-        of = Interval(*(values["metrics"][name]["auc"][k] for k in ("value", "low", "high")))
-        style.whisker(ax, row, of, ARMS[name][2], upright=False, mec="black")
+    for row, (name, (_, colour)) in enumerate(ARMS.items()):
+        of = _of(values["metrics"][name]["auc"])
+        style.whisker(ax, row, of, colour, upright=False, mec="black")
         if name != "size_only":
             seeds = values["auc_by_seed"][name]
             ax.plot(seeds, [row + 0.25] * len(seeds), "|", color=style.GREY)
-    style.name_rows(ax, [ARMS[name][1] for name in arms])
+    style.name_rows(ax, [said for said, _ in ARMS.values()])
     ax.set(xlabel="AUC on real nodules, 95 % interval (grey: seeds)")
     return figure
 
 
-def _with_legend(figure: Figure, ax: Axes) -> Figure:
-    figure.legend(*ax.get_legend_handles_labels(), loc="outside upper right", ncols=2)
+def _with_legend(figure: Figure) -> Figure:
+    handles = figure.axes[0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside upper right", ncols=2)
     return figure
 
 
 FIGURES = {
-    "nodule": (nodule_figure, "HU inside nodules by texture rating and edge width by margin "
-               "rating"),
-    "surroundings": (surroundings_figure, "Histogram of HU around nodules, and power spectrum of "
-                     "lung"),
+    "nodule": (
+        nodule_figure,
+        "HU inside nodules by texture rating and edge width by margin rating",
+    ),
+    "surroundings": (
+        surroundings_figure,
+        "Histogram of HU around nodules, and power spectrum of lung",
+    ),
     "contact": (contact_figure, "Share of nodules that touch pleura or mediastinum, by size"),
     "classifier": (classifier_figure, "How well each kind of measure tells simulated from real"),
-    "transfer": (transfer_figure, "AUC on real nodules of networks trained on real and on "
-                 "simulated ones"),
-}  # fmt: skip
+    "transfer": (
+        transfer_figure,
+        "AUC on real nodules of networks trained on real and on simulated ones",
+    ),
+}  # of each file what draws it, and what it shows in words
 
 
 def block(realism: Values, transfer: Values) -> str:
     """Return the measured part, marks and all, as Markdown; an InputError if a value is missing."""
-    try:
-        parts = (*_transfer(transfer), *_twins(realism), *_apart(realism), _made(realism, transfer))
-    except (KeyError, IndexError, TypeError) as error:
-        raise InputError(
-            f"the measured values lack {error}; make them again with `python -m benchmarks.realism`"
-        ) from None
-    return "\n\n".join((BEGIN, *parts, END))
+
+    def quartiles(of: Values, factor: float) -> str:
+        found = {
+            k: factor * of[q] for k, q in (("value", "median"), ("low", "q25"), ("high", "q75"))
+        }
+        return in_words(found, int(max(abs(found["low"]), abs(found["high"])) < 20))
+
+    def percent(of: Values) -> str:
+        return in_words({k: 100 * v for k, v in of.items()}, 0).replace(" (", " % (", 1)
+
+    def beyond(aucs: Iterable[float]) -> float:
+        return int(100 * (0.5 + max(abs(auc - 0.5) for auc in aucs))) / 100 + 0.01
+
+    return fill(
+        "simulated", begin=BEGIN, end=END, realism=realism, transfer=transfer, figures=FIGURES,
+        quartiles=quartiles, percent=percent, beyond=beyond,
+    )  # fmt: skip
 
 
-def _transfer(values: Values) -> list[str]:
-    """Say what comes of training on simulated, testing on real."""
-    found, plan = values["metrics"], values["plan"]
-    rows = ["| Trained on | AUC on real nodules (95 % interval) |", "|---|---|"]
-    rows += [f"| {text} | {in_words(found[arm]['auc'])} |" for arm, (text, *_) in ARMS.items()]
-    gap = values["differences"]["simulated less real"]
-    often = "once" if plan["seeds"] == 1 else f"repeated {plan['seeds']} times"
-    return [
-        "### Train on simulated, test on real",
-        f"{found['real']['nodules']} real nodules of {found['real']['patients']} patients (benign "
-        f"or malignant by their readers), axial view, MT-CNN; {plan['folds']} folds by patient, "
-        f"{often}. No patient of a test fold is in any training set, real or simulated.",
-        "\n".join(rows),
-        f"Trained on simulated less trained on real: {in_words(gap['auc_difference'], sign='+')}, "
-        f"DeLong's test by patient p = {gap['delong']['p_value']:.2g}.",
-        _figure("transfer"),
-    ]
-
-
-def _twins(values: Values) -> list[str]:
-    """Compare the same nodules, real and simulated, measure by measure."""
-    rows = [
-        "| Measure | Real: median (quartiles) | Simulated | Distance | By chance | Same nodule |",
-        "|---|---|---|---|---|---|",
-    ]
-    for part, words, what in _BY_RATING:
-        there = values[part]
-        rows += [_row(what.format(w), there[r]) for r, w in words.items() if r in there]
-    rows += [_row(what, values["measures"][name]) for name, what in _MEASURES.items()]
-    contact, pairs = values["contact"], values["pairs"]
-    touching = [{k: 100 * v for k, v in contact[kind].items()} for kind in LOOKS]
-    real, simulated = (in_words(of, 0).replace(" (", " % (", 1) for of in touching)
-    ratios = [row["ratio"]["value"] for row in values["spectrum"]["by_frequency"]]
-    return [
-        "### The same nodules, real and simulated",
-        f"{pairs['nodules']} nodules of {pairs['patients']} patients, both versions clipped and "
-        "cut alike. *Distance* is the Kolmogorov-Smirnov distance of the two distributions (0: the "
-        "same, 1: no overlap); *by chance* is what 95 % of random exchanges of real and simulated "
-        "stay below; *same nodule* is the rank correlation between a nodule and its twin.",
-        "\n".join(rows),
-        f"{real} of the real nodules touch pleura or mediastinum, and {simulated} of the simulated "
-        "ones; whether they are the same ones, "
-        f"Cohen's kappa says: {contact['kappa']:.2f} (0: as by chance, 1: all). Histograms of HU "
-        "around the nodules are "
-        f"{values['histogram']['wasserstein_hu']['value']:.0f} HU apart (Wasserstein); the power "
-        f"spectrum of simulated lung is {min(ratios):.2f} to {max(ratios):.2f} times the real one, "
-        "by frequency.",
-        *map(_figure, ("nodule", "surroundings", "contact")),
-    ]
-
-
-def _row(what: str, of: Values) -> str:
-    factor, sides = 100 if what.endswith("%") else 1, []
-    for kind in LOOKS:
-        found = {k: factor * of[kind][q]
-                 for k, q in (("value", "median"), ("low", "q25"), ("high", "q75"))}  # fmt: skip
-        small = max(abs(found["low"]), abs(found["high"])) < 20
-        sides.append(in_words(found, 1 if small else 0))
-    twin = "-" if of["spearman"] is None else f"{of['spearman']:.2f}"
-    return (f"| {what} (n = {of['nodules']}) | {sides[0]} | {sides[1]} | "
-            f"{of['ks']['value']:.2f} | {of['ks']['chance']:.2f} | {twin} |")  # fmt: skip
-
-
-def _apart(values: Values) -> list[str]:
-    """Say how well the two can be told apart, and by what."""
-    found = values["classifier"]
-    strongest = list(found["by_measure"])[:3]
-    words = [_WORDS.get(name, name.replace("_", " ")) for name in strongest]
-    single = max(abs(found["by_measure"][name] - 0.5) for name in strongest) + 0.5
-    return [
-        "### Can they be told apart?",
-        "A classifier that sees all these measures of one image says which of the two it is with "
-        f"an AUC of {in_words(found['boosting'], 2)}; 0.5 would be not at all. No single measure "
-        f"reaches {int(100 * single) / 100 + 0.01:.2f}. What gives the simulation away most: "
-        f"{words[0]}, {words[1]}, and {words[2]}.",
-        _figure("classifier"),
-    ]
-
-
-def _made(*both: Values) -> str:
-    seen = sorted({of["cohorts"]["simulated"]["settings"]["scene_version"] for of in both})
-    versions = f"{'s' * (len(seen) > 1)} {' and '.join(map(str, seen))}"
-    return (
-        f"*Scene version{versions}; measured {' and '.join(sorted({v['date'][:10] for v in both}))}"
-        f" on {both[1]['hardware']['device']}. The full values, with settings and checksums, are "
-        "in [results/realism.json](../results/realism.json) and "
-        "[results/transfer.json](../results/transfer.json).*"
-    )
-
-
-def _figure(name: str) -> str:
-    return f"![{FIGURES[name][1]}](../results/realism_{name}.png)"
-
-
-def main() -> int:
-    """Bring page and figures up to date; return 0 when it worked, 2 for bad input."""
-    folder = paths.results()
-    try:
-        realism, transfer = (read_json(folder / f"{name}.json", "measured values")
-                             for name in ("realism", "transfer"))  # fmt: skip
-        put_between(PAGE, block(realism, transfer), BEGIN, END)
-        for name, (draw, _) in FIGURES.items():
-            with style.house_style():
-                figure = draw(transfer if name == "transfer" else realism)
-            save = partial(figure.savefig, format="png")
-            write_atomically(folder / f"realism_{name}.png", save)
-    except InputError as error:
-        print(f"benchmarks.realism.page: {error}", file=sys.stderr)
-        return 2
+def write() -> None:
+    """Bring page and figures up to date."""
+    values = {name: read_json(paths.results() / f"{name}.json", "measured values")
+              for name in ("realism", "transfer")}  # fmt: skip
+    put_between(PAGE, block(**values), BEGIN, END)
+    for name, (draw, _) in FIGURES.items():
+        with style.house_style():
+            figure = draw(values["transfer" if name == "transfer" else "realism"])
+        save = partial(figure.savefig, format="png")
+        write_atomically(paths.results() / f"realism_{name}.png", save)
     print(f"{PAGE}: up to date")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command(write, __doc__))

@@ -30,7 +30,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from benchmarks.common import Watch, command, fresh, in_turn, timed
+from benchmarks.common import command, fresh, in_turn, timed, watched
 from labkit.annotations import lidc
 from labkit.cohorts import candidates
 from labkit.cohorts.candidates import as_u8, build_luna16, views_u8
@@ -39,7 +39,6 @@ from labkit.imaging import lungs
 from labkit.imaging.dicom import read_series
 from labkit.imaging.views import nine_views, nine_views_each
 from labkit.imaging.volume import Volume
-from labkit.training.machines import provenance
 
 CANDIDATES, SCANS = 551_065, 888
 A_SCAN = round(CANDIDATES / SCANS)
@@ -57,18 +56,14 @@ def side_by_side(volume: Volume, centers: NDArray[np.float64], repeats: int) -> 
     """Time many at once and one at a time, in turn, on the same candidates; and how they differ."""
     rows = np.arange(len(centers))[:: max(1, len(centers) // _AT_ONCE)][:_AT_ONCE]
     few = centers[rows]
-    rounds = in_turn(
-        {
-            "at once": lambda: views_u8(volume, centers),
-            "alone": lambda: np.stack([nine_views(volume, c, 76) for c in few]),
-        },
-        repeats,
-    )
-    at_once, alone = (1000 * np.array([t.cpu_s for t in rounds[name]]) / n
-                      for name, n in (("at once", len(centers)), ("alone", len(few))))  # fmt: skip
-    expected = rounds["alone"][0].result
-    found = rounds["at once"][0].result[rows].astype(int)
-    levels = np.abs(found - as_u8(expected).astype(int))
+    both = in_turn({
+        "at once": lambda: views_u8(volume, centers),
+        "alone": lambda: np.stack([nine_views(volume, c, 76) for c in few]),
+    }, repeats)  # fmt: skip
+    ways = zip(both.values(), (len(centers), len(few)), strict=True)
+    at_once, alone = (1000 * np.array([t.cpu_s for t in times]) / n for times, n in ways)
+    found, expected = both["at once"][0].result[rows], both["alone"][0].result
+    levels = np.abs(found.astype(int) - as_u8(expected).astype(int))
     before = max(float(np.abs(v - expected[k]).max()) for k, v in nine_views_each(volume, few, 76))
     return {
         "candidates": len(centers),
@@ -88,16 +83,15 @@ def growth(volume: Volume, lung: Lung, repeats: int) -> dict[str, Any]:
     largest share by which a median is off that line.
     """
     counts = [A_SCAN // 4, A_SCAN // 2, A_SCAN]
-    seconds = np.zeros((repeats, len(counts)))
-    for repeat, k in np.ndindex(seconds.shape):
-        centers = places(volume, lung, counts[k], repeat)
-        seconds[repeat, k] = timed(lambda centers=centers: views_u8(volume, centers)).cpu_s
-    medians = np.median(seconds, axis=0)
+    medians = []
+    for count in counts:
+        drawn = (places(volume, lung, count, seed) for seed in range(repeats))
+        medians.append(median(timed(lambda at=at: views_u8(volume, at)).cpu_s for at in drawn))
     slope, intercept = np.polyfit(counts, medians, 1)
     off = np.abs(np.polyval((slope, intercept), counts) / medians - 1).max()
     return {
         "candidates": counts,
-        "cpu_s": [round(s, 3) for s in medians.tolist()],
+        "cpu_s": [round(s, 3) for s in medians],
         "ms_a_candidate": round(1000 * float(slope), 2),
         "s_a_scan": round(float(intercept), 3),
         "largest_deviation_from_a_line": round(float(off), 3),
@@ -112,15 +106,13 @@ def whole_build(path: Path, volume: Volume, lung: Lung, copies: int, jobs: int) 
             header = path.read_text().replace(path.stem, str(path.with_name(path.stem)))
             (folder / f"{uid}.mhd").write_text(header)
             marks += [(uid, *point, 0) for point in places(volume, lung, A_SCAN, number)]
-        columns = ["seriesuid", "coordX", "coordY", "coordZ"]
-        pd.DataFrame(marks, columns=[*columns, "class"]).to_csv(folder / "c.csv", index=False)
-        nodules = pd.DataFrame([(*marks[0][:4], 10.0)], columns=[*columns, "diameter_mm"])
-        nodules.to_csv(folder / "a.csv", index=False)
-        load = os.getloadavg()[0]
-        with Watch() as watch:
-            build_luna16(
-                folder, folder / "c.csv", folder / "out", annotations=folder / "a.csv", jobs=jobs
-            )
+        table = pd.DataFrame(marks, columns=["seriesuid", "coordX", "coordY", "coordZ", "class"])
+        table.to_csv(folder / "c.csv", index=False)
+        nodule = table.head(1).drop(columns="class").assign(diameter_mm=10.0)
+        nodule.to_csv(folder / "a.csv", index=False)
+        given, load = {"annotations": folder / "a.csv", "jobs": jobs}, os.getloadavg()[0]
+        with watched() as watch:
+            build_luna16(folder, folder / "c.csv", folder / "out", **given)
     return {
         "scans": copies,
         "candidates": len(marks),
@@ -128,18 +120,23 @@ def whole_build(path: Path, volume: Volume, lung: Lung, copies: int, jobs: int) 
         "clock_s": round(watch.clock_s, 1),
         "cpu_s": round(watch.cpu_s, 1),
         "candidates_a_second": round(len(marks) / watch.clock_s),
-        "peak_gb_of_all_processes": round(watch.peak_bytes / 1e9, 2),
+        "peak_gb_of_all_processes": watch.peak_gb,
         "load": round(load, 1),
     }
 
 
-def write_image(path: Path, volume: Volume) -> None:
-    """Write a volume as one file, of the format that its name says."""
+def image_of(volume: Volume) -> sitk.Image:
+    """Return a volume as SimpleITK has it."""
     image = sitk.GetImageFromArray(volume.voxels)
     image.SetSpacing(volume.spacing_xyz_mm)
     image.SetOrigin(volume.origin_xyz_mm)
     image.SetDirection(volume.direction.ravel().tolist())
-    sitk.WriteImage(image, str(path))
+    return image
+
+
+def write_image(path: Path, volume: Volume) -> None:
+    """Write a volume as one file, of the format that its name says."""
+    sitk.WriteImage(image_of(volume), str(path))
 
 
 def of_largest_scan() -> float:
@@ -149,11 +146,11 @@ def of_largest_scan() -> float:
         voxels = np.random.default_rng(0).integers(-1000, 400, (764, 512, 512)).astype(np.int16)
         write_image(path, Volume(voxels, (0.65, 0.65, 0.6)))
         del voxels
-        with Watch() as watch, threadpool_limits(1):
+        with watched() as watch, threadpool_limits(1):
             volume = candidates.read(candidates.read_header(path))
             index = np.random.default_rng(0).uniform(0.1, 0.9, (A_SCAN, 3)) * volume.shape
             views_u8(volume, volume.world_from_index(index))
-    return round(watch.peak_bytes / 1e9, 2)
+    return watch.peak_gb
 
 
 def of_scan(volume: Volume, lung: Lung, repeats: int, copies: int) -> dict[str, Any]:
@@ -169,23 +166,14 @@ def of_scan(volume: Volume, lung: Lung, repeats: int, copies: int) -> dict[str, 
         path = Path(name) / "scan.mhd"
         write_image(path, volume)
         header = candidates.read_header(path)
-        readings = in_turn({"": lambda: candidates.read(header) and None}, repeats, warm_up=False)
-        results["reading_cpu_s"] = round(median(t.cpu_s for t in readings[""]), 3)
+        read = [timed(lambda: candidates.read(header)).cpu_s for _ in range(repeats)]
         one, two = (whole_build(path, volume, lung, copies, jobs) for jobs in (1, 2))
-    return {**results, "builds": [one, two], "two_processes_measured": against(one, two)}
-
-
-def against(one: dict[str, Any], two: dict[str, Any]) -> dict[str, float]:
-    """Compare a build on two processes with the same on one.
-
-    Returns how many times as fast it was by the clock, 2 at best, which on a busy machine says as
-    much of its neighbours; and how many times the processor's time it took, 1 at best.
-    """
-    return {
-        "times_as_fast_by_the_clock": round(one["clock_s"] / two["clock_s"], 2),
-        "times_the_cpu_s": round(two["cpu_s"] / one["cpu_s"], 2),
-        "load": max(one["load"], two["load"]),
-    }
+    # 2 at best, which on a busy machine says as much of its neighbours; 1 at best.
+    gained = {"times_as_fast_by_the_clock": round(one["clock_s"] / two["clock_s"], 2),
+              "times_the_cpu_s": round(two["cpu_s"] / one["cpu_s"], 2),
+              "load": max(one["load"], two["load"])}  # fmt: skip
+    return {**results, "reading_cpu_s": round(median(read), 3), "builds": [one, two],
+            "two_processes_measured": gained}  # fmt: skip
 
 
 def in_full(result: dict[str, Any]) -> dict[str, Any]:
@@ -215,19 +203,15 @@ def measure(
     """Measure a simulated scan, and a real one where it is given."""
     volume, truth = simulated_scan(patient)
     volume = replace(volume, voxels=np.array(volume.voxels))
-    scans = {"simulated": of_scan(volume, np.array(truth.lung), repeats, copies)}
-    scans["simulated"]["patient_id"] = patient
+    found = of_scan(volume, np.array(truth.lung), repeats, copies)
+    scans = {"simulated": {**found, "patient_id": patient}}
     if dicom:
         real = read_series(dicom)
-        scans["real"] = of_scan(real, lungs.segment(real), repeats, copies)
-        scans["real"]["series_uid"] = real.series_uid
-    return {
-        "what": "views of LUNA-16's candidates: all of a scan's at once, and a whole build",
-        "scans": scans,
-        "in_full": in_full(scans["simulated"]),
-        "largest_scan_gb_of_a_process": fresh(of_largest_scan),
-        **provenance(),
-    }
+        found = of_scan(real, lungs.segment(real), repeats, copies)
+        scans["real"] = {**found, "series_uid": real.series_uid}
+    largest = fresh(of_largest_scan)
+    return {"scans": scans, "in_full": in_full(scans["simulated"]),
+            "largest_scan_gb_of_a_process": largest}  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -11,11 +11,11 @@ size and at all of it, each in a process of its own. Seconds of the processor ar
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +24,7 @@ import pandas as pd
 from scipy.special import expit
 from threadpoolctl import threadpool_limits
 
-from benchmarks.common import Watch, command, fresh
+from benchmarks.common import command, fresh, watched
 from labkit import profiles
 from labkit.annotations import lidc, luna16
 from labkit.cohorts.cohort import Cohort
@@ -35,7 +35,7 @@ from labkit.paper import reproduce
 from labkit.paper.declared import EXPERIMENTS, Variant
 from labkit.paper.values import Runs
 from labkit.profiles import Profile
-from labkit.training.machines import describe_hardware, provenance
+from labkit.training.machines import describe_hardware
 
 CANDIDATES, POSITIVES, SCANS, NODULES, SUBSETS = 551_065, 1_351, 888, 1_186, 10
 _MISSED = 0.05  # share of nodules that no candidate hits
@@ -71,20 +71,16 @@ def made_cohort(folder: Path, size: Size, seed: int) -> Cohort:
     order = np.argsort(scan, kind="stable")
     scan, of_nodule = scan[order], of_nodule[order]
     ill = of_nodule >= 0
-    table = pd.DataFrame(
-        {
-            "nodule_id": [f"c{i:07d}" for i in range(total)],
-            "patient_id": lidc.scans().set_index("series_uid")["patient_id"].loc[uids[scan]].array,
-            "series_uid": uids[scan],
-            "x_mm": np.where(ill, nodule_x[of_nodule] + rng.uniform(-2, 2, total), 0.0),
-            "y_mm": np.where(ill, 0.0, rng.uniform(-200, -50, total)),
-            "z_mm": rng.uniform(-1, 1, total),
-            "diameter_mm": np.where(ill, 8.0, np.nan),
-            "label": ill.astype(np.int64),
-            "subset": scan % SUBSETS,
-            "score": np.exp(rng.normal(1.5 * ill)),
-        }
-    )
+    table = pd.DataFrame({
+        "nodule_id": [f"c{i:07d}" for i in range(total)],
+        "patient_id": lidc.scans().set_index("series_uid")["patient_id"].loc[uids[scan]].array,
+        "series_uid": uids[scan],
+        "x_mm": np.where(ill, nodule_x[of_nodule] + rng.uniform(-2, 2, total), 0.0),
+        "y_mm": np.where(ill, 0.0, rng.uniform(-200, -50, total)),
+        "z_mm": rng.uniform(-1, 1, total), "diameter_mm": np.where(ill, 8.0, np.nan),
+        "label": ill.astype(np.int64), "subset": scan % SUBSETS,
+        "score": np.exp(rng.normal(1.5 * ill)),
+    })  # fmt: skip
     findings = pd.DataFrame({"seriesuid": uids[nodule_scan], "x_mm": nodule_x, "y_mm": 0.0,
                              "z_mm": 0.0, "diameter_mm": 8.0})  # fmt: skip
     folder.mkdir()
@@ -127,17 +123,15 @@ def made_run(
 
 def judge(size: Size, seed: int = 0) -> dict[str, Any]:
     """Take every step at one size: its seconds, of the clock and the processor, and its memory."""
-    chosen = dataclasses.replace(
-        profiles.get("paper"), task="luna16", folds=SUBSETS, repeats=1, resamples=size.resamples,
-        paper_views=size.views,
-    )  # fmt: skip
+    chosen = replace(profiles.get("paper"), task="luna16", folds=SUBSETS, repeats=1, rivals=(),
+                     resamples=size.resamples, paper_views=size.views)  # fmt: skip
     steps: dict[str, dict[str, float]] = {}
 
     def step(name: str, work: Callable[..., Any], *given: Any) -> None:
-        with Watch() as watch:
+        with watched() as watch:
             work(*given)
         steps[name] = {"seconds": round(watch.clock_s, 2), "cpu_s": round(watch.cpu_s, 2),
-                       "peak_gb": round(watch.peak_bytes / 1e9, 2)}  # fmt: skip
+                       "peak_gb": watch.peak_gb}  # fmt: skip
 
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as name, threadpool_limits(1):
@@ -167,12 +161,9 @@ def judge(size: Size, seed: int = 0) -> dict[str, Any]:
 def measure(*, resamples: int = 2000) -> dict[str, Any]:
     """Judge a tenth of LUNA-16 and all of it."""
     print("about 15 minutes on one core that does nothing else, 3 GB of disk for a while")
-    small, whole = (
-        fresh(judge, Size(scans, resamples=resamples)) for scans in (SCANS // 10, SCANS)
-    )
+    small, whole = (fresh(judge, Size(of, resamples=resamples)) for of in (SCANS // 10, SCANS))
     seconds = {name: of["cpu_s"] for name, of in whole["steps"].items()}
     return {
-        "what": "judging two models on as many candidates as LUNA-16 has, step by step",
         "sizes": {"a_tenth": small, "whole": whole},
         "whole_over_a_tenth": {
             "candidates": round(whole["candidates"] / small["candidates"], 1),
@@ -180,7 +171,6 @@ def measure(*, resamples: int = 2000) -> dict[str, Any]:
             "peak_gb": round(whole["peak_gb"] / small["peak_gb"], 1),
         },
         "after_training_cpu_s": round(sum(seconds.values())),
-        **provenance(),
     }
 
 

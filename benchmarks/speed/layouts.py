@@ -27,7 +27,7 @@ from benchmarks.common import command
 from labkit.errors import InputError
 from labkit.models.mtcnn import IMAGE_SIZE, phase_kernels
 from labkit.training.config import TrainingConfig
-from labkit.training.machines import Device, provenance
+from labkit.training.machines import Device
 from labkit.training.side_by_side import Outputs, stacked, step_flop, time_step
 
 
@@ -149,18 +149,11 @@ def measure(
     if not found:
         raise InputError(f"no way could be timed: {refused}")
     return {
-        "what": "one training step of all networks together, in every way; tflops counts the "
-        "textbook's operations",
-        **provenance(),
-        "device": chosen.torch_device.type,
-        "model": model,
-        "networks": networks,
-        "batch_size": batch_size,
-        "precision": precision,
+        "device": chosen.torch_device.type, "model": model, "networks": networks,
+        "batch_size": batch_size, "precision": precision,
         "gflop_per_round": round(networks * step_flop(config) / 1e9, 1),
-        "ways": found,
-        "refused": refused,
-    }
+        "ways": found, "refused": refused,
+    }  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import psutil
 from benchmarks.common import command, timed
 from labkit.training.config import TrainingConfig
 from labkit.training.loop import network_seed, predict_view, train_view
-from labkit.training.machines import Device, one_thread, provenance
+from labkit.training.machines import Device, one_thread
 
 NODULES = 128
 
@@ -42,13 +42,7 @@ def measure(*, networks: tuple[int, ...] = (9, 18, 36, 72)) -> dict[str, Any]:
             memory = psutil.Process().memory_info().rss / 1e6
             rows.append({"networks": number, "cpu_s_each": round(seconds / number, 3),
                          "memory_mb": round(memory, 3)})  # fmt: skip
-    return {
-        "what": "processor time a network and memory of one process, by the number of networks "
-        "trained",
-        **provenance(),
-        "batch_size": config.batch_size,
-        "rows": rows,
-    }
+    return {"batch_size": config.batch_size, "rows": rows}
 
 
 if __name__ == "__main__":

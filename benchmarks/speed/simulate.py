@@ -10,7 +10,6 @@ its own, so that the memory is the scan's; by itself on one thread, and as `writ
 
 from __future__ import annotations
 
-import os
 import sys
 import tempfile
 from pathlib import Path
@@ -21,7 +20,7 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.common import command, fresh, peak_gb, timed
 from labkit.annotations import lidc
-from labkit.cohorts.cohort import Cohort, versions
+from labkit.cohorts.cohort import Cohort
 from labkit.cohorts.simulated import build_simulated, select
 from labkit.imaging.views import cube_and_views
 from labkit.io import available_cores
@@ -29,7 +28,6 @@ from labkit.simulate.scan import series_named
 from labkit.simulate.scanner import center_of, scan_crop, truth, whole_scan
 from labkit.simulate.scene import SCENE_VERSION, scene_for_series
 from labkit.simulate.write_dicom import read_scan, write_scan
-from labkit.training.machines import provenance
 
 SCAN = "LIDC-IDRI-0001"  # 512 x 512 x 133
 
@@ -39,27 +37,25 @@ def of_nodules(size: int, seed: int) -> dict[str, float]:
     table = select(lidc.nodules(), seed=seed, n_nodules=size)
     scene_for_series.cache_clear()
 
-    def simulated() -> list[tuple[float, float, float, int]]:
+    def simulated() -> list[tuple[float, ...]]:
         each = []
         for _, row in table.iterrows():
             scene = timed(lambda row=row: scene_for_series(row["series_uid"], seed))
             scan = timed(lambda row=row: scan_crop(row, seed))
-            volume = scan.result
-            views = timed(lambda row=row, volume=volume: cube_and_views(volume, center_of(row)))
-            each.append((scene.clock_s, scan.clock_s, views.clock_s, volume.voxels.size))
+            of, at = scan.result, center_of(row)
+            views = timed(lambda of=of, at=at: cube_and_views(of, at))
+            each.append((of.voxels.size / 1e6, scene.clock_s, scan.clock_s, views.clock_s))
         return each
 
     wall, cpu, each = timed(simulated)
-    *seconds, voxels = np.mean(each, axis=0)
-    n = len(table)
-    seconds = {"scene_s": seconds[0], "scan_s": seconds[1], "views_s": seconds[2],
-               "wall_s": wall / n, "cpu_s": cpu / n}  # fmt: skip
+    n, names = len(table), ("scene_s", "scan_s", "views_s", "wall_s", "cpu_s")
+    megavoxels, *seconds = np.mean(each, axis=0).tolist()
     return {
         "nodules": n,
         "scans": int(table["series_uid"].nunique()),
         # Thin slices make larger crops, and samples differ in them.
-        "megavoxels": round(voxels / 1e6, 3),
-        **{name: round(float(of), 4) for name, of in seconds.items()},
+        "megavoxels": round(megavoxels, 3),
+        **{k: round(s, 4) for k, s in zip(names, [*seconds, wall / n, cpu / n], strict=True)},
     }
 
 
@@ -71,8 +67,7 @@ def of_scan(seed: int, threads: int | None) -> dict[str, float]:
     true = timed(lambda: truth(made.result)).clock_s
     scan_peak = peak_gb()
     with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "scan"
-        how = {"truth": True, "jobs": threads, "progress": False}
+        out, how = Path(folder) / "scan", {"truth": True, "jobs": threads, "progress": False}
         written = timed(lambda: write_scan(made.result, out, **how)).clock_s
         again = timed(lambda: read_scan(out))
         megabytes = sum(file.stat().st_size for file in out.iterdir()) / 1e6
@@ -84,13 +79,10 @@ def of_scan(seed: int, threads: int | None) -> dict[str, float]:
         "dicom_s": written - scan.clock_s - true,
     }  # fmt: skip
     return {
-        "slices": scan.result.shape[0],
-        "threads": threads or 0,
+        "slices": scan.result.shape[0], "threads": threads or 0,
         **{name: round(value, 2) for name, value in seconds.items()},
-        "scan_peak_gb": scan_peak,
-        "dicom_peak_gb": peak_gb(),
-        "dicom_mb": round(megabytes, 1),
-    }
+        "scan_peak_gb": scan_peak, "dicom_peak_gb": peak_gb(), "dicom_mb": round(megabytes, 1),
+    }  # fmt: skip
 
 
 def of_cohort(seed: int) -> dict[str, float]:
@@ -98,9 +90,8 @@ def of_cohort(seed: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         built = timed(lambda: build_simulated(Path(folder) / "all", seed=seed)).clock_s
         cohort = Cohort.open(Path(folder) / "all")
-        verified = timed(cohort.verify).clock_s
         return {"nodules": len(cohort), "cores": available_cores(), "wall_s": round(built, 1),
-                "verify_s": round(verified, 2)}  # fmt: skip
+                "verify_s": round(timed(cohort.verify).clock_s, 2)}  # fmt: skip
 
 
 def measure(
@@ -111,23 +102,14 @@ def measure(
     scan_crop(lidc.nodules().iloc[0], seed, half_width_mm=5.0)
     with threadpool_limits(limits=1):
         runs = [of_nodules(size, seed) for size in sorted(sizes)]
-    first, last = runs[0], runs[-1]
-    grown = last["cpu_s"] / first["cpu_s"]
     return {
-        **provenance(),
-        "versions": versions(),
-        "load_at_start": round(os.getloadavg()[0], 2),
         "seed": seed,
         "scene_version": SCENE_VERSION,
         "seconds_per_nodule": runs,
-        "largest_over_smallest": round(grown, 3),
-        "largest_over_smallest_a_voxel": round(grown * first["megavoxels"] / last["megavoxels"], 3),
         "cohort": of_cohort(seed) if cohort else None,
-        "whole_scan": {
-            "patient_id": SCAN,
-            "runs": [fresh(of_scan, seed, threads) for threads in (1, None)],
-        },
-    }
+        "whole_scan": {"patient_id": SCAN,
+                       "runs": [fresh(of_scan, seed, threads) for threads in (1, None)]},
+    }  # fmt: skip
 
 
 if __name__ == "__main__":

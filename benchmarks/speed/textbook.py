@@ -57,8 +57,7 @@ class TextbookMTCNN(nn.Module):
     def __init__(self, config: TrainingConfig) -> None:
         super().__init__()
         depth, side = config.depth, IMAGE_SIZE >> config.depth
-        widths = (1, *FILTERS[:depth])
-        share: list[nn.Module] = []
+        widths, share, layers = (1, *FILTERS[:depth]), [], []
         for i in range(depth):
             layer = nn.Conv2d(widths[i], widths[i + 1], KERNELS[i], padding=KERNELS[i] // 2)
             share += [layer, nn.ReLU(), nn.MaxPool2d(2)]
@@ -71,7 +70,6 @@ class TextbookMTCNN(nn.Module):
             nn.Dropout(0.5 if config.dropout_on == "fc1+fc2" else 0.0),
             nn.Linear(16, 2),
         )  # fmt: skip
-        layers: list[nn.Module] = []
         for i in reversed(range(depth if config.model == "mt" else 0)):
             half = KERNELS[i] // 2
             layer = nn.ConvTranspose2d(widths[i + 1], widths[i], KERNELS[i], padding=half)
@@ -93,23 +91,19 @@ def train(
     `views_hu` is (n, 76, 76) HU of one view, `labels` (n,); `seed` as `loop.train_view` takes it.
     Returns the network and the loss of every step.
     """
-    order = torch.Generator().manual_seed(seed)
-    losses: list[float] = []
+    order, losses = torch.Generator().manual_seed(seed), []
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
         network = TextbookMTCNN(config)
         torch.manual_seed(seed)
         # Labkit's network has the same layers in the same order.
-        vector_to_parameters(
-            parameters_to_vector(build_network(config).parameters()), network.parameters()
-        )
+        weights = parameters_to_vector(build_network(config).parameters())
+        vector_to_parameters(weights, network.parameters())
         torch.manual_seed(seed)
         optimiser = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
         for epoch in range(epochs):
-            for group in optimiser.param_groups:
-                group["lr"] = learning_rate(epoch, config.epochs, config.learning_rate)
-            transforms, sample = batches.draw_epoch(labels, config, order)
-            data = AugmentedViews(views_hu, labels, transforms, sample)
+            rate = learning_rate(epoch, config.epochs, config.learning_rate)
+            optimiser.param_groups[0]["lr"] = rate
+            data = AugmentedViews(views_hu, labels, *batches.draw_epoch(labels, config, order))
             network.train()
             # A generator of its own: a loader draws a seed at every start, and would otherwise
             # take it from the numbers that dropout is drawn from.

@@ -25,7 +25,7 @@ from benchmarks.common import command, in_turn
 from benchmarks.speed import textbook
 from labkit.training.config import TrainingConfig
 from labkit.training.loop import network_seed, train_view
-from labkit.training.machines import Device, default_jobs, has_bf16, one_thread, provenance
+from labkit.training.machines import Device, default_jobs, has_bf16, one_thread
 
 VIEWS = 9
 
@@ -69,22 +69,14 @@ def measure(
         ways = {"textbook, fp32": by_textbook, "labkit, fp32": by_labkit("fp32")}
         if has_bf16(torch.device("cpu")):
             ways["labkit, bf16"] = by_labkit("bf16")
-        seconds = {
-            name: [round(t.clock_s, 3) for t in each]
-            for name, each in in_turn(ways, repeats).items()
-        }
+        taken = in_turn(ways, repeats)
+    seconds = {name: [round(t.clock_s, 3) for t in each] for name, each in taken.items()}
     slowest = median(seconds["textbook, fp32"])
     return {
-        "what": "nine networks trained for the same updates; ratio is of the textbook's median "
-        "time to the other's",
-        **provenance(),
-        "model": model,
-        "batch_size": batch_size,
-        "updates": VIEWS * epochs * int(np.ceil(nodules / batch_size)),
-        "jobs": jobs,
-        "seconds": seconds,
+        "model": model, "batch_size": batch_size, "jobs": jobs,
+        "updates": VIEWS * epochs * int(np.ceil(nodules / batch_size)), "seconds": seconds,
         "ratio": {name: round(slowest / median(each), 2) for name, each in seconds.items()},
-    }
+    }  # fmt: skip
 
 
 if __name__ == "__main__":

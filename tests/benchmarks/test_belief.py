@@ -14,7 +14,7 @@ from labkit.errors import InputError
 from labkit.evaluation import calibration, crossval, readers
 from labkit.evaluation.crossval import read_network
 from labkit.evaluation.predictions import read_predictions
-from labkit.evaluation.statistics import bootstrap_auc, roc_auc
+from labkit.evaluation.statistics import bootstrap_auc, plain, roc_auc
 from labkit.io import read_json, write_json
 from labkit.models.fusion import auc_weights, fuse
 from tests.evaluation.tables import predictions
@@ -39,15 +39,12 @@ def judged(discs, runs):
 def test_validation_nodules_come_back_fused_and_are_tested_by_no_network_that_saw_them(discs, runs):
     table = crossval.validation_predictions(runs / "st", discs)
     units = [read_network(runs / "st", (0, 1, view)) for view in (0, 3)]
-    one = table.query("fold == 1 and view == '3'")
-    assert one["nodule_id"].tolist() == units[1]["val_nodule_id"]
-    assert one["probability"].tolist() == pytest.approx(units[1]["val_probability"])
-    label = discs.nodules.set_index("nodule_id")["label"]
-    assert (table["label"].to_numpy() == label[table["nodule_id"]].to_numpy(dtype=int)).all()
     by_view = np.array([u["val_probability"] for u in units]).T
     expected = fuse(by_view, auc_weights([u["val_auc"] for u in units]))
-    fused = table.query("fold == 1 and view == 'fused'")["probability"]
-    assert fused.tolist() == pytest.approx(list(expected))
+    fused = table.query("fold == 1 and view == 'fused'")
+    assert fused["probability"].tolist() == pytest.approx(list(expected))
+    label = discs.nodules.set_index("nodule_id")["label"]
+    assert fused["label"].tolist() == label[fused["nodule_id"]].tolist()
     tested = read_predictions(runs / "st").groupby("fold")["patient_id"].agg(set)
     for fold, part in table.groupby("fold"):
         assert not set(part["patient_id"]) & tested[fold]
@@ -61,11 +58,8 @@ def test_imaginary_nodules_hold_a_temperature_near_one():
     with pytest.raises(InputError, match="separate"):
         calibration.fit_temperature(few["label"], few["probability"])
     steady = crossval.steadied(few)
-    assert len(steady) == 2 + 10
-    assert 0.3 < calibration.fit_temperature(steady["label"], steady["probability"]) < 1
-    alone = steady.iloc[2:]
-    found = calibration.fit_temperature(alone["label"], alone["probability"])
-    assert found == pytest.approx(1, abs=1e-3)
+    of = [calibration.fit_temperature(t["label"], t["probability"]) for t in (steady, steady[2:])]
+    assert len(steady) == 2 + 10 and 0.3 < of[0] < 1 and of[1] == pytest.approx(1, abs=1e-3)
 
 
 def test_what_is_written_is_plain_and_agrees_with_itself(judged, runs, tmp_path):
@@ -95,8 +89,8 @@ def test_what_is_written_is_plain_and_agrees_with_itself(judged, runs, tmp_path)
 def test_the_brier_scores_parts_are_what_they_should_be():
     table = predictions(repeats=2)
     y, p = table["label"].to_numpy(), table["probability"].to_numpy()
-    parts = belief.brier_parts(calibration.calibration(table, bins=4, resamples=1))
-    bin_of = np.searchsorted(np.quantile(p, [0.25, 0.5, 0.75]), p)
+    parts = belief.brier_parts(calibration.calibration(table, resamples=1))
+    bin_of = np.searchsorted(np.quantile(p, np.arange(1, 10) / 10), p)
     mean, share = (np.array([v[bin_of == k].mean() for k in bin_of]) for v in (p, y))
     off = p - mean
     assert parts["value"] == pytest.approx(np.mean((p - y) ** 2))
@@ -115,15 +109,12 @@ def test_among_nodules_of_one_size_the_matched_auc_is_the_auc():
     how = {"less": "fused", "within_folds": False, "resamples": 200}
     found = belief.matched(table, sizes(table, 10.0), **how)
     assert (found["pairs"], found["malignant"], found["benign"]) == (900, 30, 30)
-    same = bootstrap_auc(
-        table["label"], table["probability"], groups=table["patient_id"], resamples=200
-    )
-    expected = {"value": same.value, "low": same.low, "high": same.high}
-    assert found["auc"] == pytest.approx(expected, abs=1e-6)
-    calm, adrift = (predictions(60, drift=d) for d in (0.0, 5.0))
-    within = [belief.matched(t, sizes(t, 9.0), less="fused", resamples=10) for t in (calm, adrift)]
-    assert within[0] == within[1]  # a constant a fold changes no order in it
-    assert within[0]["pairs"] < 60 * 60
+    same = {"groups": table["patient_id"], "resamples": 200}
+    same = bootstrap_auc(table["label"], table["probability"], **same)
+    assert found["auc"] == pytest.approx(plain(same), abs=1e-6)
+    calm, adrift = (belief.matched(t, sizes(t, 9.0), less="fused", resamples=10)
+                    for t in (predictions(60, drift=d) for d in (0.0, 5.0)))  # fmt: skip
+    assert calm == adrift and calm["pairs"] < 60 * 60  # a constant a fold changes no order in it
 
 
 def test_size_alone_knows_next_to_nothing_among_nodules_of_one_size():
@@ -150,11 +141,10 @@ def test_a_matched_difference_is_that_of_the_two():
     apart = one["auc"]["value"] - two["auc"]["value"]
     assert difference["value"] == pytest.approx(apart, abs=2e-6)
     assert 0 <= difference["low"] < difference["value"] < difference["high"]
-    with pytest.raises(InputError, match="n000: no diameter"):
-        belief.matched(both, nodules.iloc[1:], less="fused")
     far = sizes(table, np.where(np.arange(80) % 2, 30.0, 3.0))
-    with pytest.raises(InputError, match="of its size"):
-        belief.matched(both, far, less="fused")
+    for of, why in ((nodules.iloc[1:], "n000: no diameter"), (far, "of its size")):
+        with pytest.raises(InputError, match=why):
+            belief.matched(both, of, less="fused")
 
 
 @pytest.mark.real

@@ -10,24 +10,24 @@ import pytest
 from benchmarks import fuzz, interrupt
 from labkit.cli import main
 
-KINDS = {name: kind for kinds in fuzz.KINDS.values() for name, kind in kinds.items()}
+KINDS = [(kind, name) for kind, names in fuzz.KINDS.values() for name in names]
 
 
-@pytest.mark.parametrize("name", [*KINDS])
-def test_what_is_broken_is_read_rightly_or_refused_in_one_line(name):
-    found = fuzz.fuzz(KINDS[name], name, 15, seed=1)
+@pytest.mark.parametrize(("kind", "name"), KINDS, ids=[name for _, name in KINDS])
+def test_what_is_broken_is_read_rightly_or_refused_in_one_line(kind, name):
+    found = fuzz.fuzz(kind, name, 15, seed=1)
     assert found["wrong_ones"] == []
     assert found["right"] + found["refused"] == 15
 
 
 def test_a_crash_and_another_value_are_counted_as_wrong(tmp_path):
     kind = fuzz.Kind(
-        lambda folder: (folder / "x").write_text("1"),
-        lambda folder: {"value": int((folder / "x").read_text())},
-        lambda rng, folder: (folder / "x").write_text("2") and [],
+        lambda name, folder: (folder / name).write_text("1"),
+        lambda name, folder: {"value": int((folder / name).read_text())},
+        lambda rng, name, folder: (folder / name).write_text("2") and [],
     )
     assert fuzz.fuzz(kind, "x", 2, 0)["wrong_ones"] == [[0, "other values"], [1, "other values"]]
-    killed = kind._replace(change=lambda rng, folder: os.kill(os.getpid(), signal.SIGKILL))
+    killed = kind._replace(change=lambda *_: os.kill(os.getpid(), signal.SIGKILL))
     assert fuzz.fuzz(killed, "x", 1, 0)["wrong_ones"] == [[0, "crash"]]
 
 
