@@ -89,6 +89,10 @@ class Plan:
             raise InputError("there must be 1 or more repeats of 2 or more folds")
         if self.first_folds is not None and not 1 <= self.first_folds <= self.folds:
             raise InputError(f"first_folds must be 1 to {self.folds}, not {self.first_folds}")
+        drawn_anew = self.repeats > 1 and self.split != "subset"
+        if drawn_anew and self.first_folds not in (None, self.folds):
+            raise InputError(f"the first {self.first_folds} of {self.folds} folds hold other "
+                             "nodules in every repeat; run all folds, or one repeat")  # fmt: skip
 
     def places(self) -> Iterator[tuple[int, int]]:
         """Yield (repeat, fold) of every part, in the order they are run."""

@@ -308,6 +308,11 @@ def test_folds_that_cannot_be_are_refused(other, folds, split, words):
     refused(words, make_folds, nodules, folds, split)
 
 
+def test_some_folds_of_several_repeats_judge_the_same_nodules_or_are_refused():
+    refused("hold other nodules in every repeat", crossval.Plan, 5, 2, "patient", 3)
+    assert len([*crossval.Plan(10, 2, "subset", 3).places()]) == 6
+
+
 # LUNA-16's candidates: folds are subsets, and a run is judged as a submission.
 
 
