@@ -23,10 +23,12 @@ from labkit.cohorts.cohort import Cohort
 from labkit.evaluation.crossval import Plan, networks_of
 from labkit.evaluation.predictions import FUSED
 from labkit.models import NETWORKS
+from labkit.models.rivals import Split
 from labkit.models.rivals.best import MEMBERS, Best
 from labkit.paper.values import Run, compare, correct, measure
 from labkit.training.loop import network_seed
 from labkit.training.machines import Device, one_thread, provenance
+from labkit.training.nine_views import uncertain_rows
 
 TRIED = (*MEMBERS, "shewaye2016", "han2015")
 
@@ -73,7 +75,8 @@ def _folds(
     config, device = profiles.get("lab").training(model="best"), Device.choose("cpu")
     networks = networks_of(cohort, config, Plan(folds))
     for network in tqdm(networks, "folds", unit="fold", disable=not progress):
-        split = network.split(cohort)
+        uncertain = uncertain_rows(cohort, network.val, network.test)
+        split = Split(network.train, network.val, uncertain)
         own = {"config": config, "device": device}
         own["seed"] = network_seed(config.seed, *network.place)
         fitted = {name: NETWORKS[name].build(**own) for name in TRIED}
