@@ -23,12 +23,11 @@ from labkit.cohorts.cohort import Cohort
 from labkit.evaluation.crossval import Plan, networks_of
 from labkit.evaluation.predictions import FUSED
 from labkit.models import NETWORKS
-from labkit.models.rivals import Split
 from labkit.models.rivals.best import MEMBERS, Best
 from labkit.paper.values import Run, compare, correct, measure
 from labkit.training.loop import network_seed
 from labkit.training.machines import Device, one_thread, provenance
-from labkit.training.nine_views import uncertain_rows
+from labkit.training.nine_views import split_of
 
 TRIED = (*MEMBERS, "shewaye2016", "han2015")
 
@@ -75,8 +74,7 @@ def _folds(
     config, device = profiles.get("lab").training(model="best"), Device.choose("cpu")
     networks = networks_of(cohort, config, Plan(folds))
     for network in tqdm(networks, "folds", unit="fold", disable=not progress):
-        uncertain = uncertain_rows(cohort, network.val, network.test)
-        split = Split(network.train, network.val, uncertain)
+        split = split_of(cohort, network.train, network.val, network.test)
         own = {"config": config, "device": device}
         own["seed"] = network_seed(config.seed, *network.place)
         fitted = {name: NETWORKS[name].build(**own) for name in TRIED}

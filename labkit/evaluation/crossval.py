@@ -42,7 +42,7 @@ from labkit.evaluation.size import by_one_number, with_diameter
 from labkit.evaluation.statistics import summarise
 from labkit.io import read_json, require_ids, write_csv, write_json
 from labkit.models.fusion import auc_weights, fuse
-from labkit.models.rivals import Rival, Split
+from labkit.models.rivals import Rival
 from labkit.training import machines
 from labkit.training import progress as live
 from labkit.training.config import TrainingConfig
@@ -54,9 +54,9 @@ from labkit.training.nine_views import (
     labels_of,
     load,
     predict_rows,
+    split_of,
     train_tasks,
     training_and_validation,
-    uncertain_rows,
 )
 from labkit.training.side_by_side import MOST_AT_ONCE, Task, choose, steps_of
 
@@ -293,8 +293,7 @@ def judge(cohort: Cohort, method: type[Rival], plan: Plan, seed: int = 0) -> pd.
     for of in networks_of(cohort, config, plan):
         with one_thread():
             fitted = method(config, device, network_seed(seed, *of.place))
-            split = Split(of.train, of.val, uncertain_rows(cohort, of.val, of.test))
-            fitted.fit(cohort, split, lambda row: None)
+            fitted.fit(cohort, split_of(cohort, of.train, of.val, of.test), lambda row: None)
             says = {FUSED: fitted.predict(cohort, of.test)}
         says |= _by_one_number(cohort, columns, of.test, plan.split)
         parts.append((of.test, of.place[:2], says))

@@ -131,7 +131,7 @@ def train_rival(
         history.append(row)
         on_epoch(row)
 
-    split = Split(train, task.val, uncertain_rows(cohort, task.val, task.test))
+    split = split_of(cohort, train, task.val, task.test)
     with one_thread(), device.arithmetic():
         rival = config.network.build(config=config, device=device, seed=task.seed)
         said = rival.fit(cohort, split, note)
@@ -143,12 +143,15 @@ def train_rival(
     return Trained(rival, history, best, of_val, auc, shift, held_out.index.values)
 
 
-def uncertain_rows(cohort: Cohort, *others: Labels) -> Labels:
-    """Return rows of nodules without a label, of patients who are in none of the other rows."""
+def split_of(cohort: Cohort, train: Labels, val: Labels, test: Labels) -> Split:
+    """Return what a method that takes nodules whole may look at.
+
+    Nodules without a label are of patients who are in neither the rows `val` nor `test`.
+    """
     nodules = cohort.nodules
-    there = set(nodules["patient_id"].iloc[np.concatenate(others)])
+    there = set(nodules["patient_id"].iloc[np.concatenate([val, test])])
     free = nodules["label"].isna() & ~nodules["patient_id"].isin(there)
-    return np.flatnonzero(free.to_numpy())
+    return Split(train, val, np.flatnonzero(free.to_numpy()))
 
 
 def predict_rows(
