@@ -502,14 +502,15 @@ def baselines(cohort: Cohort) -> dict[str, str]:
     for view, column in _BASELINES.items():
         if column not in table or table[column].isna().all():
             continue
-        values = table[column].to_numpy(dtype=float, na_value=np.nan)
-        wrong = ~np.isfinite(values) & ((view == DETECTOR) | ~np.isnan(values))
+        values = pd.to_numeric(table[column], errors="coerce").to_numpy(float, na_value=np.nan)
+        wrong = ~np.isfinite(values) & ((view == DETECTOR) | table[column].notna().to_numpy())
         if wrong.any():
             first = table.iloc[int(wrong.argmax())]
+            there = "missing" if pd.isna(first[column]) else repr(first[column])
             raise InputError(
-                f"{cohort.folder / 'nodules.csv'}: {column} is no number in {wrong.sum()} of "
-                f"{len(table)} rows, the first {first['nodule_id']}, where it is {first[column]}; "
-                "build the cohort with a number in each row, or without the column")  # fmt: skip
+                f"{cohort.folder / 'nodules.csv'}: {column} is no number in {int(wrong.sum())} of "
+                f"{len(table)} rows, the first {first['nodule_id']}, where it is {there}; build "
+                "the cohort with a number in each row, or without the column")  # fmt: skip
         if (values > 0).all():
             found[view] = column
     return found

@@ -235,3 +235,9 @@ def _sleep(seconds):
 
 def _die():
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_lost_network_on_a_cluster_is_named(discs, cluster, tmp_path):
+    wild = TrainingConfig.brief(learning_rate=1e30, views=(0,), batch_size=4)
+    with pytest.raises(FloatingPointError, match=r"2 of 2 networks were lost: .* batch 2 of"):
+        crossval.run(discs, wild, tmp_path / "r", scheduler=cluster.address, **{**RUN, "folds": 2})

@@ -140,13 +140,14 @@ def with_score(cohort, score):
     return dataclasses.replace(cohort, nodules=cohort.nodules.assign(score=score))
 
 
-@pytest.mark.parametrize("first", [np.nan, np.inf])
-def test_a_score_that_is_no_number_is_told_before_training(discs, tmp_path, first):
-    score = pd.Series(1.5, index=discs.nodules.index)
+@pytest.mark.parametrize(("first", "said"), [("high", "'high'"), (np.nan, "missing"),
+                                             (np.inf, "inf"), ("NaN", "'NaN'")])  # fmt: skip
+def test_a_score_that_is_no_number_is_told_before_training(discs, tmp_path, first, said):
+    score = pd.Series(1.5, index=discs.nodules.index, dtype=object)
     score.iloc[discs.labelled[0]] = first
     wrong = with_score(discs, score)
     named = wrong.nodules["nodule_id"].iloc[discs.labelled[0]]
-    words = rf"score .* 1 of \d+ rows, .* {named}, .* {first};"
+    words = rf"score .* 1 of \d+ rows, .* {named}, .* {said}"
     refused(words, crossval.run, wrong, QUICK, tmp_path / "run", **RUN)
     assert not (tmp_path / "run").exists()
 

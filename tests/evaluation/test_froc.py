@@ -267,6 +267,17 @@ def test_the_walk_ends_where_the_curve_does_and_passes_its_points(case):
     assert after["sensitivity"].tolist() == pytest.approx(result.curve_sensitivity[1:])
 
 
+def test_the_walk_of_lesson_11():
+    tried, *against = LESSON
+    walk = froc.steps(tried.sample(frac=1, random_state=1), *against)
+    assert walk["counts_as"].tolist() == [
+        "nodule found", "found again", "false positive", "excluded", "false positive",
+        "nodule found", "false positive",
+    ]  # fmt: skip
+    assert walk["found"].tolist() == [1, 1, 1, 1, 1, 2, 2]
+    assert walk["false_positives_per_scan"].tolist() == [0, 0, 0.25, 0.25, 0.5, 0.5, 0.75]
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [({"candidates": MARKS.drop(columns="probability")}, "candidates lacks probability"),

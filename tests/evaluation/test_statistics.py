@@ -528,3 +528,18 @@ def test_a_bootstrap_that_would_not_fit_into_memory_is_refused():
     label = np.arange(statistics.MOST_PATIENTS + 1) % 2
     with pytest.raises(InputError, match="give `groups`"):
         statistics.bootstrap_auc(label, label)
+
+
+def test_methods_a_margin_apart_are_seldom_found_equivalent():
+    # The error that the 5 % is about: the true difference is the margin, and equivalence is found.
+    rng = np.random.default_rng(0)
+    y, table = np.tile([0, 1], 60), predictions(patients=60)
+    truth = [stats.norm.cdf(s / np.sqrt(2)) for s in (1.5, 1.0)]
+    found = 0
+    for _ in range(150):
+        common = rng.normal(size=60)[np.repeat(np.arange(60), 2)]
+        pair = [table.assign(probability=s * y + 0.8 * common + 0.6 * rng.normal(size=120), fold=0)
+                for s in (1.5, 1.0)]  # fmt: skip
+        of = statistics.compare(*pair, margin=truth[0] - truth[1], resamples=200)
+        found += of["equivalence"]["shown"]
+    assert found / 150 < 0.10
