@@ -16,10 +16,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from labkit import __version__, paths, profiles
 from labkit.errors import InputError, require_known
+from labkit.models import NETWORKS
 from labkit.paper import declared
 from labkit.training.config import CHOICES, TrainingConfig
 
@@ -28,13 +29,14 @@ if TYPE_CHECKING:
 
 Options = argparse.Namespace
 _Arguments = Sequence[tuple[tuple[str, ...], dict[str, Any]]]
-_COMMANDS: list[tuple[Callable[[Options], None], str, tuple[str, ...], _Arguments]] = []
+_COMMANDS: list[tuple[Callable[[Options], None], tuple[str, ...], _Arguments]] = []
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status."""
-    options = parser().parse_args(arguments)
+    options = argparse.Namespace()
     try:
+        parser().parse_args(arguments, options)
         options.command(options)
     except (InputError, OSError, FloatingPointError) as error:
         said = str(error)
@@ -50,16 +52,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}; see {self.prog} --help")
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
-    whole = argparse.ArgumentParser(
+    whole = _Parser(
         prog="labkit",
         description="Multi-view, multi-task classification of lung nodules on chest CT. "
         "Not for clinical use.",
     )
     whole.add_argument("--version", action="version", version=f"labkit {__version__}")
     choices = whole.add_subparsers(required=True, metavar="COMMAND")
-    for function, summary, examples, arguments in _COMMANDS:
+    for function, examples, arguments in _COMMANDS:
+        summary = (function.__doc__ or "").rstrip(".")
         sub = choices.add_parser(
             function.__name__, help=summary, description=summary,
             epilog="examples:\n  " + "\n  ".join(examples),
@@ -73,11 +81,11 @@ def parser() -> argparse.ArgumentParser:
     return whole
 
 
-def _command(summary: str, *examples: str, options: _Arguments = ()) -> Callable[..., Any]:
-    """Make a command of a function: its name, help, examples and options."""
+def _command(*examples: str, options: _Arguments = ()) -> Callable[..., Any]:
+    """Make a command of a function, whose docstring explains it."""
 
     def register(function: Callable[[Options], None]) -> Callable[[Options], None]:
-        _COMMANDS.append((function, summary, examples, options))
+        _COMMANDS.append((function, examples, options))
         return function
 
     return register
@@ -91,6 +99,13 @@ def _folder(what: str) -> tuple[tuple[str, ...], dict[str, Any]]:
     return _option("--out", type=Path, required=True, help=what)
 
 
+def _numbers(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(map(int, text.split(",")))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"give numbers such as 0,1,2, not {text}") from None
+
+
 def _of_training() -> _Arguments:
     """An option for each field of `TrainingConfig`, explained by its docstring."""
     text = inspect.getdoc(TrainingConfig) or ""
@@ -100,10 +115,13 @@ def _of_training() -> _Arguments:
         settings: dict[str, Any] = {"help": " ".join(described.get(field.name, "").split())}
         if field.name in CHOICES:
             settings |= {"choices": CHOICES[field.name], "type": type(CHOICES[field.name][0])}
+            if field.name == "model":
+                settings["metavar"] = "NAME"
+                settings["help"] += f" All: {', '.join(NETWORKS)}."
         elif isinstance(field.default, bool):
             settings["action"] = argparse.BooleanOptionalAction
         elif field.name == "views":
-            settings |= {"metavar": "0,1,..."}
+            settings |= {"metavar": "0,1,...", "type": _numbers}
         else:
             settings |= {"type": type(field.default) if field.default is not None else float}
             settings |= {"metavar": "N" if settings["type"] is int else "X"}
@@ -135,13 +153,12 @@ _TRAINING = (
 
 
 @_command(
-    "ST-CNN and MT-CNN against size alone on the simulated cohort, as a report",
     "labkit demo", "labkit demo --profile smoke --out /tmp/demo",
     options=[_PROFILE, _option("--out", type=Path, help="of the report (default: runs/demo)"),
              _DEVICE],
 )  # fmt: skip
 def demo(options: Options) -> None:
-    """Compare both networks on simulated nodules."""
+    """Compare ST-CNN and MT-CNN with size alone on the simulated cohort, in a report."""
     from labkit.demo import run
 
     profile = profiles.get(options.profile, "demo")
@@ -149,8 +166,6 @@ def demo(options: Options) -> None:
 
 
 @_command(
-    "what this machine has, and what is missing for which lesson; or what a build would make of a "
-    "folder",
     "labkit doctor", "labkit doctor ~/LIDC-IDRI",
     options=[
         _option("folder", nargs="?", type=Path, metavar="FOLDER",
@@ -159,14 +174,13 @@ def demo(options: Options) -> None:
     ],
 )  # fmt: skip
 def doctor(options: Options) -> None:
-    """Report on this machine, or on a folder."""
+    """Say what this machine has, and lacks for which lesson; or what a build makes of a folder."""
     from labkit.doctor import of_folder, report
 
     print(report() if options.folder is None else of_folder(options.folder))
 
 
 @_command(
-    "the LIDC-IDRI nodules that a set of rules leaves, and their labels",
     "labkit nodules", "labkit nodules --min-readers 4 --aggregate mean --out nodules.csv",
     options=[
         _READERS, _THICKNESS,
@@ -177,7 +191,7 @@ def doctor(options: Options) -> None:
     ],
 )  # fmt: skip
 def nodules(options: Options) -> None:
-    """List nodules under a rule, with the AUC of size alone."""
+    """List the LIDC-IDRI nodules that a set of rules leaves, and their labels."""
     from labkit.annotations import lidc
     from labkit.evaluation.statistics import bootstrap_auc
     from labkit.io import write_csv
@@ -233,7 +247,6 @@ _NEEDED = {
 
 
 @_command(
-    "make a cohort: a table of nodules with a cube and nine views of each",
     "labkit build simulated --out runs/cohorts/simulated",
     "labkit build lidc ~/LIDC-IDRI --out runs/cohorts/lidc",
     "labkit build cubes nodules.npz --exclude-patients held_out.txt --out runs/cohorts/cubes",
@@ -283,7 +296,7 @@ _NEEDED = {
     ],
 )  # fmt: skip
 def build(options: Options) -> None:
-    """Make a cohort."""
+    """Make a cohort: a table of nodules with a cube and nine views of each."""
     from labkit.cohorts.cohort import Cohort
     from labkit.io import read_list
 
@@ -336,7 +349,6 @@ def build(options: Options) -> None:
 
 
 @_command(
-    "a whole CT scan, simulated around real outlines, as DICOM",
     "labkit simulate scan LIDC-IDRI-0001 --out runs/dicom/0001",
     "labkit simulate scan LIDC-IDRI-0132 --series UID --seed 3 --truth --out FOLDER",
     "labkit build lidc runs/dicom/0001 --out runs/cohorts/one_scan",
@@ -351,7 +363,7 @@ def build(options: Options) -> None:
     ],
 )  # fmt: skip
 def simulate(options: Options) -> None:
-    """Write a whole simulated scan."""
+    """Write a whole CT scan, simulated around real outlines, as DICOM."""
     from labkit.simulate.scan import series_named
     from labkit.simulate.scene import scene_for_series
     from labkit.simulate.write_dicom import write_scan
@@ -369,7 +381,6 @@ def simulate(options: Options) -> None:
 
 
 @_command(
-    "cross-validate; the same command goes on after an interruption",
     "labkit crossval runs/cohorts/simulated --model mt --out runs/mt",
     "labkit crossval COHORT --model st --folds 10 --repeats 10 --paper --out runs/st_paper",
     "labkit crossval COHORT --paper --scheduler tcp://node7:8786 --out runs/on_a_cluster",
@@ -383,7 +394,7 @@ def simulate(options: Options) -> None:
     ],
 )  # fmt: skip
 def crossval(options: Options) -> None:
-    """Cross-validate the networks of one protocol."""
+    """Cross-validate; the same command goes on after an interruption."""
     from labkit.cohorts.cohort import Cohort
     from labkit.evaluation import crossval
 
@@ -396,28 +407,19 @@ def crossval(options: Options) -> None:
     _print_runs([out], ("fused", "size_only", "detector"))
     print(f"wrote {out / 'predictions.csv'} and {out / 'metrics.json'}")
     if (out / "submission.csv").is_file():
-        annotations, excluded, series = (
-            cohort.folder / f"{name}.csv"
-            for name in ("annotations", "annotations_excluded", "seriesuids")
-        )
-        print(f"judge it: labkit froc {out / 'submission.csv'} --annotations {annotations} "
-              f"--excluded {excluded} --series {series}")  # fmt: skip
+        tables = ("annotations", "excluded annotations_excluded", "series seriesuids")
+        flags = (f"--{of.split()[0]} {cohort.folder / of.split()[-1]}.csv" for of in tables)
+        print(f"judge it: labkit froc {out / 'submission.csv'} {' '.join(flags)}")
 
 
 def _config(options: Options, task: str) -> TrainingConfig:
     values = {field.name: getattr(options, field.name) for field in fields(TrainingConfig)}
     given = {name: value for name, value in values.items() if value is not None}
-    if options.views:
-        try:
-            given["views"] = tuple(int(v) for v in options.views.split(","))
-        except ValueError:
-            raise InputError(f"--views {options.views}: give numbers such as 0,1,2") from None
     protocol = TrainingConfig.paper if options.paper else TrainingConfig.lab
     return protocol(**TrainingConfig.of_task(task) | given)
 
 
 @_command(
-    "list cross-validation runs: how far each has come, and what it measured",
     "labkit runs", "labkit runs runs/lessons --out runs.csv",
     options=[
         _option("folders", nargs="*", type=Path, metavar="FOLDER",
@@ -426,7 +428,7 @@ def _config(options: Options, task: str) -> TrainingConfig:
     ],
 )  # fmt: skip
 def runs(options: Options) -> None:
-    """List runs."""
+    """List cross-validation runs: how far each has come, and what it measured."""
     from labkit.evaluation.crossval import list_runs, runs_as_text
     from labkit.io import write_csv
 
@@ -441,7 +443,6 @@ def runs(options: Options) -> None:
 
 
 @_command(
-    "metrics with intervals of finished runs, and paired tests",
     "labkit evaluate runs/mt runs/st",
     "labkit evaluate runs/mt runs/st --pack results/predictions",
     "labkit evaluate results/predictions/mt.tar.xz results/predictions/st.tar.xz",
@@ -454,7 +455,7 @@ def runs(options: Options) -> None:
     ],
 )  # fmt: skip
 def evaluate(options: Options) -> None:
-    """Measure finished runs, and compare each pair."""
+    """Compute metrics with intervals of finished runs, and paired tests."""
     from labkit.evaluation import predictions, statistics
     from labkit.imaging.views import PLANES
 
@@ -516,12 +517,11 @@ def _print_runs(folders: Sequence[Path], views: tuple[str, ...]) -> dict[str, pd
 
 
 @_command(
-    "train nine networks on all labelled nodules of a cohort",
     "labkit train runs/cohorts/simulated --model mt --out runs/model",
     options=[*_TRAINING, _folder("folder of the model")],
 )
 def train(options: Options) -> None:
-    """Train one network a view on a whole cohort."""
+    """Train nine networks on all labelled nodules of a cohort."""
     from labkit.cohorts.cohort import Cohort
     from labkit.training.nine_views import fit, require_model_place
 
@@ -535,13 +535,12 @@ def train(options: Options) -> None:
 
 
 @_command(
-    "apply a trained model to a cohort",
     "labkit predict runs/model runs/cohorts/lidc --out predictions.csv",
     options=[_option("model", type=Path), _option("cohort", type=Path), _DEVICE,
              _folder("CSV file")],
 )  # fmt: skip
 def predict(options: Options) -> None:
-    """Predict every nodule of a cohort."""
+    """Apply a trained model to a cohort."""
     from labkit.cohorts.cohort import Cohort
     from labkit.io import write_csv
     from labkit.training.nine_views import load
@@ -553,7 +552,6 @@ def predict(options: Options) -> None:
 
 
 @_command(
-    "judge a submission of marks as LUNA-16 does: FROC, CPM, and intervals over scans",
     "labkit froc submission.csv --annotations annotations.csv \\\n"
     "      --excluded annotations_excluded.csv --series seriesuids.csv",
     "labkit froc SUBMISSION --annotations A --excluded E --series S --max-marks 0 --out FOLDER",
@@ -586,7 +584,7 @@ def predict(options: Options) -> None:
     ],
 )  # fmt: skip
 def froc(options: Options) -> None:
-    """Judge a submission."""
+    """Judge a submission of marks as LUNA-16 does: FROC, CPM, and intervals over scans."""
     import pandas as pd
 
     from labkit import io
@@ -639,10 +637,10 @@ def froc(options: Options) -> None:
 
 
 @_command(
-    "the paper's figures and tables, each beside what was published",
     "labkit reproduce fig1 --out runs/reproduced",
     "labkit reproduce table1 fig7 --cohort runs/cohorts/lidc --profile lab --out runs/lidc",
     "labkit reproduce table1 --folds 10 --out runs/ten_folds",
+    "labkit reproduce fig7 --folds 10 --repeats 3 --views 0,1,2 --out runs/three_views",
     "labkit reproduce table1 fig5 fig6 fig7 --cohort luna --out runs/luna",
     "labkit reproduce all --profile paper --scheduler tcp://node7:8786 --out runs/paper",
     options=[
@@ -654,25 +652,29 @@ def froc(options: Options) -> None:
         _PROFILE,
         _option("--folds", type=int, help="of the cross-validation (default: the profile's)"),
         _option("--repeats", type=int, help="of the cross-validation (default: the profile's)"),
+        _option("--views", type=_numbers, metavar="0,1,...",
+                help="that are trained (default: all nine)"),
         _DEVICE, _JOBS, _SCHEDULER, _folder("folder of all that is made from the cohort"),
     ],
 )  # fmt: skip
 def reproduce(options: Options) -> None:
-    """Make figures and tables of the paper."""
+    """Make the paper's figures and tables, each beside what was published."""
     import pandas as pd
 
     from labkit.paper.reproduce import reproduce
 
     files = reproduce(
         options.names, options.cohort, options.profile, options.out, folds=options.folds,
-        repeats=options.repeats, device=options.device, jobs=options.jobs,
+        repeats=options.repeats, views=options.views, device=options.device, jobs=options.jobs,
         scheduler=options.scheduler,
     )  # fmt: skip
     for name, file in files.items():
         print(f"{name}: {file.with_suffix('.png')} and {file}")
     if "table1" in files and (table := files["table1"].with_suffix(".csv")).is_file():
         rows = pd.read_csv(table)
-        shown = rows[rows["views"] != "one"].filter(regex="^method$|^auc(_low|_high)?$|_published$")
+        shown = rows[rows["views"] != "one"].filter(
+            regex="^method$|^auc_within_folds(_low|_high)?$|^auc$|_published$"
+        )
         print(shown.dropna(axis=1, how="all").round(3).to_string(index=False, na_rep=""))
 
 

@@ -36,7 +36,8 @@ class Profile:
         resamples: of the bootstrap.
         protocol: of training, `TrainingConfig.brief`, `lab` or `paper`.
         task: what is learnt, `Cohort.task`: "malignancy" or "luna16".
-        sweep_folds: how many of the folds the sweeps of Figs. 5 to 7 train; None takes all.
+        sweep_folds: how many of the folds the sweeps of Figs. 5 to 7 train, where nothing is
+            repeated; None takes all.
         sweep_repeats: of the sweeps; None takes as many as of the rest.
         paper_views: views that the paper's figures and tables train.
         rivals: the other methods of Table 1 that are trained for it.
@@ -92,9 +93,9 @@ class Profile:
         split = "subset" if self.task == "luna16" else "patient"
         if not sweep:
             return Plan(self.folds, self.repeats, split)
-        few = self.sweep_folds is not None and self.sweep_folds < self.folds
-        first = self.sweep_folds if few else None
-        return Plan(self.folds, self.sweep_repeats or self.repeats, split, first)
+        repeats = self.sweep_repeats or self.repeats
+        few = repeats == 1 and self.sweep_folds is not None and self.sweep_folds < self.folds
+        return Plan(self.folds, repeats, split, self.sweep_folds if few else None)
 
 
 PROFILES = {

@@ -90,7 +90,9 @@ def test_bad_input_is_one_line_and_status_2(discs, capsys, tmp_path):
     tables, made = ("--candidates", one, "--annotations", one), ("--simulated", "2")
     for arguments, words in (
         (("crossval", tmp_path / "none", *out), "labkit build"),
-        (("train", cohort, "--views", "axial", *out), "give numbers"),
+        (("crossval", cohort, "--model", "vgg", *out), "choose from"),
+        (("train", cohort, "--views", "axial", *out), "give numbers such as 0,1,2, not axial"),
+        (("reproduce", "fig7", "--cohort", cohort, "--views", "9", *out), "numbers from 0 to 8"),
         # before it trains
         (("train", cohort, "--out", tmp_path / "full"), "thesis.txt, which is no part of a model"),
         (("predict", cohort, cohort, *out), "not a labkit model"),
@@ -325,6 +327,4 @@ def test_the_home_folder_stands_in_place_of_a_tilde(monkeypatch, tmp_path, capsy
     ):  # fmt: skip
         given = vars(cli.parser().parse_args(command)).values()
         assert not any("~" in str(value) for value in given if not callable(value))
-    with pytest.raises(SystemExit, match="2"):
-        cli.parser().parse_args(["doctor", "~nobody-of-this-name/scans"])
-    assert "~nobody" in capsys.readouterr().err
+    assert "~nobody" in _fails(capsys, "doctor", "~nobody-of-this-name/scans")

@@ -32,8 +32,9 @@ _DPI = 110
 def reproduce(
     wanted: str | Iterable[str], cohort: str | Path | Cohort | None = None,
     profile: str | Profile | None = None, out: str | Path = "reproduced", *,
-    folds: int | None = None, repeats: int | None = None, device: str = "auto",
-    jobs: int | None = None, scheduler: str | None = None, progress: bool = True,
+    folds: int | None = None, repeats: int | None = None, views: tuple[int, ...] | None = None,
+    device: str = "auto", jobs: int | None = None, scheduler: str | None = None,
+    progress: bool = True,
 ) -> dict[str, Path]:  # fmt: skip
     """Make figures and tables of the paper from a cohort; the same call goes on after a stop.
 
@@ -47,6 +48,7 @@ def reproduce(
         profile: its name, or a profile of your own; None takes LABKIT_PROFILE's, else `lab`.
         out: folder of everything that is made.
         folds, repeats: of the cross-validation; None takes the profile's, and LUNA-16's subsets.
+        views: which of the nine are trained; None takes the profile's.
         device, jobs, scheduler, progress: as `crossval.run` takes them.
 
     Returns:
@@ -73,6 +75,7 @@ def reproduce(
     chosen = dataclasses.replace(
         chosen, task=cohort.task, folds=chosen.folds if folds is None else folds,
         repeats=chosen.repeats if repeats is None else repeats,
+        paper_views=chosen.paper_views if views is None else views,
     )  # fmt: skip
     if luna and any(e.of_nodules_alone for e in experiments):
         if not (experiments := [e for e in experiments if not e.of_nodules_alone]):

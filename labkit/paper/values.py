@@ -30,7 +30,7 @@ from labkit.evaluation.predictions import (
 )
 from labkit.evaluation.statistics import correct, plain
 from labkit.io import read_json
-from labkit.paper.declared import MARGIN, MOST_CUT_OFF, Experiment, Variant
+from labkit.paper.declared import MOST_CUT_OFF, Experiment, Variant
 from labkit.profiles import Profile
 
 NOT_COMPUTED = "not_computed"
@@ -57,18 +57,11 @@ def measure(
 
 
 def compare(
-    first: Run, second: Run, resamples: int, test_over_train: float | None = None,
-    margin: float = MARGIN,
-) -> Values:  # fmt: skip
-    """Compare the first with the second on the same nodules by every test that the course knows.
-
-    `resamples` are of the bootstraps, `margin` is that below which a difference within folds does
-    not matter; for `test_over_train`, and what is returned, see `statistics.compare`.
-    """
-    return statistics.compare(
-        select_view(*first), select_view(*second), first[1], second[1], resamples=resamples,
-        test_over_train=test_over_train, margin=margin,
-    )  # fmt: skip
+    first: Run, second: Run, resamples: int, test_over_train: float | None = None
+) -> Values:
+    """Compare the first with the second on the same nodules, as `statistics.compare` does."""
+    pair = (select_view(*first), select_view(*second), first[1], second[1])
+    return statistics.compare(*pair, resamples=resamples, test_over_train=test_over_train)
 
 
 def _or_why_not(compute: Callable[[], Values]) -> Values:

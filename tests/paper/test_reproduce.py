@@ -236,6 +236,8 @@ def test_the_paper_profile_repeats_the_baselines_only(discs, tmp_path):
     assert runs.todo(Variant("alpha 1", {"alpha": 1.0})) == 10 * 9
     full, swept = (set(profiles.get("lab").plan(sweep=s).places()) for s in (False, True))
     assert swept < full and len(swept) == 3
+    thrice = dataclasses.replace(profiles.get("lab"), repeats=3)  # each with folds of its own
+    assert thrice.plan(sweep=True) == thrice.plan() and thrice.plan().first_folds is None
 
 
 # Fig. 4 from end to end: reconstructions measured on nodules that the networks have not seen.
