@@ -239,7 +239,7 @@ def _save(figure: Any, file: Path) -> str:
 
 
 def _announce(work: Sequence[Variant], runs: Runs, jobs: int | None, scheduler: str | None) -> None:
-    """Print what is trained, in order, and about how long it takes."""
+    """Print what is trained, in order, and how long it takes at most."""
     profile, networks, seconds, each = runs.profile, 0, dict[str, float](), dict[Any, float]()
     todo = {v.folder(profile): runs.todo(v) for v in work if not runs.has(v)}
     at_once, labels = jobs or 1, labels_of(runs.cohort, runs.cohort.labelled)
@@ -262,8 +262,7 @@ def _announce(work: Sequence[Variant], runs: Runs, jobs: int | None, scheduler: 
         when = f"  {duration(math.ceil(seconds[name])):>8}" if name in seconds else ""
         print(f"  {name:<{max(map(len, todo))}}  {count:5d} networks{when}")
     if seconds:
-        ends = datetime.datetime.now() + datetime.timedelta(seconds=sum(seconds.values()))
-        print(
-            f"about {duration(sum(seconds.values()))}, {at_once} at once: done by "
-            f"{ends:%d %B %H:%M}; stop it when you like, the same command goes on", flush=True,
-        )  # fmt: skip
+        most = sum(seconds.values())
+        ends = datetime.datetime.now() + datetime.timedelta(seconds=most)
+        print(f"at most {duration(most)}, {at_once} at once: done by {ends:%d %B %H:%M}, or long "
+              "before; stop it when you like, the same command goes on", flush=True)  # fmt: skip
