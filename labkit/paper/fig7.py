@@ -16,13 +16,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from scipy import integrate, stats
 
 from labkit.errors import InputError
 from labkit.evaluation import statistics
 from labkit.evaluation.predictions import FUSED, one_view, select_view
-from labkit.evaluation.statistics import RESAMPLES, Interval, Patients, plain, roc_auc
+from labkit.evaluation.statistics import RESAMPLES, Interval, Patients, plain
 from labkit.paper.declared import ALPHAS, Experiment, alpha_label
 from labkit.paper.values import Runs, sweep
 
@@ -65,7 +64,7 @@ def val_auc(networks: Mapping[tuple[int, int, int], Mapping[str, Any]]) -> dict[
 class Search:
     """What a search for a setting finds, and what is left of it on patients it did not see."""
 
-    best: float  # setting with the highest AUC on the test folds
+    best: float  # setting with the highest AUC within the test folds
     printed: Interval  # that AUC, as Algorithm 1 would report it
     chosen: dict[Place, float]  # (repeat, fold) -> setting that the nested search takes there
     nested: Interval  # AUC of the nested search
@@ -79,7 +78,7 @@ def search(
     runs: Mapping[float, pd.DataFrame], val_auc: Mapping[float, Mapping[Place, float]],
     *, resamples: int = RESAMPLES,
 ) -> Search:  # fmt: skip
-    """Search the setting with the best AUC in both ways. Ties go to the smaller setting.
+    """Search the setting with the best AUC within folds in both ways. The first wins a tie.
 
     Of setting -> `runs`, predictions of the same nodules and folds, fused, and setting -> (repeat,
     fold) -> `val_auc` on that fold's inner validation split. Raises InputError for fewer than two
@@ -96,44 +95,38 @@ def search(
                 for k in ("nodules", "folds"))  # fmt: skip
         if not all(same):
             raise InputError(f"the runs of {settings[0]:g} and {s:g} have different folds")
-    every = np.stack([of[s].probabilities for s in settings])
-    test = np.array([np.mean([roc_auc(labels, run) for run in of_one]) for of_one in every])
-    best = int(np.argmax(test))
     chosen = {p: max(settings, key=lambda s: (val_auc[s][p], -s))
               for p in sorted(val_auc[settings[0]])}  # fmt: skip
     nested = [part[pd.MultiIndex.from_frame(part[["repeat", "fold"]]).map(chosen) == s]
               for s, part in parts.items()]  # fmt: skip
-    honest = one_view(pd.concat(nested, ignore_index=True), FUSED).probabilities
-    drawn: dict[str, Any] = {"groups": patients, "resamples": resamples, "seed": 0}
-    corrected, share = _bias_corrected(labels, every, patients, resamples)
-    printed = statistics.bootstrap_auc(labels, every[best], **drawn)
+    whose = Patients.of(patients, len(labels))
+    judged_by_fold = [*of.values(), one_view(pd.concat(nested, ignore_index=True), FUSED)]
+    measures = [statistics.auc_of_samples(labels, one.probabilities, whose, one.folds)
+                for one in judged_by_fold]  # fmt: skip
+    *every, honest = (whose.bootstrap(measure, resamples, seed=0) for measure in measures)
+    inside = np.stack(every)
+    best = int(np.argmax(inside[:, 0]))
+    outside = np.stack([whose.bootstrap(_of_those_left_out(measure), resamples, seed=0)
+                        for measure in measures[:-1]])  # fmt: skip
+    usable = np.isfinite(inside[0]) & np.isfinite(outside[0])
+    if not usable.any():
+        raise InputError("too few patients: no bootstrap sample leaves both classes out")
+    winners = inside[:, usable].argmax(axis=0)
+    judged = np.take_along_axis(outside[:, usable], winners[None], axis=0)[0]
+    share = np.bincount(winners, minlength=len(every)) / len(winners)
+    printed = statistics.percentile_interval(inside[best])
     return Search(
         best=settings[best], printed=printed, chosen=chosen,
-        nested=statistics.bootstrap_auc(labels, honest, **drawn),
-        optimism=statistics.bootstrap_auc_difference(labels, every[best], honest, **drawn),
-        corrected=corrected, search_optimism=printed.value - corrected.value,
+        nested=statistics.percentile_interval(honest),
+        optimism=statistics.percentile_interval(inside[best] - honest),
+        corrected=statistics.percentile_interval(np.append(judged.mean(), judged)),
+        search_optimism=printed.value - float(judged.mean()),
         how_often=dict(zip(settings, share.tolist(), strict=True)),
     )  # fmt: skip
 
 
-def _bias_corrected(
-    labels: NDArray, every: NDArray, patients: NDArray, resamples: int
-) -> tuple[Interval, NDArray[np.float64]]:
-    """AUC on the patients left out of what is best on those drawn; how often each is best."""
-    whose = Patients.of(patients, len(labels))
-    of_each = [statistics.auc_of_samples(labels, runs, whose) for runs in every]
-    blocks = list(whose.resample(resamples, seed=0))
-    inside, outside = (
-        np.stack([np.concatenate([of(w) for w in weights]) for of in of_each])
-        for weights in (blocks, [(w == 0).astype(float) for w in blocks])
-    )
-    usable = np.isfinite(inside[0]) & np.isfinite(outside[0])
-    if not usable.any():
-        raise InputError("too few patients: no bootstrap sample leaves both classes out")
-    best = inside[:, usable].argmax(axis=0)
-    values = np.take_along_axis(outside[:, usable], best[None], axis=0)[0]
-    share = np.bincount(best, minlength=len(every)) / len(best)
-    return statistics.percentile_interval(np.append(values.mean(), values)), share
+def _of_those_left_out(measure: statistics.Measure) -> statistics.Measure:
+    return lambda weights: measure((weights == 0).astype(float))
 
 
 def expected_maximum(k: int) -> float:
@@ -155,7 +148,7 @@ def own_error(values: Mapping[str, Any]) -> float:
     What all get wrong together moves no ranking. A difference has two own errors: each is its
     standard error over the square root of two, the median of fig7's comparisons with alpha 0.
     """
-    of = [c["auc_difference"] for c in values["comparisons"].values()]
+    of = [c["within_folds_difference"] for c in values["comparisons"].values()]
     interval = 2 * stats.norm.ppf(0.975)
     return float(np.median([(d["high"] - d["low"]) / interval for d in of]) / np.sqrt(2))
 

@@ -34,7 +34,7 @@ from labkit.plots.style import NETWORKS, Arrays, Drawn, Look, Values, view_name
 
 By = Literal["AUC", "CPM"]
 _OVER = {
-    "AUC": "AUC, with 95 % interval over patients",
+    "AUC": "AUC within folds, with 95 % interval over patients",
     "CPM": "CPM, with 95 % interval over scans",
 }
 _BASELINES = {"size_only": "size only", "detector": "detector's score"}
@@ -229,7 +229,7 @@ def _judged_variants(found: Values, by: By) -> dict[str, Interval]:
 
 
 def _value(metrics: Values, by: By) -> Interval | None:
-    of = metrics["auc"] if by == "AUC" else values.cpm(metrics)
+    of = metrics["auc_within_folds"] if by == "AUC" else values.cpm(metrics)
     return None if of is None else Interval(**of)
 
 

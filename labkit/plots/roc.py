@@ -281,13 +281,16 @@ def intervals_figure(
 
 
 def differences_figure(
-    comparisons: Mapping[str, Mapping[str, Any]], *, simulated: bool = False
+    comparisons: Mapping[str, Mapping[str, Any]], *, pooled: bool = False, simulated: bool = False
 ) -> Figure:
-    """Draw paired differences of pooled AUCs (name -> `statistics.compare`) with DeLong's p."""
+    """Draw paired differences of AUC (name -> `statistics.compare`) within folds, or `pooled`."""
+    drawn = {name: (of["auc_difference"], of["delong"]) if pooled else
+             (of["within_folds_difference"], of) for name, of in comparisons.items()}  # fmt: skip
     return intervals_figure(
-        {name: Interval(**of["auc_difference"]) for name, of in comparisons.items()},
-        xlabel="difference of pooled AUC, with 95 % interval over patients", reference=0.0,
-        notes={name: f"p = {of['delong']['p_value']:.2g}" for name, of in comparisons.items()},
+        {name: Interval(**difference) for name, (difference, _) in drawn.items()},
+        xlabel=f"difference of {'pooled AUC' if pooled else 'AUC within folds'}, with 95 % "
+        "interval over patients", reference=0.0,
+        notes={name: f"p = {test['p_value']:.2g}" for name, (_, test) in drawn.items()},
         simulated=simulated,
     )  # fmt: skip
 

@@ -63,11 +63,11 @@ def dots(ax):
 def test_each_alpha_stands_at_its_place_with_its_auc(alphas):
     left, right = paper.alpha_figure(alphas).axes
     for alpha in ALPHAS:
-        auc = alphas["variants"][alpha_label(alpha)]["metrics"]["auc"]["value"]
+        auc = alphas["variants"][alpha_label(alpha)]["metrics"]["auc_within_folds"]["value"]
         assert (alpha, auc) in dots(right)
     assert sum(y == 0.7 for _, y in dots(right)) == 3  # the searches
     said = [t.get_text() for t in left.get_legend().get_texts()]
-    auc = alphas["variants"]["alpha 0.6"]["metrics"]["auc"]["value"]
+    auc = alphas["variants"]["alpha 0.6"]["metrics"]["auc_within_folds"]["value"]
     assert f"alpha 0.6: {auc:.3f}" in said
     assert any(t.startswith("size only") for t in said)
 
@@ -104,7 +104,7 @@ def test_depth_has_both_networks_and_what_each_costs(levels):
     assert len(dots(auc)) == 9
     (words,) = [t.get_text() for t in auc.texts]
     assert words.startswith("ST-CNN") and "14 of 27" in words
-    assert f"{stuck['metrics']['auc']['value']:.3f}" in words
+    assert f"{stuck['metrics']['auc_within_folds']['value']:.3f}" in words
 
     for of in found["variants"].values():  # as after the two epochs of smoke
         of["trained"] = {"networks": 8, "at_chance": 6}
