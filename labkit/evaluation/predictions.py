@@ -52,7 +52,9 @@ def run_folder(run: str | Path) -> Iterator[Path]:
         try:
             with tarfile.open(run) as packed:
                 for name in _PACKED:
-                    packed.extract(name, kept, filter="data")
+                    if (member := packed.extractfile(name)) is None:  # no file
+                        raise KeyError(name)
+                    (Path(kept) / name).write_bytes(member.read())
         except (tarfile.TarError, lzma.LZMAError, EOFError, KeyError):
             raise InputError(f"{run}: no packed run, or damaged; `labkit evaluate RUN --pack "
                              "FOLDER` makes one of a finished run") from None  # fmt: skip
