@@ -407,8 +407,9 @@ def crossval(options: Options) -> None:
     _print_runs([out], ("fused", "size_only", "detector"))
     print(f"wrote {out / 'predictions.csv'} and {out / 'metrics.json'}")
     if (out / "submission.csv").is_file():
-        tables = ("annotations", "excluded annotations_excluded", "series seriesuids")
-        flags = (f"--{of.split()[0]} {cohort.folder / of.split()[-1]}.csv" for of in tables)
+        tables = {"annotations": "annotations", "excluded": "annotations_excluded",
+                  "series": "seriesuids"}  # fmt: skip
+        flags = (f"--{flag} {cohort.folder / name}.csv" for flag, name in tables.items())
         print(f"judge it: labkit froc {out / 'submission.csv'} {' '.join(flags)}")
 
 
@@ -672,9 +673,8 @@ def reproduce(options: Options) -> None:
         print(f"{name}: {file.with_suffix('.png')} and {file}")
     if "table1" in files and (table := files["table1"].with_suffix(".csv")).is_file():
         rows = pd.read_csv(table)
-        shown = rows[rows["views"] != "one"].filter(
-            regex="^method$|^auc_within_folds(_low|_high)?$|^auc$|_published$"
-        )
+        columns = "^method$|^auc_within_folds(_low|_high)?$|^auc$|_published$"
+        shown = rows[rows["views"] != "one"].filter(regex=columns)
         print(shown.dropna(axis=1, how="all").round(3).to_string(index=False, na_rep=""))
 
 
