@@ -129,7 +129,7 @@ def cost(folder: Path, config: TrainingConfig) -> dict[str, Any]:
         with FlopCounterMode(display=False) as counted:
             predict(test[:1])
         said = timed(lambda: predict(test[1:]))
-    epoch = (ends[-1] - ends[0]) / max(len(ends) - 1, 1)
+    epoch = float(min(np.diff(ends), default=0.0))  # the least: a busy machine only adds to it
     rest = fitted.cpu_s - epoch * (len(ends) if epoch else 0)
     return {
         **{what: of * views for what, of in sizes(fitted.result.network).items()},
