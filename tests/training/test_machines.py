@@ -111,3 +111,14 @@ def test_a_process_bound_to_one_core_takes_one():
         "assert default_jobs(chosen) == 1 and 'CPU, 1 cores' in chosen.description\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is no signal there")
+def test_ctrl_c_is_for_the_process_that_was_started_and_not_for_its_workers():
+    code = (
+        "import signal; from labkit.training import machines\n"
+        "ask = lambda *_: signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])\n"
+        "print(ask(), *machines.run(ask, [(1,), (2,)], 2))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.stdout.split() == ["False", "True", "True"], done.stderr
