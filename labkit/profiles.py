@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 _OF_THE_PAPER = ("sweep_folds", "sweep_repeats", "paper_views", "rivals", "luna16_scans",
                  "luna16_seed")  # fmt: skip
 
+RESAMPLES = 2000
+"""Samples of a bootstrap where nobody says otherwise."""
+
 
 @dataclass(frozen=True)
 class Profile:
@@ -102,10 +105,11 @@ PROFILES = {
     "smoke": Profile("smoke", 48, False, 2, 2, 1, 200, "brief", sweep_folds=2,
                      paper_views=(0, 1, 2, 8), rivals=("radiomics",),
                      luna16_scans=4, luna16_seed=1875),
-    "demo": Profile("demo", 240, False, 16, 3, 1, 2000, "brief", sweep_folds=2, luna16_scans=60),
-    "lab": Profile("lab", None, False, 120, 5, 1, 2000, "lab", sweep_folds=3, rivals=RIVALS,
+    "demo": Profile("demo", 240, False, 16, 3, 1, RESAMPLES, "brief", sweep_folds=2,
+                    luna16_scans=60),
+    "lab": Profile("lab", None, False, 120, 5, 1, RESAMPLES, "lab", sweep_folds=3, rivals=RIVALS,
                    luna16_scans=60),
-    "paper": Profile("paper", None, True, 150, 10, 10, 2000, "paper", sweep_repeats=1,
+    "paper": Profile("paper", None, True, 150, 10, 10, RESAMPLES, "paper", sweep_repeats=1,
                      rivals=RIVALS),
 }  # fmt: skip
 

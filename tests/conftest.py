@@ -28,19 +28,17 @@ def real_data() -> Path:
 @pytest.fixture(scope="session")
 def real_dicom(real_data: Path) -> Path:
     """One real LIDC-IDRI scan as a folder of DICOM files."""
-    folder = real_data / "dicom"
-    if not folder.is_dir():
-        pytest.skip(f"{folder} is missing: no real scan to test on")
-    return folder
+    return _there(real_data / "dicom")
 
 
 @pytest.fixture(scope="session")
 def real_cubes(real_data: Path) -> Path:
     """The .npz file of real nodule cubes."""
-    file = real_data / "lidc_cubes.npz"
-    if not file.is_file():
-        pytest.skip(f"{file} is missing: no real cubes to test on")
-    return file
+    return _there(real_data / "lidc_cubes.npz")
+
+
+def _there(path: Path) -> Path:
+    return path if path.exists() else pytest.skip(f"{path} is missing: no real CT to test on")
 
 
 @pytest.fixture(scope="session")

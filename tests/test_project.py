@@ -20,7 +20,7 @@ HOUSE = {
 LAYERS = tuple(HOUSE)
 RIVALS = 2090  # of models/rivals, the methods that Table 1 compares with
 BESIDE_THE_FOLDERS = 1960
-MOST_LINES = {"labkit": 24_106, "benchmarks": 5_155, "tests": 13_950}
+MOST_LINES = {"labkit": 24_079, "benchmarks": 5_155, "tests": 13_941}
 MOST_FILES = 90
 
 

@@ -22,12 +22,13 @@ from benchmarks.common import command, fresh, peak_gb, timed
 from labkit.annotations import lidc
 from labkit.cohorts.cohort import Cohort
 from labkit.cohorts.simulated import build_simulated, select
+from labkit.imaging.dicom import read_series
 from labkit.imaging.views import cube_and_views
 from labkit.io import available_cores
 from labkit.simulate.scan import series_named
 from labkit.simulate.scanner import center_of, scan_crop, truth, whole_scan
 from labkit.simulate.scene import SCENE_VERSION, scene_for_series
-from labkit.simulate.write_dicom import read_scan, write_scan
+from labkit.simulate.write_dicom import write_scan
 
 SCAN = "LIDC-IDRI-0001"  # 512 x 512 x 133
 
@@ -69,7 +70,7 @@ def of_scan(seed: int, threads: int | None) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         out, how = Path(folder) / "scan", {"truth": True, "jobs": threads, "progress": False}
         written = timed(lambda: write_scan(made.result, out, **how)).clock_s
-        again = timed(lambda: read_scan(out))
+        again = timed(lambda: read_series(out))
         megabytes = sum(file.stat().st_size for file in out.iterdir()) / 1e6
     assert np.array_equal(again.result.voxels, scan.result.voxels)
     seconds = {

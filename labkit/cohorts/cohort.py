@@ -35,14 +35,7 @@ from labkit.annotations.lidc import MEAN_RATINGS, UNCERTAIN
 from labkit.annotations.luna16 import POSITION
 from labkit.errors import InputError, require_known
 from labkit.imaging.planes import PLANES
-from labkit.io import (
-    read_json,
-    require_ids,
-    require_own_folder,
-    sha256,
-    whole_folder,
-    write_json,
-)
+from labkit.io import read_json, require_ids, require_own_folder, sha256, whole_folder, write_json
 
 VIEW_SIZE = 76
 CUBE_SIZE = 64

@@ -134,7 +134,7 @@ def make_folds(nodules: pd.DataFrame, folds: int, split: str = "patient", seed: 
         number = _subsets(nodules, folds)
         cure = "LUNA-16's folds are its subsets, so build the cohort of more scans"
     else:
-        splitter = StratifiedGroupKFold if split == "patient" else StratifiedKFold
+        splitter = {"patient": StratifiedGroupKFold, "nodule": StratifiedKFold}[split]
         groups = patients if split == "patient" else None
         number = np.empty(len(labels), dtype=np.int64)
         parts = splitter(folds, shuffle=True, random_state=seed).split(labels, labels, groups)

@@ -19,10 +19,9 @@ from sklearn.metrics import roc_auc_score, roc_curve
 
 from labkit.errors import InputError
 from labkit.evaluation.predictions import DEFAULT_THRESHOLD, OneView, one_view, paired, select_view
+from labkit.profiles import RESAMPLES as RESAMPLES
 from labkit.training.config import TrainingConfig
 
-RESAMPLES = 2000
-"""Samples of a bootstrap where nobody says otherwise."""
 MARGIN_AUC = 0.01
 """Differences below it do not matter between twins (`paper.declared.MARGIN` has the reason)."""
 TOST_LEVEL = 0.90

@@ -29,13 +29,7 @@ from pydicom.uid import UID
 from scipy.spatial.transform import Rotation
 
 from labkit.errors import InputError
-from labkit.imaging.volume import (
-    AIR_HU,
-    PADDING_BELOW_HU,
-    Volume,
-    require_hu,
-    require_spacing,
-)
+from labkit.imaging.volume import AIR_HU, PADDING_BELOW_HU, Volume, require_hu, require_spacing
 
 # Positions are often rounded to 0.1 mm, so that even slices may seem to be off by as much.
 EVEN_MM = 0.1

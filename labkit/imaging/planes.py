@@ -1,7 +1,8 @@
 """The nine planes through a nodule: how many there are, their numbers, names and directions.
 
-To add a tenth view, add its plane here; figures have as many panels as there are planes. Cohorts
-and runs that are there have nine views, and have to be made again.
+To add a tenth view, add its plane as the last one (the first three are axial, coronal and sagittal
+wherever three are taken); figures have as many panels as there are planes. Cohorts and runs that
+are there have nine views, and have to be made again.
 """
 
 from __future__ import annotations

@@ -81,9 +81,10 @@ NETWORKS = {
 }  # fmt: skip
 """To add a network of one view, write its class in a file of its own and its entry here. It is
 built with `depth` and `dropout_on`, has `logits(images)` and `class_logits(images)` as `STCNN`,
-`share` and `classify`, whose last layer is linear, and no batch normalisation if it shall be
-trained beside others. To add a method that takes a nodule whole, write a `rivals.Rival`. Of every
-one there is also `NAME+size`: what it says and the log-diameter, put together by logistic
-regression on nodules that the method has not learnt from."""
+`share` and `classify`, whose last layer is linear, `reconstruct` if it has a second task, and, if
+it shall be trained beside others, no batch normalisation and dropout behind linear layers alone.
+Its row in Table 1 is a `Variant` in `paper.declared`. To add a method that takes a nodule whole,
+write a `rivals.Rival`. Of every one there is also `NAME+size`: what it says and the log-diameter,
+put together by logistic regression on nodules that the method has not learnt from."""
 RIVALS = tuple(name for name, of in NETWORKS.items() if of.whole and not name.startswith("size"))
 """The other methods of Table 1, but for those that have its rows anyway."""

@@ -22,6 +22,7 @@ FILTERS = (24, 32, 64, 64, 64)
 KERNELS = (5, 3, 3, 3, 3)
 MAX_DEPTH = len(FILTERS)
 BENIGN, MALIGNANT = 0, 1
+DROPOUT = 0.5  # its probability
 DROPOUT_PLACES = ("none", "fc1", "fc1+fc2")
 
 # Nearest upsampling repeats every pixel in a 2x2 block, so a deconvolution that follows it reads
@@ -105,10 +106,10 @@ def _cls_net(depth: int, dropout_on: str = "fc1+fc2") -> nn.Sequential:
         nn.Flatten(),
         nn.Linear(FILTERS[depth - 1] * side * side, 256),
         nn.ReLU(),
-        nn.Dropout(0.5 if dropout_on != "none" else 0.0),
+        nn.Dropout(DROPOUT if dropout_on != "none" else 0.0),
         nn.Linear(256, 16),
         nn.ReLU(),
-        nn.Dropout(0.5 if dropout_on == "fc1+fc2" else 0.0),
+        nn.Dropout(DROPOUT if dropout_on == "fc1+fc2" else 0.0),
         nn.Linear(16, 2),
     )
 

@@ -17,6 +17,7 @@ import pandas as pd
 
 from labkit import paths
 from labkit.evaluation.statistics import Interval
+from labkit.imaging.planes import PLANES
 from labkit.io import read_json
 from labkit.paper import results
 from labkit.paper.declared import (
@@ -288,7 +289,7 @@ CLAIMS = (
     )),
     *_claims("belief", "V", _BOTH, (
         "fusing the nine views is better than any one of them", _better, 0.0,
-        *((MT, _VIEW.format(MT, v)) for v in range(9)),
+        *((MT, _VIEW.format(MT, v)) for v in range(len(PLANES))),
     )),
     *_claims("table1", "Table 1", _BOTH, ("MT-CNN has the highest AUC of all methods", _highest)),
     *_claims("table1", "abstract", _LUNA,

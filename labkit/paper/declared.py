@@ -2,8 +2,8 @@
 
 Figures 5 to 7 were measured on LUNA-16's candidates; their curves are pictures without numbers, so
 what can be held beside ours is what the text says of them (`claims`). Here they are measured on
-whatever cohort is given. Another sweep (over dropout's probability, say) is another `Experiment`,
-whose variants change that setting.
+whatever cohort is given. Another sweep (over the batch size, say) is another `Experiment`, whose
+variants change that setting of `TrainingConfig`, and a figure in `plots.paper`.
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ class Variant:
         'st_l2-1e-4-share'
         >>> Variant("b", {"dropout_on": "fc1"}).folder(profiles.get("paper"))
         'mt_dropout-fc1'
+        >>> Variant("c", {"monitor": "auc"}).folder(profiles.get("lab"))
+        'mt_monitor-auc'
         """
         config = self.config(profile)
         base = profile.training(views=profile.paper_views, model=config.model).as_dict()
@@ -50,7 +52,8 @@ class Variant:
             "dropout_on": f"dropout-{config.dropout_on.replace('+', '-')}",
         }
         changed = {k: v for k, v in config.as_dict().items() if v != base[k] and k != "l2_on"}
-        parts = (special.get(k) or f"{k}{v:g}" for k, v in changed.items())
+        parts = (special.get(k) or (f"{k}-{v}" if isinstance(v, str) else f"{k}{v:g}")
+                 for k, v in changed.items())  # fmt: skip
         return "_".join((config.model, *parts))
 
     def is_baseline(self, profile: Profile) -> bool:

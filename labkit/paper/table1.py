@@ -338,7 +338,7 @@ def _baselines(runs: Runs, variant: Variant) -> dict[str, Row]:
 def _of_model(runs: Runs, variant: Variant) -> dict[str, Row]:
     predictions, views, label = runs.predictions(variant), runs.profile.paper_views, variant.label
     found: dict[str, Row] = {}
-    count = "nine" if len(views) == len(PLANES) else str(len(views))
+    count = {9: "nine"}.get(len(views), str(len(views)))
     if variant.config(runs.profile).network.whole:
         count = "whole nodule"
     else:

@@ -20,13 +20,13 @@ from numpy.typing import ArrayLike
 from labkit.errors import InputError
 from labkit.evaluation import statistics
 from labkit.evaluation.calibration import Calibration
-from labkit.evaluation.statistics import DEFAULT_THRESHOLD, Interval, scores
+from labkit.evaluation.statistics import DEFAULT_THRESHOLD, RESAMPLES, Interval, scores
 from labkit.plots import style
 from labkit.plots.style import Arrays, Drawn, Look, method_colours, titles, view_name
 
 
 @style.figure
-def roc_figure(runs: style.Tables, *, resamples: int = 1000, simulated: bool = False) -> Drawn:
+def roc_figure(runs: style.Tables, *, resamples: int = RESAMPLES, simulated: bool = False) -> Drawn:
     """Draw ROC curves of several methods by name, AUC and 95 % interval.
 
     `runs`: name -> predictions. Curves are pooled over folds (and averaged over repeats); a band
@@ -174,7 +174,9 @@ def size_bands_figure(table: pd.DataFrame, *, simulated: bool = False, title: st
 
 
 @style.figure
-def view_auc_figure(runs: style.Tables, *, resamples: int = 1000, simulated: bool = False) -> Drawn:
+def view_auc_figure(
+    runs: style.Tables, *, resamples: int = RESAMPLES, simulated: bool = False
+) -> Drawn:
     """Draw the AUC of every view, of the fusion and of size alone, each with its 95 % interval.
 
     `runs`: name -> predictions on the same nodules.

@@ -46,7 +46,7 @@ BENIGN, MALIGNANT, UNCERTAIN = BLUE, VERMILION, GREY
 CLASSES = {0: BENIGN, 1: MALIGNANT, None: UNCERTAIN}
 CLASS_COLUMNS = {"benign": BENIGN, "uncertain": UNCERTAIN, "malignant": MALIGNANT}
 
-ST, MT, SIZE_ONLY = ORANGE, GREEN, BLACK
+ST, MT, SIZE_ONLY = ORANGE, GREEN, BLACK  # shades of them, by alpha and depth: `plots.paper`
 NETWORKS = {kind: (models.NETWORKS[kind].name, c) for kind, c in (("st", ST), ("mt", MT))}
 """Short name of a network -> its name in figures, and its colour."""
 METHODS = {
@@ -154,9 +154,9 @@ def said(of: Any) -> str:
         of = of.to_dict("index")
     if isinstance(of, Mapping | pd.Series):
         return "; ".join(
-            f"{name}: {said(v).replace(';', ',')}"
+            f"{said(name)}: {said(v).replace(';', ',')}"
             if isinstance(v, Mapping)
-            else f"{name} {said(v)}"
+            else f"{said(name)} {said(v)}"
             for name, v in of.items()
         )
     if isinstance(of, Interval) and not np.isfinite(of.low):

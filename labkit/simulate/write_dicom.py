@@ -11,7 +11,6 @@ import os
 import re
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +25,6 @@ from pydicom.valuerep import DS
 from tqdm.auto import tqdm
 
 from labkit.annotations import lidc
-from labkit.errors import InputError
-from labkit.imaging.dicom import find_series, read_series
-from labkit.imaging.volume import Volume
 from labkit.io import require_own_folder, whole_folder, write_json
 from labkit.simulate.scan import PIXELS
 from labkit.simulate.scanner import truth as true_masks
@@ -198,26 +194,6 @@ def write_scan(
         }  # fmt: skip
         write_json(partial / _MANIFEST, about)
     return folder
-
-
-def read_scan(folder: str | os.PathLike[str]) -> Volume:
-    """Read a simulated series in HU, as `whole_scan` gives it, from a folder that holds just one.
-
-    Its `series_uid` is the LIDC-IDRI series', so that `lidc.center_xyz_mm` finds that series'
-    nodules in it. (`dicom.read_series` gives the simulated series' own.)
-
-    Raises:
-        InputError: no simulated series there, or several; or what `dicom.read_series` refuses.
-    """
-    series = find_series(folder)
-    found = originals(series)
-    if len(found) != 1:
-        raise InputError(
-            f"{Path(folder)}: {len(found)} simulated series in it; name a folder with one, made by "
-            "`labkit simulate scan`"
-        )
-    ((own, original),) = found.items()
-    return replace(read_series(series[own]), series_uid=original)
 
 
 def originals(series: Mapping[str, Sequence[Path]]) -> dict[str, str]:

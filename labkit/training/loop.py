@@ -75,7 +75,8 @@ class Trained:
 class EarlyStopping:
     """The learning curve of one network: what rate comes next, when to stop, what to keep.
 
-    Where negatives are sampled, the validation loss gives the classes the share that they have in
+    By the same rule `rivals.NetworkRival.fit` stops, and `predictions.convergence` judges. Where
+    negatives are sampled, the validation loss gives the classes the share that they have in
     training, and probabilities are brought back to the share that there is in `train_labels`.
     """
 

@@ -1,4 +1,4 @@
-"""The multi-task loss (Zhai et al. 2020, Eq. 1 to 3)."""
+"""The multi-task loss of `loop` and `side_by_side` (Zhai et al. 2020, Eq. 1 to 3)."""
 
 from __future__ import annotations
 

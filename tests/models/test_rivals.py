@@ -184,6 +184,14 @@ def test_a_bar_counts_the_epochs_of_a_training(balls, capsys):
     assert "2epoch" in shown and f"val_auc={auc:.3f}" in shown
 
 
+@pytest.mark.parametrize("monitor", ["loss", "auc"])
+def test_training_stops_when_what_is_watched_gets_no_better(lots, monitor):
+    config = replace(CONFIG, model="zhao2018", patience=2, schedule="printed", monitor=monitor)
+    curve = fit(lots, lots.labelled, config, device="cpu", progress=False).history
+    best = curve["val_cls"].idxmin() if monitor == "loss" else curve["val_auc"].idxmax()
+    assert len(curve) == min(config.epochs, best + 1 + config.patience)
+
+
 def test_a_nodule_without_diameter_is_refused(balls):
     unknown = balls.nodules.assign(diameter_mm=np.nan)
     with pytest.raises(InputError, match="diameter"):

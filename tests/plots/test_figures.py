@@ -25,12 +25,7 @@ from labkit.io import read_json
 from labkit.models.mtcnn import MTCNN, STCNN
 from labkit.models.rivals.nodule import Nodule
 from labkit.paper.declared import EXPERIMENTS
-from labkit.plots import (
-    lesson01,
-    lesson04,
-    roofline,
-    style,
-)
+from labkit.plots import lesson01, lesson04, roofline, style
 from labkit.simulate.scanner import center_of, scan_crop
 from labkit.training.config import TrainingConfig
 from labkit.training.machines import Device

@@ -18,16 +18,7 @@ from labkit.imaging.views import PLANES
 from labkit.imaging.volume import Volume
 from labkit.models import NETWORKS
 from labkit.models.mtcnn import MTCNN, STCNN
-from labkit.plots import (
-    lesson01,
-    lesson02,
-    lesson03,
-    lesson04,
-    lesson11,
-    lesson12,
-    roofline,
-    style,
-)
+from labkit.plots import lesson01, lesson02, lesson03, lesson04, lesson11, lesson12, roofline, style
 from labkit.simulate.scanner import center_of, scan_crop
 from tests.plots.test_figures import HERO, Luna, candidates
 

@@ -58,9 +58,8 @@ def test_every_reader_finds_the_voxels_of_the_whole_scan_in_their_places(scene, 
     plain = [d.pixel_array * float(d.RescaleSlope) + float(d.RescaleIntercept) for d in by_height]
     np.testing.assert_array_equal(plain, whole.voxels)
     scan = scene.scan
-    for volume in (ours, write_dicom.read_scan(written)):
-        np.testing.assert_allclose(volume.spacing_xyz_mm, whole.spacing_xyz_mm, atol=1e-6)
-        np.testing.assert_allclose(volume.origin_xyz_mm, whole.origin_xyz_mm, atol=1e-6)
+    np.testing.assert_allclose(ours.spacing_xyz_mm, whole.spacing_xyz_mm, atol=1e-6)
+    np.testing.assert_allclose(ours.origin_xyz_mm, whole.origin_xyz_mm, atol=1e-6)
     np.testing.assert_allclose(image.GetSpacing(), whole.spacing_xyz_mm, atol=1e-5)
     np.testing.assert_allclose(image.GetOrigin(), whole.origin_xyz_mm, atol=1e-5)
     # Pixel (row, column) lies where the simulated world has it.
@@ -179,8 +178,6 @@ def test_only_synthetic_series_of_lidc_count_as_simulated(written, tmp_path):
     found = dicom.find_series(tmp_path)
     assert len(found) == 4
     assert write_dicom.originals(found) == {own: SERIES}
-    with pytest.raises(InputError, match="0 simulated series"):
-        write_dicom.read_scan(tmp_path / "real")
 
 
 def test_real_and_simulated_scans_make_no_cohort_together(scene, written, tmp_path):

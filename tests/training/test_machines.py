@@ -115,10 +115,10 @@ def test_a_process_bound_to_one_core_takes_one():
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is no signal there")
 def test_ctrl_c_is_for_the_process_that_was_started_and_not_for_its_workers():
-    code = (
+    script = (
         "import signal; from labkit.training import machines\n"
-        "ask = lambda *_: signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])\n"
-        "print(ask(), *machines.run(ask, [(1,), (2,)], 2))"
+        "blocked = lambda: signal.pthread_sigmask(signal.SIG_BLOCK, [])\n"
+        "print(*machines.run(blocked, [(), ()], 2))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
-    assert done.stdout.split() == ["False", "True", "True"], done.stderr
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert run.stdout.count("SIGINT") == 2, run

@@ -232,8 +232,8 @@ def _on_validation(said: Floats, labels: Floats) -> dict[str, float]:
 class NetworkRival(Rival):
     """A network and its training, by Adam, with early stopping on the validation nodules.
 
-    Stopping and the fall of the rate are the protocol's (`patience`; "plateau" or none): a method
-    says what goes in (`inputs`), the network, its loss and how its output becomes a probability.
+    Stopping and the fall of the rate are the protocol's, as of `loop.EarlyStopping`. A method says
+    what goes in (`inputs`), the network, its loss and how its output becomes a probability.
     """
 
     network: Callable[[], nn.Module]  # builds it
@@ -330,8 +330,9 @@ class NetworkRival(Rival):
                 row = _on_validation(said, labels)
                 on_epoch({"epoch": epoch, "learning_rate": optimiser.param_groups[0]["lr"],
                           "train_cls": train_cls, "train_img": None, **row})  # fmt: skip
-                if row["val_cls"] < best:
-                    best, since = row["val_cls"], 0
+                value = row["val_cls"] if config.monitor == "loss" else -row["val_auc"]
+                if value < best:
+                    best, since = value, 0
                     weights = copy.deepcopy(self._network.state_dict())
                 elif (since := since + 1) >= config.patience:
                     if fell or config.schedule != "plateau":

@@ -23,9 +23,10 @@ from scipy import ndimage
 from torch import Tensor, nn
 
 from labkit.cohorts.cohort import Cohort
+from labkit.imaging.planes import PLANES
 from labkit.models.rivals import Floats, NetworkRival, Rows, conv2d, unit, views_hu
 
-VIEWS, SIDE, FEATURES = 9, 32, 16
+VIEWS, SIDE, FEATURES = len(PLANES), 32, 16
 
 
 def patches(cohort: Cohort, rows: Rows) -> Floats:
@@ -61,9 +62,7 @@ class MVKBCNet(nn.Module):
         nn.init.ones_(self.weigh.weight)
 
     def _backbone(self) -> nn.Sequential:
-        layers: list[nn.Module] = []
-        for inside, outside in ((1, 8), (8, 16), (16, 32)):
-            layers += conv2d(inside, outside)
+        layers = [layer for of in ((1, 8), (8, 16), (16, 32)) for layer in conv2d(*of)]
         head = (nn.Flatten(), nn.Dropout(0.3), nn.Linear(32 * (SIDE // 8) ** 2, FEATURES))
         return nn.Sequential(*layers, *head, nn.ReLU())
 
