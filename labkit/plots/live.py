@@ -83,7 +83,7 @@ def draw(runs: Mapping[str, Run], simulated: bool, last: bool = False) -> tuple[
     under_way = {n or "under way": run.under_way for n, run in shown.items() if run.under_way}
     figure = draw_curves(finished, under_way, simulated)
     said = "; ".join(f"{n}: " * bool(n) + run.in_words(last) for n, run in shown.items())
-    figure.suptitle(said, x=0.01, ha="left")
+    figure.suptitle(said.replace("; ", "\n"), x=0.01, ha="left")
     figure.savefig(image := io.BytesIO(), format="png")
     curves = [c for run in shown.values() for c in (*run.finished, *run.under_way)]
     aucs = [c["val_auc"].iloc[-1] for c in curves]
