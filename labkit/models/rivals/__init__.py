@@ -173,8 +173,7 @@ class FeatureRival(Rival):
         return expit(constant + slope * score)
 
     def predict(self, cohort: Cohort, rows: Rows) -> NDArray[np.float64]:
-        x = np.asarray(self.features(cohort, rows), dtype=float)
-        return self._probability(_score(self._chosen, x))
+        return self._probability(_score(self._chosen, self.features(cohort, rows).astype(float)))
 
     def state(self) -> dict[str, Floats]:
         return self._state | {"seed": np.array([self.seed])}
@@ -364,8 +363,7 @@ class NetworkRival(Rival):
         return torch.stack(said).mean(0)
 
     def predict(self, cohort: Cohort, rows: Rows) -> NDArray[np.float64]:
-        images = torch.from_numpy(self.inputs(cohort, rows)).to(self.device.torch_device)
-        return self._say(images)
+        return self._say(torch.from_numpy(self.inputs(cohort, rows)).to(self.device.torch_device))
 
     def state(self) -> dict[str, Floats]:
         weights = self._network.state_dict().items()
@@ -399,9 +397,8 @@ def conv2d(inside: int, outside: int, kernel: int = 3) -> nn.Sequential:
 def known_bce(logits: Tensor, targets: Tensor) -> Tensor:
     """Compute the mean cross-entropy of logits where the target, 0 to 1, is known (not NaN)."""
     known = targets.isfinite()
-    of = nn.functional.binary_cross_entropy_with_logits(
-        logits.float(), targets.nan_to_num(), reduction="none"
-    )
+    cross_entropy = nn.functional.binary_cross_entropy_with_logits
+    of = cross_entropy(logits.float(), targets.nan_to_num(), reduction="none")
     return (of * known).sum() / known.sum().clamp(min=1)
 
 

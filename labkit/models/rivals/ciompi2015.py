@@ -13,7 +13,6 @@ nodule's own slices alone, two views of three are bands with air above and below
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 
@@ -22,8 +21,9 @@ import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
-from torch import Tensor, nn
-from torch.nn.functional import interpolate
+from torch import Tensor
+from torch.nn.functional import conv2d, interpolate, pad, relu6
+from torch.nn.utils.fusion import fuse_conv_bn_weights as fuse
 
 from labkit.cohorts.cohort import Cohort
 from labkit.errors import InputError
@@ -45,7 +45,7 @@ class Ciompi2015(FeatureRival):
         views = torch.from_numpy(unit(image[:3, 18:58, 18:58]))[:, None].expand(-1, 3, -1, -1)
         pixels = interpolate(views, size=160, mode="bicubic").clamp(0, 1)
         with torch.inference_mode():
-            return backbone((pixels * 255 - 127) / 128, pretrained()).flatten().numpy()
+            return backbone((pixels * 255 - 127) / 128).flatten().numpy()
 
     def estimator(self) -> BaseEstimator:
         return ByView()
@@ -60,18 +60,16 @@ class ByView(ClassifierMixin, BaseEstimator):
     def fit(self, x: Floats, y: Floats) -> ByView:
         self.classes_ = np.unique(y)
         self._scaler = StandardScaler()
-        self._weights: list[Floats] = []
-        self._constant = 0.0
-        for part in np.split(self._scaler.fit_transform(x), 3, axis=1):
-            # Nodules are fewer than features: their products are what a linear machine needs.
-            machine = SVC(C=self.C, kernel="precomputed").fit(part @ part.T, y)
-            self._weights.append(machine.dual_coef_[0] @ part[machine.support_])
-            self._constant += machine.intercept_[0]
+        parts = np.split(self._scaler.fit_transform(x), 3, axis=1)
+        # Nodules are fewer than features: their products are what a linear machine needs.
+        of = [(SVC(C=self.C, kernel="precomputed").fit(part @ part.T, y), part) for part in parts]
+        self._weights = np.concatenate([svm.dual_coef_[0] @ part[svm.support_] for svm, part in of])
+        self._constant = sum(svm.intercept_[0] for svm, _ in of)
         return self
 
     def decision_function(self, x: Floats) -> Floats:
         scaled = self._scaler.transform(x)
-        return (scaled @ np.concatenate(self._weights) + self._constant) / 3
+        return (scaled @ self._weights + self._constant) / 3
 
 
 @cache
@@ -86,28 +84,36 @@ def pretrained() -> dict[str, Tensor]:
         return torch.load(opened, map_location="cpu", weights_only=True)
 
 
-def backbone(images: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
+@cache
+def convolutions() -> list[tuple[Tensor, Tensor]]:
+    """Return kernels and constants in the network's order, each with its normalisation in them."""
+    weights, joined = pretrained(), list[tuple[Tensor, Tensor]]()
+    parts = ("weight", "bias", "running_mean", "running_var")
+    convs = [key for key in weights if "conv" in key]
+    norms = [key.removesuffix("running_mean") for key in weights if key.endswith("running_mean")]
+    for conv, norm in zip(convs, norms, strict=True):
+        scale, shift, mean, variance = (weights[norm + of] for of in parts)
+        kernel, constant = fuse(weights[conv], None, mean, variance, 1e-3, scale, shift)
+        joined.append((kernel.to(memory_format=torch.channels_last), constant))
+    return joined
+
+
+def backbone(images: Tensor) -> Tensor:
     """Compute (n, 1280) features of images (n, 3, rows, columns): (of 0 to 255 - 127) / 128."""
+    order = iter(convolutions())
 
-    def layer(x: Tensor, conv: str, norm: str, stride: int = 1, act: bool = True) -> Tensor:
-        weight = weights[f"{conv}.weight"]
-        around = weight.shape[-1] - stride  # as TensorFlow pads an even size; the weights are its
-        x = nn.functional.pad(x, (around // 2, around - around // 2) * 2)
-        groups = x.shape[1] // weight.shape[1]
-        x = nn.functional.conv2d(x, weight, stride=stride, groups=groups)
-        mean, variance, scale, shift = (
-            weights[f"{norm}.{of}"] for of in ("running_mean", "running_var", "weight", "bias")
-        )
-        x = nn.functional.batch_norm(x, mean, variance, scale, shift, eps=1e-3)
-        return nn.functional.relu6(x) if act else x
+    def layer(x: Tensor, stride: int = 1, act: bool = True) -> Tensor:
+        kernel, constant = next(order)
+        around, odd = divmod(kernel.shape[-1] - stride, 2)
+        if odd:  # as TensorFlow pads an even size; the weights are its
+            x, around = pad(x, (around, around + 1) * 2), 0
+        x = conv2d(x, kernel, constant, stride, around, 1, x.shape[1] // kernel.shape[1])
+        return relu6(x, inplace=True) if act else x
 
-    x, number = layer(images, "_conv_stem", "_bn0", 2), 0
-    for stride, blocks in _STAGES:
+    x = layer(images.to(memory_format=torch.channels_last), 2)
+    for stage, (stride, blocks) in enumerate(_STAGES):
         for block in range(blocks):
-            at, inner = f"_blocks.{number}.", x
-            if f"{at}_expand_conv.weight" in weights:
-                inner = layer(inner, f"{at}_expand_conv", f"{at}_bn0")
-            inner = layer(inner, f"{at}_depthwise_conv", f"{at}_bn1", 1 if block else stride)
-            inner = layer(inner, f"{at}_project_conv", f"{at}_bn2", act=False)
-            x, number = x + inner if block else inner, number + 1
-    return layer(x, "_conv_head", "_bn1").mean(dim=(2, 3))
+            inner = layer(x) if stage else x  # the first widens nothing
+            inner = layer(layer(inner, 1 if block else stride), act=False)
+            x = x + inner if block else inner
+    return layer(x).mean(dim=(2, 3))

@@ -37,10 +37,7 @@ class SharedNet(nn.Module):
 
     def __init__(self, outputs: int = 1) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        for inside, outside, kernel in ((2, 16, 5), (16, 32, 3), (32, FEATURES, 3)):
-            layers += conv2d(inside, outside, kernel)
-        self.encode = nn.Sequential(*layers)
+        self.encode = nn.Sequential(*conv2d(2, 16, 5), *conv2d(16, 32), *conv2d(32, FEATURES))
         self.decode = nn.Sequential(
             UpsampledDeconv(FEATURES, 32, 3), nn.ReLU(), UpsampledDeconv(32, 1, 3)
         )
