@@ -123,7 +123,7 @@ def _packed() -> Values | None:
     """Judge kept runs that are not of Table 1, and compare each with the diameter, and pairs."""
     tables, runs = {}, {}
     for file in sorted((paths.results() / "predictions").glob("*.tar.xz")):
-        if not {"printed", "rival"} & set(file.name[:-7].split("_")):
+        if not {"printed", "rival", "luna"} & set(file.name[:-7].split("_")):
             with run_folder(file) as folder:
                 tables[name := file.name.split(".")[0]] = read_predictions(folder)
                 runs[name] = read_json(folder / "run.json", "a run"), convergence(folder)

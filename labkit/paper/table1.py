@@ -294,9 +294,11 @@ def table1(experiment: Experiment, runs: Runs) -> Values:
         entries |= ({} if entries else _baselines(runs, variant)) | _of_model(runs, variant)
     of_each = {name: run for name, (run, _, _) in entries.items()}
     beside = {} if SIZE in entries else {SIZE: DETECTORS}
-    pairs = [(a, beside.get(b, b)) for a, b in experiment.comparisons]
+    rulers = ("",) if beside else ("", WITH_THE_DIAMETER)
+    possible = {f"{v.label}{ruler}" for v in experiment.of(runs.profile) for ruler in rulers}
+    pairs = [(a, beside.get(b, b)) for a, b in experiment.comparisons if a in possible]
     both = [(f"{a} {WITH_DETECTOR}", alone) for a in there for alone in (DETECTORS, a)]
-    rivals = [("MT-CNN", name) for name in OF_PAPERS]
+    rivals = [("MT-CNN", name) for name in OF_PAPERS if name in possible]
     comparisons, together, ahead = (runs.compare_all(of_each, of) for of in (pairs, both, rivals))
     metrics = runs.measure_all(of_each)
     return {

@@ -22,11 +22,11 @@ from labkit.evaluation import statistics
 from labkit.evaluation.calibration import Calibration
 from labkit.evaluation.statistics import DEFAULT_THRESHOLD, RESAMPLES, Interval, scores
 from labkit.plots import style
-from labkit.plots.style import Arrays, Drawn, Look, method_colours, titles, view_name
+from labkit.plots.style import Arrays, Drawn, Look, Tables, method_colours, titles, view_name
 
 
 @style.figure
-def roc_figure(runs: style.Tables, *, resamples: int = RESAMPLES, simulated: bool = False) -> Drawn:
+def roc_figure(runs: Tables, *, resamples: int = RESAMPLES, simulated: bool = False) -> Drawn:
     """Draw ROC curves of several methods by name, AUC and 95 % interval.
 
     `runs`: name -> predictions. Curves are pooled over folds (and averaged over repeats); a band
@@ -174,9 +174,7 @@ def size_bands_figure(table: pd.DataFrame, *, simulated: bool = False, title: st
 
 
 @style.figure
-def view_auc_figure(
-    runs: style.Tables, *, resamples: int = RESAMPLES, simulated: bool = False
-) -> Drawn:
+def view_auc_figure(runs: Tables, *, resamples: int = RESAMPLES, simulated: bool = False) -> Drawn:
     """Draw the AUC of every view, of the fusion and of size alone, each with its 95 % interval.
 
     `runs`: name -> predictions on the same nodules.
@@ -297,7 +295,7 @@ def differences_figure(
     )  # fmt: skip
 
 
-def _with_size(runs: style.Tables, *views: str) -> dict[str, tuple[pd.DataFrame, tuple[str, ...]]]:
+def _with_size(runs: Tables, *views: str) -> dict[str, tuple[pd.DataFrame, tuple[str, ...]]]:
     """Add size alone, of the first run that has it; name -> predictions, and views to draw."""
     if not runs:
         raise InputError("there is no run to draw")
