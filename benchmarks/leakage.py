@@ -68,11 +68,7 @@ def leakage(
             "with_sibling": {s: _share_with_sibling(p) for s, p in splits.items()},
             "all": siblings.compare_splits(splits, resamples),
             "with_siblings": siblings.compare_splits(
-                {
-                    s: p[p.groupby("patient_id")["nodule_id"].transform("nunique") > 1]
-                    for s, p in splits.items()
-                },
-                resamples,
+                {s: siblings.of_patients_with_several(p) for s, p in splits.items()}, resamples
             ),
         }
     return {

@@ -18,9 +18,9 @@ HOUSE = {
     "training": 2320, "evaluation": 3290, "paper": 2520, "plots": 3880,
 }  # fmt: skip
 LAYERS = tuple(HOUSE)
-RIVALS = 2090  # of models/rivals, the methods that Table 1 compares with
+RIVALS = 2089  # of models/rivals, the methods that Table 1 compares with
 BESIDE_THE_FOLDERS = 1960
-MOST_LINES = {"labkit": 24_079, "benchmarks": 5_155, "tests": 13_941}
+MOST_LINES = {"labkit": 24_085, "benchmarks": 5_151, "tests": 13_950}
 MOST_FILES = 90
 
 

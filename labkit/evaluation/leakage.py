@@ -85,6 +85,12 @@ def with_memory(predictions: pd.DataFrame, nodules: pd.DataFrame) -> pd.DataFram
     return pd.concat(parts, ignore_index=True)
 
 
+def of_patients_with_several(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Select predictions of nodules that have siblings, whom leakage can concern."""
+    count = predictions.groupby("patient_id")["nodule_id"].transform("nunique")
+    return predictions[count > 1]
+
+
 def _recall(
     patient: NDArray[Any], y: NDArray[np.int64], train: NDArray[np.int64], asked: NDArray[np.int64]
 ) -> NDArray[np.float64]:

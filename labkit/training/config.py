@@ -140,6 +140,10 @@ class TrainingConfig:
         """Whether the diameter is put together with what the network says (`fusion.add_size`)."""
         return self.model.endswith(WITH_SIZE)
 
+    def watched(self, row: dict[str, Any]) -> float:
+        """Return what early stopping watches of a row of the learning curve: lower is better."""
+        return float(row["val_cls"] if self.monitor == "loss" else -row["val_auc"])
+
     @classmethod
     def paper(cls, **changes: Any) -> TrainingConfig:
         """Return the printed protocol of section III-D, with `changes`."""
@@ -178,9 +182,8 @@ class TrainingConfig:
         >>> TrainingConfig.of_task("malignancy")
         {}
         """
-        if task != "luna16":
-            return {}
-        return {"negatives_per_positive": 1.0, "augmented_copies": 4, "plain_copy": True}
+        of_luna = {"negatives_per_positive": 1.0, "augmented_copies": 4, "plain_copy": True}
+        return of_luna if task == "luna16" else {}
 
     def as_dict(self) -> dict[str, Any]:
         """Return the settings as plain values, for JSON."""
@@ -189,7 +192,6 @@ class TrainingConfig:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TrainingConfig:
         """Return the settings that `as_dict` wrote; a key that it does not know is an error."""
-        unknown = set(values) - {f.name for f in fields(cls)}
-        if unknown:
+        if unknown := set(values) - {f.name for f in fields(cls)}:
             raise InputError(f"unknown training settings: {', '.join(sorted(unknown))}")
         return cls(**values | ({"views": tuple(values["views"])} if "views" in values else {}))

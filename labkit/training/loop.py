@@ -75,8 +75,7 @@ class Trained:
 class EarlyStopping:
     """The learning curve of one network: what rate comes next, when to stop, what to keep.
 
-    By the same rule `rivals.NetworkRival.fit` stops, and `predictions.convergence` judges. Where
-    negatives are sampled, the validation loss gives the classes the share that they have in
+    Where negatives are sampled, the validation loss gives the classes the share that they have in
     training, and probabilities are brought back to the share that there is in `train_labels`.
     """
 
@@ -139,7 +138,7 @@ class EarlyStopping:
              "train_img": train_img if config.network.reconstructs else None,
              "val_cls": val_cls, "val_auc": val_auc}
         )  # fmt: skip
-        value = val_cls if config.monitor == "loss" else -val_auc
+        value = config.watched(self.history[-1])
         if value < self._best:
             self._best, self._probability = value, probability
             self.best_epoch = self._waiting_since = epoch

@@ -136,7 +136,7 @@ def train_rival(
         rival = config.network.build(config=config, device=device, seed=task.seed)
         said = rival.fit(cohort, split, note)
     rival.prior_shift = shift
-    best = int(np.argmin([row["val_cls"] for row in history]))
+    best = int(np.argmin([config.watched(row) for row in history]))
     auc = float(roc_auc_score(labels_of(cohort, task.val), said))
     held_out = pd.Series(said, task.val) if rival.held_out is None else rival.held_out
     of_val = moved(held_out.to_numpy(), shift)

@@ -74,6 +74,12 @@ def test_memory_is_the_siblings_mean_with_one_average_nodule():
     assert found.loc[list("ade"), "probability"].to_dict() == pytest.approx(expected)
 
 
+def test_only_nodules_with_siblings_stay():
+    nodules = families(20, 0.5).iloc[2:]  # the first patient keeps one nodule
+    kept = leakage.of_patients_with_several(run_of(nodules, "nodule", folds=3))
+    assert set(kept["patient_id"]) == set(nodules["patient_id"]) - {"p0000"}
+
+
 def test_lidc_siblings_agree_beyond_their_size():
     nodules = lidc.nodules().dropna(subset="label")
     found = leakage.sibling_pairs(nodules)

@@ -21,7 +21,8 @@ from labkit.imaging.volume import Volume
 from labkit.models import NETWORKS
 from labkit.models.rivals import TRIALS, of_features
 from labkit.models.rivals.shewaye2016 import Shewaye2016
-from labkit.training import TrainingConfig, batches, fit, load
+from labkit.training import TrainingConfig, batches, fit, load, machines, side_by_side
+from labkit.training.nine_views import train_rival
 from tests.discs import RATINGS
 from tests.luna_discs import luna_discs
 
@@ -187,9 +188,11 @@ def test_a_bar_counts_the_epochs_of_a_training(balls, capsys):
 @pytest.mark.parametrize("monitor", ["loss", "auc"])
 def test_training_stops_when_what_is_watched_gets_no_better(lots, monitor):
     config = replace(CONFIG, model="zhao2018", patience=2, schedule="printed", monitor=monitor)
-    curve = fit(lots, lots.labelled, config, device="cpu", progress=False).history
+    task = side_by_side.Task(0, lots.labelled[:48], lots.labelled[48:], seed=0)
+    done = train_rival(lots, task, config, machines.Device.choose("cpu", "fp32"))
+    curve = pd.DataFrame(done.history)
     best = curve["val_cls"].idxmin() if monitor == "loss" else curve["val_auc"].idxmax()
-    assert len(curve) == min(config.epochs, best + 1 + config.patience)
+    assert (done.best_epoch, len(curve)) == (best, min(config.epochs, best + 1 + config.patience))
 
 
 def test_a_nodule_without_diameter_is_refused(balls):

@@ -329,8 +329,7 @@ class NetworkRival(Rival):
                 row = _on_validation(said, labels)
                 on_epoch({"epoch": epoch, "learning_rate": optimiser.param_groups[0]["lr"],
                           "train_cls": train_cls, "train_img": None, **row})  # fmt: skip
-                value = row["val_cls"] if config.monitor == "loss" else -row["val_auc"]
-                if value < best:
+                if (value := config.watched(row)) < best:
                     best, since = value, 0
                     weights = copy.deepcopy(self._network.state_dict())
                 elif (since := since + 1) >= config.patience:
