@@ -38,8 +38,8 @@ from labkit.evaluation.statistics import roc_auc
 from labkit.training.batches import Labels, Pixels, shown_images
 from labkit.training.config import TrainingConfig
 from labkit.training.loop import (
-    EarlyStopping,
     Trained,
+    Validation,
     begin_network,
     class_logits,
     network_seed,
@@ -145,7 +145,7 @@ def train_averaged(
     device: Device, seed: int, kept: float,
 ) -> Trained:  # fmt: skip
     """Train as `train_view` does, and validate and keep a running mean of the weights."""
-    stopping, best, steps = EarlyStopping(config, val_labels, labels), dict[str, Tensor](), 0
+    stopping, best, steps = Validation(config, val_labels, labels), dict[str, Tensor](), 0
     with device.seeded(seed), device.arithmetic():
         network = begin_network(config, device, seed)
         mean = copy.deepcopy(network)
@@ -162,7 +162,7 @@ def train_averaged(
             network, network.parameters(), views, labels, config, device, seed, add,
             lambda epoch: stopping.rate,
         ):  # fmt: skip
-            if stopping.add(losses, sample, class_logits(mean, val_views, device)):
+            if stopping.validate(losses, sample, class_logits(mean, val_views, device)):
                 best = copy.deepcopy(mean.state_dict())
             if stopping.done:
                 break

@@ -651,8 +651,8 @@ def froc(options: Options) -> None:
                 help="its folder, or luna: the simulated LUNA-16 (default: the simulated cohort of "
                 "nodules)"),
         _PROFILE,
-        _option("--folds", type=int, help="of the cross-validation (default: the profile's)"),
-        _option("--repeats", type=int, help="of the cross-validation (default: the profile's)"),
+        *(_option(flag, type=int, help=f"of the cross-validation{all_of} (default: the profile's)")
+          for flag, all_of in (("--folds", ", in sweeps all of them"), ("--repeats", ""))),
         _option("--views", type=_numbers, metavar="0,1,...",
                 help="that are trained (default: all nine)"),
         _DEVICE, _JOBS, _SCHEDULER, _folder("folder of all that is made from the cohort"),

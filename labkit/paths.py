@@ -30,10 +30,7 @@ def path(named: str) -> Path:
 def real_data() -> Path | None:
     """Folder of real CT data named by `LABKIT_REAL_DATA`, or None when unset or absent."""
     named = os.environ.get("LABKIT_REAL_DATA")
-    if not named:
-        return None
-    folder = path(named)
-    return folder if folder.is_dir() else None
+    return folder if named and (folder := path(named)).is_dir() else None
 
 
 def cache() -> Path:

@@ -18,8 +18,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from labkit.models.mtcnn import FILTERS, IMAGE_SIZE, KERNELS
 from labkit.training import batches
-from labkit.training.config import TrainingConfig
-from labkit.training.loop import build_network, learning_rate
+from labkit.training.config import TrainingConfig, learning_rate
+from labkit.training.loop import build_network
 
 
 class AugmentedViews(Dataset):

@@ -715,8 +715,7 @@ def list_runs(folders: Iterable[str | Path]) -> pd.DataFrame:
             row["last_change"] = time.strftime("%Y-%m-%d %H:%M", time.localtime(changed))
             rows.append({**row, "changed": changed})
     table = pd.DataFrame(rows, columns=[*RUN_COLUMNS, "changed"]).drop_duplicates("run")
-    table = table.sort_values("changed", kind="stable", ignore_index=True)
-    return table.drop(columns="changed")
+    return table.sort_values("changed", kind="stable", ignore_index=True).drop(columns="changed")
 
 
 def _changed(file: Path) -> float:
@@ -738,10 +737,10 @@ def _state(out: Path, under_way: Sequence[live.Entry]) -> dict[str, Any]:
         f"view{'s' * (len(views) > 1)}, {config['epochs']} epochs",
     }  # fmt: skip
     if done == files and all((out / f).is_file() for f in ("metrics.json", "predictions.csv")):
-        measured = read_json(out / "metrics.json", "a finished run")
-        auc = "{value:.3f} ({low:.3f} to {high:.3f})".format(**measured["metrics"]["fused"]["auc"])
-        training = duration(measured["training_seconds"])
-        return row | {"state": "finished", "auc": auc, "training": training}
+        found = read_json(out / "metrics.json", "a finished run")
+        auc = "{value:.3f} ({low:.3f} to {high:.3f})".format(**found["metrics"]["fused"]["auc"])
+        row["training"] = duration(found["training_seconds"])
+        return row | {"state": "finished", "auc": auc}
     row["training"] = duration(sum(read_json(f, "a network of a run")["seconds"] for f in done))
     now, trained = time.time(), {file.stem for file in done}
     epochs = []

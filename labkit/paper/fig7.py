@@ -106,8 +106,9 @@ def search(
     *every, honest = (whose.bootstrap(measure, resamples, seed=0) for measure in measures)
     inside = np.stack(every)
     best = int(np.argmax(inside[:, 0]))
-    outside = np.stack([whose.bootstrap(_of_those_left_out(measure), resamples, seed=0)
-                        for measure in measures[:-1]])  # fmt: skip
+    left_out = [lambda weights, m=measure: m((weights == 0).astype(float))
+                for measure in measures[:-1]]  # fmt: skip
+    outside = np.stack([whose.bootstrap(measure, resamples, seed=0) for measure in left_out])
     usable = np.isfinite(inside[0]) & np.isfinite(outside[0])
     if not usable.any():
         raise InputError("too few patients: no bootstrap sample leaves both classes out")
@@ -123,10 +124,6 @@ def search(
         search_optimism=printed.value - float(judged.mean()),
         how_often=dict(zip(settings, share.tolist(), strict=True)),
     )  # fmt: skip
-
-
-def _of_those_left_out(measure: statistics.Measure) -> statistics.Measure:
-    return lambda weights: measure((weights == 0).astype(float))
 
 
 def expected_maximum(k: int) -> float:

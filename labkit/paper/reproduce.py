@@ -47,7 +47,8 @@ def reproduce(
             unless there is such a folder, the simulated LUNA-16 of the profile.
         profile: its name, or a profile of your own; None takes LABKIT_PROFILE's, else `lab`.
         out: folder of everything that is made.
-        folds, repeats: of the cross-validation; None takes the profile's, and LUNA-16's subsets.
+        folds, repeats: of the cross-validation, sweeps on all of these folds; None takes the
+            profile's, and LUNA-16's subsets.
         views: which of the nine are trained; None takes the profile's.
         device, jobs, scheduler, progress: as `crossval.run` takes them.
 
@@ -65,15 +66,13 @@ def reproduce(
         return {e.name: write(e, None, out) for e in experiments}
     cohort = _cohort(cohort, chosen, progress)
     luna = cohort.task == "luna16"
-    if luna and folds is None:
-        folds = int(cohort.nodules["subset"].nunique())
-        if folds < 2:
-            raise InputError(
-                f"{cohort.folder}: all candidates are of one subset, and LUNA-16's folds are its "
-                "subsets; build it of two or more"
-            )
+    own = int(cohort.nodules["subset"].nunique()) if luna else chosen.folds
+    if luna and own < 2:
+        raise InputError(f"{cohort.folder}: all candidates are of one subset, and LUNA-16's folds "
+                         "are its subsets; build it of two or more")  # fmt: skip
     chosen = dataclasses.replace(
-        chosen, task=cohort.task, folds=chosen.folds if folds is None else folds,
+        chosen, task=cohort.task, folds=own if folds is None else folds,
+        sweep_folds=chosen.sweep_folds if folds is None else None,
         repeats=chosen.repeats if repeats is None else repeats,
         paper_views=chosen.paper_views if views is None else views,
     )  # fmt: skip

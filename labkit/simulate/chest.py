@@ -143,7 +143,7 @@ class Thorax:
         parts = (column, behind, before, spine, aorta)
         nearest = self.heart(x, y, z)
         for part in parts:
-            nearest = _smooth_min(nearest, part)
+            nearest = -_smooth_max(-nearest, -part)
         return nearest
 
     def diaphragm(self, x: Array, y: Array, z: Array) -> Array:
@@ -283,10 +283,6 @@ def _draw(scan: Scan, rng: np.random.Generator) -> Thorax:
         fissure_tilt=rng.uniform(0.65, 0.95),
         fissure_phase=rng.uniform(0.0, 6.0),
     )
-
-
-def _smooth_min(a: Array, b: Array) -> Array:
-    return -_smooth_max(-a, -b)
 
 
 def _smooth_max(a: Array, b: Array) -> Array:

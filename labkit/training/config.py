@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from labkit.errors import InputError
@@ -104,18 +104,15 @@ class TrainingConfig:
             "learning_rate must be positive": self.learning_rate > 0,
             "patience must be 1 or more": self.patience >= 1,
             "l2 must be 0 or more": self.l2 >= 0,
-            f"l2_on='img' needs a decoder, which model={self.model!r} lacks": (
-                self.l2_on != "img" or self.network.reconstructs
-            ),
+            f"l2_on='img' needs a decoder, which model={self.model!r} lacks":
+                self.l2_on != "img" or self.network.reconstructs,
             "shift_px must be 0 to 6, the room that the views have": 0 <= self.shift_px <= 6,
             "validation_fraction must lie between 0.05 and 0.5":
                 0.05 <= self.validation_fraction <= 0.5,
-            "an epoch must show something: plain_copy or augmented_copies": (
-                self.augmented_copies >= 0 and (self.plain_copy or self.augmented_copies > 0)
-            ),
-            "negatives_per_positive must be positive, or None": (
-                self.negatives_per_positive is None or self.negatives_per_positive > 0
-            ),
+            "an epoch must show something: plain_copy or augmented_copies":
+                self.augmented_copies >= 0 and (self.plain_copy or self.augmented_copies > 0),
+            "negatives_per_positive must be positive, or None":
+                self.negatives_per_positive is None or self.negatives_per_positive > 0,
             f"views must be different numbers from 0 to {len(PLANES) - 1}":
                 0 < len(self.views) == len(set(self.views) & set(range(len(PLANES)))),
         }  # fmt: skip
@@ -140,9 +137,9 @@ class TrainingConfig:
         """Whether the diameter is put together with what the network says (`fusion.add_size`)."""
         return self.model.endswith(WITH_SIZE)
 
-    def watched(self, row: dict[str, Any]) -> float:
-        """Return what early stopping watches of a row of the learning curve: lower is better."""
-        return float(row["val_cls"] if self.monitor == "loss" else -row["val_auc"])
+    def early_stopping(self, initial: float | None = None) -> EarlyStopping:
+        """Return a new network's; `initial` is its first rate where it is not `learning_rate`."""
+        return EarlyStopping(self, self.learning_rate if initial is None else initial)
 
     @classmethod
     def paper(cls, **changes: Any) -> TrainingConfig:
@@ -195,3 +192,54 @@ class TrainingConfig:
         if unknown := set(values) - {f.name for f in fields(cls)}:
             raise InputError(f"unknown training settings: {', '.join(sorted(unknown))}")
         return cls(**values | ({"views": tuple(values["views"])} if "views" in values else {}))
+
+
+def learning_rate(epoch: int, epochs: int, initial: float) -> float:
+    """Compute the rate of an epoch (from 0): three steps, for half and two quarters (III-D).
+
+    >>> [learning_rate(e, 150, 1e-4) for e in (0, 74, 75, 111, 112, 149)]
+    [0.0001, 0.0001, 1e-05, 1e-05, 5e-06, 5e-06]
+    """
+    if epoch < epochs / 2:
+        return initial
+    return initial / (10 if epoch < int(epochs * 0.75) else 20)
+
+
+@dataclass
+class EarlyStopping:
+    """The learning curve of one network: what rate comes next, when to stop, what to keep.
+
+    `history` has a row an epoch, of which `val_cls` or `val_auc` is watched (`config.monitor`).
+    """
+
+    config: TrainingConfig
+    initial: float  # learning rate
+    history: list[dict[str, Any]] = field(default_factory=list)
+    best_epoch: int = -1
+    _best: float = float("inf")
+    _waiting_since: int = -1
+    _rate_fell: bool = False
+
+    @property
+    def rate(self) -> float:
+        """Learning rate of the epoch that comes next."""
+        if self.config.schedule == "plateau":
+            return self.initial / (10 if self._rate_fell else 1)
+        return learning_rate(len(self.history), self.config.epochs, self.initial)
+
+    @property
+    def done(self) -> bool:
+        """Whether all epochs have run, or none was better for `patience` epochs (III-D)."""
+        last = self._waiting_since + self.config.patience
+        return len(self.history) > min(last, self.config.epochs - 1)
+
+    def add(self, row: dict[str, Any]) -> bool:
+        """Add an epoch; return whether it is the best, whose weights are to be kept."""
+        epoch = len(self.history)
+        self.history.append(row)
+        value = row["val_cls"] if self.config.monitor == "loss" else -row["val_auc"]
+        if value < self._best:
+            self._best, self.best_epoch, self._waiting_since = value, epoch, epoch
+        elif self.config.schedule == "plateau" and self.done and not self._rate_fell:
+            self._rate_fell, self._waiting_since = True, epoch
+        return self.best_epoch == epoch

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from labkit.models.mtcnn import STCNN
 from labkit.training import batches
 from labkit.training.batches import Labels, Pixels
-from labkit.training.config import TrainingConfig
+from labkit.training.config import EarlyStopping, TrainingConfig, learning_rate
 from labkit.training.loss import (
     classification_loss,
     decayed,
@@ -28,17 +28,6 @@ from labkit.training.machines import Device
 
 # On a CPU larger batches of images leave the cache between layers.
 _PREDICTION_BATCH = {"cpu": 64, "cuda": 1024}
-
-
-def learning_rate(epoch: int, epochs: int, initial: float) -> float:
-    """Compute the rate of an epoch (from 0): three steps, for half and two quarters (III-D).
-
-    >>> [learning_rate(e, 150, 1e-4) for e in (0, 74, 75, 111, 112, 149)]
-    [0.0001, 0.0001, 1e-05, 1e-05, 5e-06, 5e-06]
-    """
-    if epoch < epochs / 2:
-        return initial
-    return initial / (10 if epoch < int(epochs * 0.75) else 20)
 
 
 def network_seed(seed: int, *place: int) -> int:
@@ -72,45 +61,30 @@ class Trained:
     val_rows: NDArray[np.int64] | None = None  # which those are; None: the inner validation split
 
 
-class EarlyStopping:
-    """The learning curve of one network: what rate comes next, when to stop, what to keep.
+class Validation(EarlyStopping):
+    """Early stopping of one network by what it says of the validation images after every epoch.
 
     Where negatives are sampled, the validation loss gives the classes the share that they have in
     training, and probabilities are brought back to the share that there is in `train_labels`.
     """
 
     def __init__(self, config: TrainingConfig, val_labels: Labels, train_labels: Labels) -> None:
-        self._config, self._labels = config, np.asarray(val_labels, dtype=np.int64)
+        super().__init__(config, config.learning_rate)
+        self._labels = np.asarray(val_labels, dtype=np.int64)
         self._prior_shift = batches.prior_shift(train_labels, config)
         share = None
         if config.negatives_per_positive is not None:
             share = batches.shown_share(train_labels, config)
         self._weights = None if share is None else batches.balanced_weights(self._labels, share)
-        self._best, self._probability = math.inf, np.empty(0)
-        self.history: list[dict[str, Any]] = []
-        self.best_epoch = self._waiting_since = -1
-        self._rate_fell = False
+        self._probability = np.empty(0)
 
-    @property
-    def rate(self) -> float:
-        """Learning rate of the epoch that comes next."""
-        if self._config.schedule == "plateau":
-            return self._config.learning_rate / (10 if self._rate_fell else 1)
-        return learning_rate(len(self.history), self._config.epochs, self._config.learning_rate)
-
-    @property
-    def done(self) -> bool:
-        """Whether all epochs have run, or none was better for `patience` epochs (III-D)."""
-        epochs, config = len(self.history), self._config
-        return epochs >= config.epochs or 0 < epochs > self._waiting_since + config.patience
-
-    def add(self, losses: Tensor, sample: Tensor, logits: Tensor) -> bool:
+    def validate(self, losses: Tensor, sample: Tensor, logits: Tensor) -> bool:
         """Add an epoch to the curve; return whether it is the best, whose weights are to be kept.
 
         Losses and sample are as `train_epochs` yields them, logits (n, 2) of the validation images
         after it. FloatingPointError when a loss is no longer a number.
         """
-        config, logits, epoch = self._config, logits.float().cpu(), len(self.history)
+        config, logits, epoch = self.config, logits.float().cpu(), len(self.history)
         labels = torch.from_numpy(self._labels)
         if self._weights is None:
             val_cls = float(classification_loss(logits, labels, config.output))
@@ -121,35 +95,26 @@ class EarlyStopping:
         if len(lost) or not math.isfinite(val_cls):
             where = "the validation images"
             if len(lost):
-                first = int(lost[0])
-                shown = sample[first * config.batch_size :][: min(8, config.batch_size)].tolist()
-                rows = ", ".join(map(str, shown))
+                first, size = int(lost[0]), config.batch_size
+                rows = ", ".join(map(str, sample[first * size :][: min(8, size)].tolist()))
                 where = f"batch {first + 1} of {len(losses)} (training rows {rows}, ...)"
-            raise FloatingPointError(
-                f"the loss is not a number in epoch {epoch}, {where}: lower the learning rate "
-                f"(now {self.rate:g}) or use fp32"
-            )
+            raise FloatingPointError(f"the loss is not a number in epoch {epoch}, {where}: lower "
+                                     f"the learning rate (now {self.rate:g}) or use fp32"
+                                     )  # fmt: skip
         train_cls, train_img = mean_losses(losses, len(sample), config.batch_size)
         shift = logits.new_tensor(batches.class_shift(self._prior_shift, config.output))
         probability = malignant_probability(logits + shift, config.output).double().numpy()
-        val_auc = float(roc_auc_score(self._labels, probability))
-        self.history.append(
-            {"epoch": epoch, "learning_rate": self.rate, "train_cls": train_cls,
-             "train_img": train_img if config.network.reconstructs else None,
-             "val_cls": val_cls, "val_auc": val_auc}
-        )  # fmt: skip
-        value = config.watched(self.history[-1])
-        if value < self._best:
-            self._best, self._probability = value, probability
-            self.best_epoch = self._waiting_since = epoch
-        elif config.schedule == "plateau" and self.done and not self._rate_fell:
-            self._rate_fell, self._waiting_since = True, epoch
-        return self.best_epoch == epoch
+        row = {"epoch": epoch, "learning_rate": self.rate, "train_cls": train_cls,
+               "train_img": train_img if config.network.reconstructs else None, "val_cls": val_cls,
+               "val_auc": float(roc_auc_score(self._labels, probability))}  # fmt: skip
+        if best := self.add(row):
+            self._probability = probability
+        return best
 
     def result(self, network: STCNN) -> Trained:
         """Move the best epoch's network to the true share of positives; return what is left."""
-        batches.move_log_odds(network, self._prior_shift, self._config.output)
-        val_auc = float(self.history[self.best_epoch]["val_auc"] or 0.0)
+        batches.move_log_odds(network, self._prior_shift, self.config.output)
+        val_auc = self.history[self.best_epoch]["val_auc"]
         return Trained(network, self.history, self.best_epoch, self._probability, val_auc,
                        self._prior_shift)  # fmt: skip
 
@@ -165,7 +130,7 @@ def mean_losses(losses: Tensor, shown: int, batch_size: int) -> tuple[float, flo
 def train_view(
     train_views: Pixels, train_labels: Labels, val_views: Pixels, val_labels: Labels,
     config: TrainingConfig, device: Device, seed: int,
-    on_epoch: Callable[[dict[str, Any]], None] | None = None,
+    on_epoch: Callable[[dict[str, Any]], None] = lambda row: None,
 ) -> Trained:  # fmt: skip
     """Train the network of one view and keep the weights of its best validation epoch.
 
@@ -173,7 +138,7 @@ def train_view(
     weight only. `on_epoch` is called with every epoch's row of the history. FloatingPointError when
     the loss is no longer a number.
     """
-    stopping = EarlyStopping(config, val_labels, train_labels)
+    stopping = Validation(config, val_labels, train_labels)
     best_state: dict[str, Tensor] = {}
     with device.seeded(seed), device.arithmetic():
         network = begin_network(config, device, seed)
@@ -181,10 +146,9 @@ def train_view(
             network, network.parameters(), train_views, train_labels, config, device, seed,
             rate=lambda epoch: stopping.rate,
         ):  # fmt: skip
-            if stopping.add(losses, sample, class_logits(network, val_views, device)):
+            if stopping.validate(losses, sample, class_logits(network, val_views, device)):
                 best_state = copy.deepcopy(network.state_dict())
-            if on_epoch is not None:
-                on_epoch(stopping.history[-1])
+            on_epoch(stopping.history[-1])
             if stopping.done:
                 break
     network.load_state_dict(best_state)

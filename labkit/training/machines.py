@@ -234,16 +234,13 @@ class Cluster:
                     raise InputError(f"worker {worker}: {package} is {theirs} there and {ours} "
                                      "here; install the same everywhere")  # fmt: skip
             if its_way != way:
-                raise InputError(
-                    f"workers differ: {first} has {description['device']}, {worker} has "
-                    f"{there['device']}; give --device and --precision that all have, or leave "
-                    "some out"
-                )
+                raise InputError(f"workers differ: {first} has {description['device']}, {worker} "
+                                 f"has {there['device']}; give --device and --precision that all "
+                                 "have, or leave some out")  # fmt: skip
             if gpu is not None and owner.setdefault(gpu, worker) != worker:
-                raise InputError(
-                    f"workers {owner[gpu]} and {worker} share a GPU; give each its own by "
-                    "CUDA_VISIBLE_DEVICES (SLURM does with --gres=gpu:1 a job)"
-                )
+                raise InputError(f"workers {owner[gpu]} and {worker} share a GPU; give each its "
+                                 "own by CUDA_VISIBLE_DEVICES (SLURM does with --gres=gpu:1 a job)"
+                                 )  # fmt: skip
         return {**description, "workers": len(found)}, way[0] == "cuda"
 
     def check_folders(self, inputs: Iterable[Path], out: Path) -> None:
@@ -257,10 +254,9 @@ class Cluster:
             seen = mark in [file.name for file in out.iterdir()]
             (out / mark).unlink(missing_ok=True)
             if not seen:
-                raise InputError(
-                    f"{out}: what worker {worker} writes there is not seen here; --out must lie on "
-                    "a file system that all machines share"
-                )
+                raise InputError(f"{out}: what worker {worker} writes there is not seen here; "
+                                 "--out must lie on a file system that all machines share"
+                                 )  # fmt: skip
 
     def once(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Return what a function returns on one of the workers."""
@@ -280,11 +276,9 @@ class Cluster:
             for future in as_completed(futures, loop=self.client.loop):
                 yield future.result()
         except KilledWorker as error:
-            raise InputError(
-                f"{error.allowed_failures + 1} workers died at the same task, the last one "
-                f"{error.last_worker.address}: look at its log (memory or time limit?); the same "
-                "command goes on"
-            ) from None
+            raise InputError(f"{error.allowed_failures + 1} workers died at the same task, the "
+                             f"last one {error.last_worker.address}: look at its log (memory or "
+                             "time limit?); the same command goes on") from None  # fmt: skip
         except (CancelledError, CommClosedError):
             raise InputError(f"the scheduler at {self.address} is gone; start it and its workers "
                              "again, the same command goes on") from None  # fmt: skip
@@ -329,16 +323,14 @@ def connect(address: str) -> Iterator[Cluster]:
             client.wait_for_workers(1, timeout=_SECONDS_FOR_A_WORKER)
         threads = client.nthreads()
         if not threads:
-            raise InputError(
-                f"the scheduler at {address} has no workers; start some with "
-                f"`dask worker {address} --nthreads 1`, or wait until their jobs run"
-            )
+            raise InputError(f"the scheduler at {address} has no workers; start some with `dask "
+                             f"worker {address} --nthreads 1`, or wait until their jobs run"
+                             )  # fmt: skip
         for worker, count in threads.items():
             if count > 1:  # torch's threads and random numbers belong to the process
-                raise InputError(
-                    f"worker {worker} runs {count} tasks at once in one process; start workers "
-                    "with --nthreads 1 (in dask-jobqueue: cores=1)"
-                )
+                raise InputError(f"worker {worker} runs {count} tasks at once in one process; "
+                                 "start workers with --nthreads 1 (in dask-jobqueue: cores=1)"
+                                 )  # fmt: skip
         yield Cluster(address, tuple(threads), client)
 
 

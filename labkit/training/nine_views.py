@@ -74,18 +74,16 @@ def inner_split(
     labels, patients = chosen["label"].to_numpy(dtype=int), chosen["patient_id"].to_numpy()
     smallest, count = min(np.bincount(labels, minlength=2)), len(np.unique(patients))
     if smallest < 2 or count < 2:
-        raise InputError(
-            f"{len(indices)} nodules of {count} patients ({smallest} in the rarer class) are too "
-            "few to hold a validation split out; use more nodules or fewer folds"
-        )
+        raise InputError(f"{len(indices)} nodules of {count} patients ({smallest} in the rarer "
+                         "class) are too few to hold a validation split out; use more nodules or "
+                         "fewer folds")  # fmt: skip
     folds = min(max(2, min(round(1 / fraction), count)), smallest)
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     for train, val in splitter.split(labels, labels, patients):
         if len(np.unique(labels[train])) == len(np.unique(labels[val])) == 2:
             return np.sort(indices[train]), np.sort(indices[val])
-    raise InputError(
-        "no split by patient has both classes in training and validation; use more nodules"
-    )
+    raise InputError("no split by patient has both classes in training and validation; use more "
+                     "nodules")  # fmt: skip
 
 
 def labels_of(cohort: Cohort, rows: Labels) -> Labels:
@@ -120,7 +118,7 @@ def train_rival(
     Where negatives are sampled, it learns from one sample, as large as one for validation
     (`batches.thinned`), and what it says is brought back to the share that there is in training.
     """
-    train, shift, history = task.train, 0.0, list[dict[str, Any]]()
+    train, shift, curve = task.train, 0.0, config.early_stopping()
     if config.negatives_per_positive is not None:
         labels = labels_of(cohort, train)
         train = thinned(train, labels, task.seed)
@@ -128,7 +126,7 @@ def train_rival(
         shift = float(shares[0] - shares[1])
 
     def note(row: dict[str, Any]) -> None:
-        history.append(row)
+        curve.add(row)
         on_epoch(row)
 
     split = split_of(cohort, train, task.val, task.test)
@@ -136,11 +134,10 @@ def train_rival(
         rival = config.network.build(config=config, device=device, seed=task.seed)
         said = rival.fit(cohort, split, note)
     rival.prior_shift = shift
-    best = int(np.argmin([config.watched(row) for row in history]))
     auc = float(roc_auc_score(labels_of(cohort, task.val), said))
     held_out = pd.Series(said, task.val) if rival.held_out is None else rival.held_out
-    of_val = moved(held_out.to_numpy(), shift)
-    return Trained(rival, history, best, of_val, auc, shift, held_out.index.values)
+    return Trained(rival, curve.history, curve.best_epoch, moved(held_out.to_numpy(), shift), auc,
+                   shift, held_out.index.values)  # fmt: skip
 
 
 def split_of(cohort: Cohort, train: Labels, val: Labels, test: Labels) -> Split:
@@ -198,9 +195,8 @@ class NineViewModel:
     ) -> NDArray[np.float64]:
         """Compute (n,) fused probabilities, with the diameter where the model was trained so."""
         fused = self.fuse(probabilities)
-        return (
-            fused if self.size_weights is None else add_size(fused, diameters_mm, self.size_weights)
-        )
+        weights = self.size_weights
+        return fused if weights is None else add_size(fused, diameters_mm, weights)
 
     def prediction_table(self, cohort: Cohort) -> pd.DataFrame:
         """Predict a whole cohort, one row a nodule.
@@ -278,21 +274,20 @@ def load(folder: str | Path, device: str = "auto") -> NineViewModel:
             why = "damaged or changed since it was written" if name in found else "missing"
             raise InputError(f"{folder / name}: {why}; train the model again")
     config = TrainingConfig.from_dict(values["config"])
-    chosen, networks = Device.choose(device, config.precision), []
+    chosen, networks, shift = Device.choose(device, config.precision), [], values["prior_shift"]
     for view in config.views:
         weights = load_file(folder / f"view_{view}.safetensors")
         if config.network.whole:
             rival = config.network.build(config=config, device=chosen, seed=config.seed)
             rival.restore({name: of.numpy() for name, of in weights.items()})
-            rival.prior_shift = float(values["prior_shift"])
+            rival.prior_shift = shift
             networks.append(rival)
             continue
         network = build_network(config)
         network.load_state_dict(weights)
         chosen.place(network)
         networks.append(network.eval())
-    history = pd.read_csv(folder / "history.csv")
-    aucs, shift = tuple(values["view_auc"]), float(values["prior_shift"])
+    history, aucs = pd.read_csv(folder / "history.csv"), tuple(values["view_auc"])
     of_size = values["size_weights"] and tuple(values["size_weights"])
     return NineViewModel(config, tuple(networks), aucs, history, chosen, shift, of_size)
 

@@ -33,7 +33,7 @@ from labkit.models.mtcnn import FILTERS, IMAGE_SIZE, KERNELS, STCNN
 from labkit.training import batches
 from labkit.training.batches import MARGIN, STORED_SIZE, Labels, Pixels
 from labkit.training.config import TrainingConfig
-from labkit.training.loop import EarlyStopping, Trained, build_network, train_view
+from labkit.training.loop import Trained, Validation, build_network, train_view
 from labkit.training.loss import classification_loss, decayed, reconstruction_loss
 from labkit.training.machines import Device, one_thread
 
@@ -112,7 +112,7 @@ class _Running:
     number: int
     train: Tensor  # places of its images among all views of all nodules
     val: Tensor
-    stopping: EarlyStopping
+    stopping: Validation
     epochs: Iterator[dict[str, Tensor]]
     epoch: dict[str, Tensor]
 
@@ -137,7 +137,7 @@ def _train_stacked(
                     torch.from_numpy(np.asarray(rows, dtype=np.int64) * n_views + task.view)
                     for rows in (task.train, task.val)
                 )
-                stopping = EarlyStopping(config, labels[task.val], labels[task.train])
+                stopping = Validation(config, labels[task.val], labels[task.train])
                 epochs = draw_epochs(task.seed, labels[task.train], config, stack.dropouts)
                 running[m] = _Running(number, train, val, stopping, epochs, next(epochs))
                 report(number, None)
@@ -165,7 +165,7 @@ def _train_stacked(
                 sample, share = shown[m]["sample"], shown[m]["share"]
                 of_steps, of_val = losses[: len(sample), m], logits[m, : len(one.val)]
                 try:
-                    if one.stopping.add(of_steps, sample[share > 0], of_val):
+                    if one.stopping.validate(of_steps, sample[share > 0], of_val):
                         improved.append(m)
                     report(one.number, one.stopping.history[-1])
                     if one.stopping.done:

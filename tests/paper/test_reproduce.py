@@ -204,6 +204,12 @@ def test_another_cohort_or_profile_is_not_mixed_in(discs, made, tmp_path):
             reproduce.reproduce("fig7", cohort, profile, made[0], **more, **HERE)
 
 
+def test_sweeps_are_on_all_folds_that_are_asked_for(discs, made):
+    few = dataclasses.replace(TINY, sweep_folds=1)
+    files = reproduce.reproduce("fig7", discs.folder, few, made[0], folds=TINY.folds, **HERE)
+    assert read(files["fig7"])["plan"]["sweeps"]["first_folds"] is None
+
+
 @pytest.mark.parametrize("wanted", [["fig9"], "table2", [], ["fig7", "nonsense"]])
 def test_unknown_names_are_refused(wanted, tmp_path):
     with pytest.raises(InputError, match="there are fig1, table1, fig7, fig4, fig6, fig5, all"):

@@ -6,7 +6,7 @@ import torch
 
 from benchmarks.speed import textbook
 from labkit.training.config import TrainingConfig
-from labkit.training.loop import learning_rate, network_seed, train_view
+from labkit.training.loop import network_seed, train_view
 from labkit.training.machines import Device, one_thread
 
 N, CPU = 40, Device.choose("cpu", "fp32")
@@ -76,12 +76,6 @@ def test_a_loss_that_is_no_number_is_an_error_with_a_cure():
     with pytest.raises(FloatingPointError, match=where):
         train_view(views, np.arange(8) % 2, views, np.arange(8) % 2, config,
                    CPU, seed=0)  # fmt: skip
-
-
-def test_learning_rate_has_the_papers_three_steps():
-    rates = [learning_rate(e, 150, 1e-4) for e in range(150)]
-    np.testing.assert_allclose(np.unique(rates), [5e-6, 1e-5, 1e-4])
-    assert [rates.count(r) for r in (1e-4, 1e-5)] == [75, 37]
 
 
 def test_networks_at_different_places_have_different_seeds():

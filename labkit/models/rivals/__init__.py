@@ -231,7 +231,7 @@ def _on_validation(said: Floats, labels: Floats) -> dict[str, float]:
 class NetworkRival(Rival):
     """A network and its training, by Adam, with early stopping on the validation nodules.
 
-    Stopping and the fall of the rate are the protocol's, as of `loop.EarlyStopping`. A method says
+    Stopping and the learning rate's fall are the protocol's (`config.EarlyStopping`). A method says
     what goes in (`inputs`), the network, its loss and how its output becomes a probability.
     """
 
@@ -303,17 +303,19 @@ class NetworkRival(Rival):
                                 weight_decay=self.weight_decay)  # fmt: skip
 
     def fit(self, cohort: Cohort, split: Split, on_epoch: Report) -> NDArray[np.float64]:
-        rows, config = self.learns_from(split), self.config
-        place = self.device.torch_device
+        rows, place = self.learns_from(split), self.device.torch_device
         images = torch.from_numpy(self.inputs(cohort, rows)).to(place)
         targets = torch.from_numpy(self.targets(cohort, rows)).to(place)
         val = torch.from_numpy(self.inputs(cohort, split.val)).to(place)
         labels = cohort.nodules["label"].iloc[split.val].to_numpy(dtype=float)
-        best, since, fell = np.inf, 0, False
+        stopping = self.config.early_stopping(self.learning_rate)
         with self.device.seeded(self.seed):
             self._network = self._placed()
             optimiser = self.optimiser(self._network)
-            for epoch in range(config.epochs):
+            while not stopping.done:
+                rate, epoch = stopping.rate, len(stopping.history)
+                for group in optimiser.param_groups:
+                    group["lr"] = rate
                 self._network.train()
                 # A last batch of one nodule would have no spread for batch normalisation.
                 parts = [p for p in torch.randperm(len(rows)).split(self.batch_size) if len(p) > 1]
@@ -324,20 +326,13 @@ class NetworkRival(Rival):
                 if not np.isfinite(train_cls) or not np.isfinite(said).all():
                     raise FloatingPointError(
                         f"the loss is not a number in epoch {epoch}: lower the learning rate "
-                        f"(now {self.learning_rate:g}) or use fp32"
+                        f"(now {rate:g}) or use fp32"
                     )
-                row = _on_validation(said, labels)
-                on_epoch({"epoch": epoch, "learning_rate": optimiser.param_groups[0]["lr"],
-                          "train_cls": train_cls, "train_img": None, **row})  # fmt: skip
-                if (value := config.watched(row)) < best:
-                    best, since = value, 0
+                row = {"epoch": epoch, "learning_rate": rate, "train_cls": train_cls,
+                       "train_img": None, **_on_validation(said, labels)}  # fmt: skip
+                on_epoch(row)
+                if stopping.add(row):
                     weights = copy.deepcopy(self._network.state_dict())
-                elif (since := since + 1) >= config.patience:
-                    if fell or config.schedule != "plateau":
-                        break
-                    fell, since = True, 0
-                    for group in optimiser.param_groups:
-                        group["lr"] /= 10
         self._network.load_state_dict(weights)
         return self._say(val)
 

@@ -38,7 +38,8 @@ def segment(cube: Floats) -> Nodule:
     there = np.flatnonzero((cube > _AIR_HU).any(axis=(1, 2)))
     half = max(there[-1] - 31, 32 - there[0], 1) if len(there) else 1
     hu = cube[32 - half : 32 + half].astype(np.float32)
-    far = np.sqrt(sum((x - (n - 1) / 2) ** 2 for x, n in zip(_grid(hu), hu.shape, strict=True)))
+    at = np.ogrid[tuple(map(slice, hu.shape))]
+    far = np.sqrt(sum((x - (n - 1) / 2) ** 2 for x, n in zip(at, hu.shape, strict=True)))
     smooth = ndimage.gaussian_filter(hu, (0.6 if half > 2 else 0, 0.6, 0.6))
     density = np.percentile(smooth[far <= 3], 75)
     bright = smooth > np.clip((density + _LUNG_HU) / 2, -800, -350)
@@ -56,10 +57,6 @@ def segment(cube: Floats) -> Nodule:
     around = tuple(slice(max(0, part.start - 2), part.stop + 2)
                    for part in ndimage.find_objects(mask.astype(np.uint8))[0])  # fmt: skip
     return Nodule(hu[around], mask[around])
-
-
-def _grid(array: Floats) -> tuple[Floats, ...]:
-    return tuple(np.ogrid[tuple(slice(0, n) for n in array.shape)])
 
 
 def _piece(mask: Mask, score: Floats) -> Mask:
