@@ -110,9 +110,9 @@ def _sweeps() -> list[tuple[Any, ...]]:
              for kind, values in figures(name, results.COHORTS).items())  # fmt: skip
     for what, kind, values in every:
         if pairs := values["comparisons"]:
-            name = max(pairs, key=lambda p: abs(pairs[p]["auc_difference"]["value"]))
+            name = max(pairs, key=lambda p: abs(pairs[p]["within_folds_difference"]["value"]))
             survive = [pair for pair in pairs.values() if pair["found"]]
-            small = sum(map(claims.inside, pairs.values()))
+            small = sum(pair["equivalence"]["shown"] for pair in pairs.values())
             first = values["variants"].get(name.split(" less ")[0], {}).get("trained", {})
             counts = len(survive), sum(map(bool, map(claims.side, survive))), small
             found.append((what, kind, values, name, pairs[name], counts, first))
@@ -123,7 +123,7 @@ def _packed() -> Values | None:
     """Judge kept runs that are not of Table 1, and compare each with the diameter, and pairs."""
     tables, runs = {}, {}
     for file in sorted((paths.results() / "predictions").glob("*.tar.xz")):
-        if not {"printed", "rival", "luna"} & set(file.name[:-7].split("_")):
+        if not {"printed", "rival", "luna", "sweep"} & set(file.name[:-7].split("_")):
             with run_folder(file) as folder:
                 tables[name := file.name.split(".")[0]] = read_predictions(folder)
                 runs[name] = read_json(folder / "run.json", "a run"), convergence(folder)

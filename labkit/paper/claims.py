@@ -73,12 +73,6 @@ def side(pair: Pair) -> int:
     return int(pair["found"]) * (int(d.low > 0) - int(d.high < 0))
 
 
-def inside(pair: Pair) -> bool:
-    """Tell whether a difference is shown to be below its test's margin."""
-    d, margin = within(pair), pair["equivalence"]["margin"]
-    return bool(pair["equivalence"]["shown"]) and max(-d.low, d.high) < margin
-
-
 def pooled(pair: Pair) -> Interval:
     """Return the difference of pooled AUCs."""
     return Interval(**pair["auc_difference"])
