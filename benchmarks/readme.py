@@ -45,14 +45,14 @@ _NAMED = {name: name for name in ("size only", "size + calcification")} | {
     f"{model}{way}": f"{model}, {said}" for model in _NAMES.values() for way, said in _WAYS.items()
 }
 _NAMED |= {name: name for name in _METHODS if name not in _NAMED}
-_WITH = f" {table1.WITH_DETECTOR}"
-_LUNA = [table1.DETECTORS, *(f"{of}{way}" for of in _NAMES.values() for way in (*_WAYS, _WITH))]
-_BEST = NETWORKS["best"].name
+_WITH, _BEST = f" {table1.WITH_DETECTOR}", NETWORKS["best"].name
+_LUNA = [table1.DETECTORS, *(f"{of}{way}" for of in _NAMES.values() for way in (*_WAYS, _WITH)),
+         _BEST, _BEST + _WITH]  # fmt: skip
 _MAIN = {
     "real": ("size only", "size + calcification", "ST-CNN", "MT-CNN", NETWORKS["mt-ratings"].name,
              _BEST, _BEST + WITH_THE_DIAMETER),
     "simulated": ("size only", "MT-CNN"),
-    results.LUNA: (table1.DETECTORS, "MT-CNN", f"MT-CNN{_WITH}"),
+    results.LUNA: (table1.DETECTORS, "MT-CNN", _BEST),
 }  # fmt: skip
 # Each metric's title, and its digits.
 _METRICS = {

@@ -26,7 +26,7 @@ from labkit.imaging.views import PLANES
 from labkit.models import NETWORKS
 from labkit.models.fusion import log_odds, moved
 from labkit.models.rivals import mean_ratings
-from labkit.paper.declared import OF_PAPERS, WITH_THE_DIAMETER, Experiment, Variant
+from labkit.paper.declared import OF_PAPERS, OTHERS, WITH_THE_DIAMETER, Experiment, Variant
 from labkit.paper.values import Run, Runs, Values, cells, correct, cpm, is_luna
 
 SIZE, SIZE_CALCIFICATION = "size only", "size + calcification"
@@ -35,6 +35,7 @@ DETECTORS = "detector's score"
 WITH_DETECTOR = "with the detector's score"
 """After a model's name: both opinions put together (`with_detector`)."""
 _AS_INDEPENDENT = "log-odds of the fused views and of the detector added, as if independent"
+_WITHOUT_CUBES = "without cubes the nine views' descriptors take radiomics' place"
 _RULER = "the method's log-odds and the readers' log-diameter, weighed on held-out nodules"
 READS_READERS = "reads the readers' ratings, which no image method is given"
 _LIDC = ("auc", "sensitivity", "specificity", "accuracy")
@@ -284,7 +285,7 @@ def table1(experiment: Experiment, runs: Runs) -> Values:
     Returns:
         `rows`: label -> views, metrics, note; `comparisons` and `family`; `together`, of LUNA-16:
         both opinions less each alone, which the paper does not ask for, a family of its own;
-        `rivals`: MT-CNN less each method of another paper, another family;
+        `rivals`: MT-CNN less each method of another paper, of LUNA-16 less any other, another;
         `fusion`: model -> ways, views left out, AUC by number of views, weights; `trained`;
         `missing`: labels not finished.
     """
@@ -298,7 +299,8 @@ def table1(experiment: Experiment, runs: Runs) -> Values:
     possible = {f"{v.label}{ruler}" for v in experiment.of(runs.profile) for ruler in rulers}
     pairs = [(a, beside.get(b, b)) for a, b in experiment.comparisons if a in possible]
     both = [(f"{a} {WITH_DETECTOR}", alone) for a in there for alone in (DETECTORS, a)]
-    rivals = [("MT-CNN", name) for name in OF_PAPERS if name in possible]
+    others = [v.label for v in OTHERS] if beside else OF_PAPERS
+    rivals = [("MT-CNN", name) for name in others if name in possible]
     comparisons, together, ahead = (runs.compare_all(of_each, of) for of in (pairs, both, rivals))
     metrics = runs.measure_all(of_each)
     return {
@@ -340,9 +342,10 @@ def _baselines(runs: Runs, variant: Variant) -> dict[str, Row]:
 def _of_model(runs: Runs, variant: Variant) -> dict[str, Row]:
     predictions, views, label = runs.predictions(variant), runs.profile.paper_views, variant.label
     found: dict[str, Row] = {}
-    count = {9: "nine"}.get(len(views), str(len(views)))
+    count, note = {9: "nine"}.get(len(views), str(len(views))), ""
     if variant.config(runs.profile).network.whole:
-        count = "whole nodule"
+        count = "whole nodule" if runs.cohort.cubes is not None else "nine"
+        note = _WITHOUT_CUBES * (variant.changes["model"] == "best" and count == "nine")
     else:
         found = {f"{label}, {_plane(v)}": ((predictions, str(v)), "one", "") for v in views}
         if set(ORTHOGONAL) < set(views):
@@ -350,7 +353,7 @@ def _of_model(runs: Runs, variant: Variant) -> dict[str, Row]:
             said = runs.once(("views", label), _views, runs, variant)
             run = (runs.once(("three", label), fused, said, three), FUSED)
             found[f"{label}, three orthogonal"] = (run, "three", "")
-    found[label] = ((predictions, FUSED), count, "")
+    found[label] = ((predictions, FUSED), count, note)
     if SIZE_ONLY in set(predictions["view"]):
         sized = runs.once(("with the diameter", label), with_the_diameter, runs, variant)
         found[f"{label}{WITH_THE_DIAMETER}"] = ((sized, FUSED), "and a ruler", _RULER)
