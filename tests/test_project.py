@@ -15,12 +15,12 @@ PACKAGE = REPO / "labkit"
 # lowered, towards 17,000 in all of labkit, 3,600 in benchmarks and 10,000 in tests.
 HOUSE = {
     "annotations": 920, "imaging": 2190, "simulate": 2550, "cohorts": 1940, "models": 510,
-    "training": 2320, "evaluation": 3290, "paper": 2520, "plots": 3880,
+    "training": 2320, "evaluation": 3290, "paper": 2505, "plots": 3880,
 }  # fmt: skip
 LAYERS = tuple(HOUSE)
-RIVALS = 2089  # of models/rivals, the methods that Table 1 compares with
+RIVALS = 2081  # of models/rivals, the methods that Table 1 compares with
 BESIDE_THE_FOLDERS = 1960
-MOST_LINES = {"labkit": 24_085, "benchmarks": 5_151, "tests": 13_950}
+MOST_LINES = {"labkit": 24_061, "benchmarks": 5_151, "tests": 13_949}
 MOST_FILES = 90
 
 
